@@ -1,0 +1,43 @@
+import { applyTo, BeeView } from './bee-view.js'
+import { type Member, memberSchema, type Model, modelSchema, type Role } from './records.js'
+
+/** Keys of the directory's entries. */
+export const directoryKeys = {
+  member: (publicKey: string) => `member/${publicKey}`,
+  model: (name: string) => `model/${name}`,
+}
+
+/**
+ * The directory as everyone reads it. Its blocks are signed with the key that is the mesh's address, so what it says,
+ * the authority said.
+ */
+export class Directory extends BeeView {
+  readonly members = new Map<string, Member>()
+  readonly models = new Map<string, Model>()
+
+  /** True once anything has been read: an empty directory admits nobody. */
+  get known(): boolean {
+    return this.members.size > 0
+  }
+
+  /** The member with this key, unless its time is over. */
+  member(publicKey: string, now = Date.now()): Member | undefined {
+    const member = this.members.get(publicKey)
+    return member && inForce(member, now) ? member : undefined
+  }
+
+  /** Members of one role that are in force. */
+  membersWithRole(role: Role, now = Date.now()): Member[] {
+    return [...this.members.values()].filter((member) => member.role === role && inForce(member, now))
+  }
+
+  protected override apply(kind: string, id: string, value: Buffer | undefined): void {
+    if (kind === 'member') applyTo(this.members, id, value, memberSchema, 'directory')
+    else if (kind === 'model') applyTo(this.models, id, value, modelSchema, 'directory')
+    // Other kinds belong to later versions.
+  }
+}
+
+function inForce(member: Member, now: number): boolean {
+  return member.notAfter === undefined || member.notAfter > now
+}

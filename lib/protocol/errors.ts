@@ -1,0 +1,155 @@
+/**
+ * The one error vocabulary of infermesh: the same code stands on the wire, in HTTP answers, in logs and in docs/errors.md.
+ */
+
+interface CodeInfo {
+  /** HTTP status of the OpenAI door and of /api/v1. */
+  readonly http: number
+  /** Exit code of the CLI, from sysexits(3). */
+  readonly exit: number
+}
+
+const USAGE = 64
+const UNAVAILABLE = 69
+const SOFTWARE = 70
+const TRY_LATER = 75
+const NOT_ALLOWED = 77
+const CONFIGURATION = 78
+
+const codes = {
+  // What the caller sent.
+  BAD_REQUEST: { http: 400, exit: USAGE },
+  CONTEXT_LENGTH_EXCEEDED: { http: 400, exit: USAGE },
+  MESSAGE_TOO_LARGE: { http: 413, exit: USAGE },
+  MODEL_NOT_FOUND: { http: 404, exit: USAGE },
+  MODEL_INVALID: { http: 400, exit: USAGE },
+  MODEL_CONFLICT: { http: 409, exit: USAGE },
+  NOT_FOUND: { http: 404, exit: USAGE },
+  CONFLICT: { http: 409, exit: USAGE },
+  UNKNOWN_METHOD: { http: 404, exit: USAGE },
+  // Who the caller is.
+  INVALID_API_KEY: { http: 401, exit: NOT_ALLOWED },
+  FORBIDDEN: { http: 403, exit: NOT_ALLOWED },
+  INVITE_INVALID: { http: 403, exit: NOT_ALLOWED },
+  NOT_A_MEMBER: { http: 403, exit: NOT_ALLOWED },
+  UNTRUSTED_GATEWAY: { http: 403, exit: NOT_ALLOWED },
+  // How much the caller asked for.
+  RATE_LIMITED: { http: 429, exit: TRY_LATER },
+  QUOTA_EXCEEDED: { http: 429, exit: NOT_ALLOWED },
+  QUEUE_FULL: { http: 503, exit: TRY_LATER },
+  SLOW_READER: { http: 503, exit: TRY_LATER },
+  CANCELLED: { http: 499, exit: TRY_LATER },
+  TIMEOUT: { http: 504, exit: TRY_LATER },
+  // What the mesh cannot do right now.
+  BUSY: { http: 503, exit: TRY_LATER },
+  SHUTTING_DOWN: { http: 503, exit: TRY_LATER },
+  NO_PROCESSOR: { http: 503, exit: UNAVAILABLE },
+  PROCESSOR_LOST: { http: 502, exit: UNAVAILABLE },
+  ENGINE_FAILED: { http: 502, exit: UNAVAILABLE },
+  AUTHORITY_DOWN: { http: 503, exit: UNAVAILABLE },
+  DISK_FULL: { http: 503, exit: UNAVAILABLE },
+  // Which step of connecting failed.
+  DHT_UNREACHABLE: { http: 503, exit: UNAVAILABLE },
+  MESH_NOT_FOUND: { http: 503, exit: UNAVAILABLE },
+  PEER_NOT_FOUND: { http: 503, exit: UNAVAILABLE },
+  HOLE_PUNCH_FAILED: { http: 503, exit: UNAVAILABLE },
+  REFUSED: { http: 503, exit: UNAVAILABLE },
+  VERSION_MISMATCH: { http: 503, exit: UNAVAILABLE },
+  LINK_CLOSED: { http: 503, exit: UNAVAILABLE },
+  // What is wrong on this machine.
+  CONFIG_INVALID: { http: 500, exit: CONFIGURATION },
+  PORT_IN_USE: { http: 500, exit: CONFIGURATION },
+  STORE_LOCKED: { http: 503, exit: TRY_LATER },
+  STORE_INVALID: { http: 500, exit: CONFIGURATION },
+  INTERNAL: { http: 500, exit: SOFTWARE },
+} as const satisfies Record<string, CodeInfo>
+
+export type ErrorCode = keyof typeof codes
+
+/** Facts that travel with an error. Only plain JSON; never a key, a password or a prompt. */
+export interface ErrorDetails {
+  /** How long to wait before the same call may succeed, in milliseconds. */
+  retryAfterMs?: number
+  /** The request this error belongs to. */
+  requestId?: string
+  /** The field of the request that is wrong, such as `messages[2].role`. */
+  param?: string
+  [fact: string]: unknown
+}
+
+/** An error as it crosses a wire or enters a log. */
+export interface ErrorBody {
+  code: ErrorCode
+  message: string
+  details?: ErrorDetails
+}
+
+class MeshErrorBase extends Error {
+  override readonly name = 'MeshError'
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    readonly details: ErrorDetails = {},
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
+  }
+
+  /** HTTP status for this error. */
+  get httpStatus(): number {
+    return codes[this.code].http
+  }
+
+  /** Process exit code for this error, from sysexits(3). */
+  get exitCode(): number {
+    return codes[this.code].exit
+  }
+
+  /** Milliseconds until a retry makes sense; undefined where a retry does not help. */
+  get retryAfterMs(): number | undefined {
+    return this.details.retryAfterMs
+  }
+
+  toJSON(): ErrorBody {
+    const body: ErrorBody = { code: this.code, message: this.message }
+    if (Object.keys(this.details).length > 0) body.details = this.details
+    return body
+  }
+
+  /** Rebuilds an error received from a peer; anything that is not an error body becomes INTERNAL. */
+  static fromJSON(body: unknown): MeshErrorBase {
+    const { code, message, details } = (body ?? {}) as Partial<ErrorBody>
+    if (typeof code !== 'string' || !Object.hasOwn(codes, code) || typeof message !== 'string') {
+      return new MeshErrorBase('INTERNAL', 'The other side sent an error that this version cannot read')
+    }
+    return new MeshErrorBase(code, message, details !== null && typeof details === 'object' ? details : {})
+  }
+
+  /** `err` itself where it is a MeshError already; else `fallback` with `err` as its cause. */
+  static from(
+    err: unknown,
+    fallback: ErrorCode = 'INTERNAL',
+    message = 'Something unexpected went wrong',
+  ): MeshErrorBase {
+    if (err instanceof MeshErrorBase) return err
+    return new MeshErrorBase(fallback, message, {}, { cause: err })
+  }
+}
+
+type Factory = (message: string, details?: ErrorDetails, options?: ErrorOptions) => MeshErrorBase
+
+const factories = Object.fromEntries(
+  Object.keys(codes).map((code) => [
+    code,
+    (message: string, details?: ErrorDetails, options?: ErrorOptions) =>
+      new MeshErrorBase(code as ErrorCode, message, details, options),
+  ]),
+) as Record<ErrorCode, Factory>
+
+/** Every error that infermesh shows. Made by code: `MeshError.MODEL_NOT_FOUND('…', { model })`. */
+export const MeshError = Object.assign(MeshErrorBase, factories)
+export type MeshError = MeshErrorBase
+
+/** All codes, for docs and tests. */
+export const ERROR_CODES = Object.keys(codes) as ErrorCode[]

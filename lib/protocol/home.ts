@@ -1,0 +1,80 @@
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import z32 from 'z32'
+import { z } from 'zod'
+import { MeshError } from './errors.js'
+import { roleSchema } from './records.js'
+import { parseJson, validate } from './validate.js'
+
+/** What workers and the CLI on one machine find in the home (`~/.infermesh`), and the text of an invite. */
+
+export const networkKindSchema = z.enum(['local', 'lan', 'private', 'public'])
+export type NetworkKind = z.infer<typeof networkKindSchema>
+
+/** How to reach a mesh. `bootstrap` holds `host:port` of DHT nodes; empty for the public DHT. */
+export const meshProfileSchema = z.object({
+  address: z.string().length(52),
+  network: z.object({ kind: networkKindSchema, bootstrap: z.array(z.string()) }),
+})
+export type MeshProfile = z.infer<typeof meshProfileSchema>
+
+/** The home a person means: `given`, else INFERMESH_HOME, else ~/.infermesh. */
+export function homePath(given?: string): string {
+  return given ?? process.env.INFERMESH_HOME ?? join(homedir(), '.infermesh')
+}
+
+/** Files in a home. Everything marked 0600 holds a secret. */
+export function homeFiles(home: string) {
+  return {
+    /** MeshProfile as JSON: written by the authority's first start or by `join`. */
+    mesh: join(home, 'mesh.json'),
+    /** 0600. The admin's API key, for the CLI. */
+    adminKey: join(home, 'admin.key'),
+    /** 0600. A reusable invite with which workers of this same home join. */
+    homeInvite: join(home, 'home.invite'),
+    /** One `<role>-<name>.json` for each running worker: WorkerStatus. */
+    statusDir: join(home, 'status'),
+    status: (role: string, name: string) => join(home, 'status', `${role}-${name}.json`),
+    /** One `<role>-<name>.log` for each worker, JSON lines. */
+    logDir: join(home, 'logs'),
+    log: (role: string, name: string) => join(home, 'logs', `${role}-${name}.log`),
+    /** A worker's own directory: its identity and its stores. */
+    worker: (role: string, name: string) => join(home, 'workers', `${role}-${name}`),
+    /** This home's own copy of the facilities' settings. */
+    configDir: join(home, 'config', 'facs'),
+    /** What the supervisor of this home runs. */
+    supervisor: join(home, 'supervisor.json'),
+  }
+}
+
+export const inviteTextSchema = z.object({
+  id: z.string(),
+  secret: z.string(),
+  /** Public key of the authority, which alone can spend the invite. */
+  authority: z.string(),
+  profile: meshProfileSchema,
+  role: roleSchema.optional(),
+})
+export type InviteText = z.infer<typeof inviteTextSchema>
+
+const INVITE_PREFIX = 'imv_'
+
+/** An invite as people copy it: all that the other machine needs. */
+export function encodeInvite(invite: InviteText): string {
+  return INVITE_PREFIX + z32.encode(Buffer.from(JSON.stringify(invite)))
+}
+
+/** @throws MeshError INVITE_INVALID */
+export function decodeInvite(text: string): InviteText {
+  const trimmed = text.trim()
+  try {
+    if (!trimmed.startsWith(INVITE_PREFIX)) throw new Error('no prefix')
+    return validate(inviteTextSchema, parseJson(z32.decode(trimmed.slice(INVITE_PREFIX.length)), 'invite'), 'invite')
+  } catch (cause) {
+    throw MeshError.INVITE_INVALID(
+      'This is no invite: expected the text that `infermesh invite` printed, beginning with imv_',
+      {},
+      { cause },
+    )
+  }
+}

@@ -1,0 +1,155 @@
+import { z } from 'zod'
+import { modelNameSchema, nameSchema } from './ids.js'
+
+/** What lives in the Hyperbees: one schema for each kind of entry. Times are milliseconds since the epoch. */
+
+export const ROLES = ['auth', 'gateway', 'processor', 'metrics'] as const
+export const roleSchema = z.enum(ROLES)
+export type Role = z.infer<typeof roleSchema>
+
+const time = z.number().int().min(0)
+
+// --- directory: read by everyone who has the address ---
+
+/** Directory, `member/<public key>`. */
+export const memberSchema = z.object({
+  publicKey: z.string(),
+  role: roleSchema,
+  name: nameSchema,
+  addedAt: time,
+  /** The member is refused after this time; absent: never. */
+  notAfter: time.optional(),
+})
+export type Member = z.infer<typeof memberSchema>
+
+/** Directory, `model/<name>`. */
+export const modelSchema = z.object({
+  name: modelNameSchema,
+  /** SHA-256 of the GGUF file, hex. */
+  hash: z.string(),
+  sizeBytes: z.int().min(0),
+  architecture: z.string(),
+  /** llama.cpp's name of the file type, such as Q4_K_M. */
+  quantisation: z.string(),
+  parameters: z.int().min(0),
+  /** Longest context in tokens that the file was trained for. */
+  contextLength: z.int().min(1),
+  licence: z.string(),
+})
+export type Model = z.infer<typeof modelSchema>
+
+// --- accounts: read by gateways only ---
+
+export const budgetPeriodSchema = z.enum(['day', 'month', 'total'])
+export type BudgetPeriod = z.infer<typeof budgetPeriodSchema>
+
+/** What a key or a user may use. What is absent is not limited. */
+export const limitsSchema = z.strictObject({
+  requestsPerMinute: z.int().min(1).optional(),
+  tokensPerMinute: z.int().min(1).optional(),
+  concurrentRequests: z.int().min(1).optional(),
+  budget: z.strictObject({ tokens: z.int().min(0), period: budgetPeriodSchema }).optional(),
+  models: z.array(modelNameSchema).min(1).optional(),
+})
+export type Limits = z.infer<typeof limitsSchema>
+
+export const userRoleSchema = z.enum(['admin', 'user'])
+export type UserRole = z.infer<typeof userRoleSchema>
+
+/** Accounts, `user/<name>`. */
+export const userSchema = z.object({
+  name: nameSchema,
+  role: userRoleSchema,
+  /** argon2id in PHC form; absent: no password login. */
+  passwordHash: z.string().optional(),
+  limits: limitsSchema,
+  createdAt: time,
+})
+export type User = z.infer<typeof userSchema>
+
+/** Accounts, `key/<id>`. */
+export const apiKeySchema = z.object({
+  id: z.string(),
+  user: nameSchema,
+  /** What the owner calls it. */
+  label: z.string().max(100).optional(),
+  secretHash: z.string(),
+  limits: limitsSchema,
+  createdAt: time,
+  expiresAt: time.optional(),
+  revokedAt: time.optional(),
+})
+export type ApiKey = z.infer<typeof apiKeySchema>
+
+/** Accounts, `invite/<id>`. */
+export const inviteSchema = z.object({
+  id: z.string(),
+  secretHash: z.string(),
+  /** The only role it admits; absent: any. */
+  role: roleSchema.optional(),
+  /** The name the new member gets; absent: the one it asks for. */
+  name: nameSchema.optional(),
+  /** The home's own invite: workers that can read its file (0600) join with it, any number of times. */
+  reusable: z.boolean().default(false),
+  createdAt: time,
+  expiresAt: time.optional(),
+  spentAt: time.optional(),
+  spentBy: z.string().optional(),
+})
+export type Invite = z.infer<typeof inviteSchema>
+
+/** Accounts, `audit/<sequence number>`. */
+export const auditEntrySchema = z.object({
+  seq: z.int().min(0),
+  at: time,
+  /** User name, or `system`. */
+  actor: z.string(),
+  /** Such as `key.create`. */
+  action: z.string(),
+  target: z.string(),
+  detail: z.record(z.string(), z.unknown()).optional(),
+})
+export type AuditEntry = z.infer<typeof auditEntrySchema>
+
+// --- journal: written by each gateway for itself ---
+
+/** Journal, `record/<sequence number>`: one for every request a gateway admitted. */
+export const journalRecordSchema = z.object({
+  requestId: z.string(),
+  at: time,
+  keyId: z.string(),
+  user: z.string(),
+  model: z.string(),
+  kind: z.enum(['chat', 'completion', 'embedding']),
+  processor: z.string().optional(),
+  promptTokens: z.int().min(0),
+  cachedTokens: z.int().min(0),
+  completionTokens: z.int().min(0),
+  /** `stop`, `length`, or the code of the error that ended it. */
+  outcome: z.string(),
+  queueMs: z.number().min(0),
+  firstTokenMs: z.number().min(0).optional(),
+  totalMs: z.number().min(0),
+})
+export type JournalRecord = z.infer<typeof journalRecordSchema>
+
+// --- usage: folded by the authority ---
+
+export const usageTotalsSchema = z.object({
+  requests: z.int().min(0),
+  /** Requests that did not end with stop or length. */
+  failures: z.int().min(0),
+  promptTokens: z.int().min(0),
+  cachedTokens: z.int().min(0),
+  completionTokens: z.int().min(0),
+})
+export type UsageTotals = z.infer<typeof usageTotalsSchema>
+
+/** Usage, `hour/<hour as 2026-01-31T15>/<key id>/<model>`. */
+export const usageRowSchema = usageTotalsSchema.extend({
+  hour: z.string(),
+  keyId: z.string(),
+  user: z.string(),
+  model: z.string(),
+})
+export type UsageRow = z.infer<typeof usageRowSchema>

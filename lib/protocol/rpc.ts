@@ -1,0 +1,118 @@
+import type ProtomuxRPC from 'protomux-rpc'
+import { z } from 'zod'
+import { MeshError, type ErrorBody } from './errors.js'
+import { newRequestId, requestIdSchema } from './ids.js'
+import { type InputOf, type MethodName, methods, type ResponseOf } from './methods.js'
+import { parseJson, validate } from './validate.js'
+
+/**
+ * How a unary call looks on the wire. Payloads are raw buffers of JSON: an encoding that throws inside protomux-rpc
+ * ends the process, so both sides decode and validate by themselves, and an error is an ordinary answer.
+ */
+
+/** Longest request or answer. The transport ends the whole link above 16 MiB. */
+export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+/** Sent as a one-way event to end a call: its body is the call's request id. */
+export const CANCEL_EVENT = 'cancel'
+
+export const callSchema = z.object({
+  requestId: requestIdSchema,
+  /** API key, where the method wants one. */
+  key: z.string().max(200).optional(),
+  /** Milliseconds the caller will wait. */
+  timeoutMs: z.number().min(1).max(86_400_000).optional(),
+  body: z.unknown(),
+})
+/** The frame around every request. */
+export type Call = z.infer<typeof callSchema>
+
+/** The frame around every answer. */
+type Answer = { body: unknown } | { error: ErrorBody }
+
+export function encodeJson(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value))
+}
+
+/** @throws MeshError BAD_REQUEST, MESSAGE_TOO_LARGE */
+export function decodeCall(bytes: Uint8Array): Call {
+  if (bytes.byteLength > MAX_MESSAGE_BYTES) {
+    throw MeshError.MESSAGE_TOO_LARGE(`The request has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are read`)
+  }
+  return validate(callSchema, parseJson(bytes, 'The request'), 'call')
+}
+
+export function encodeAnswer(body: unknown): Buffer {
+  const bytes = encodeJson({ body } satisfies Answer)
+  if (bytes.byteLength > MAX_MESSAGE_BYTES) {
+    return encodeFailure(
+      MeshError.MESSAGE_TOO_LARGE(`The answer has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent. Ask for less at a time`),
+    )
+  }
+  return bytes
+}
+
+export function encodeFailure(err: MeshError): Buffer {
+  return encodeJson({ error: err.toJSON() } satisfies Answer)
+}
+
+export interface CallOptions {
+  signal?: AbortSignal
+  /** Absent: the method's own deadline. */
+  timeoutMs?: number
+  key?: string
+  requestId?: string
+}
+
+/**
+ * Calls one method over an open link and waits for its answer.
+ * @throws MeshError: what the other side answered, or TIMEOUT, CANCELLED, LINK_CLOSED
+ */
+export async function callMethod<M extends MethodName>(
+  rpc: ProtomuxRPC,
+  name: M,
+  body: InputOf<M>,
+  options: CallOptions = {},
+): Promise<ResponseOf<M>> {
+  const { signal, timeoutMs = methods[name].timeoutMs, key, requestId = newRequestId() } = options
+  if (signal?.aborted) throw MeshError.CANCELLED(`${name} was cancelled`, { requestId })
+  if (rpc.closed) throw MeshError.LINK_CLOSED(`The link was closed before ${name} was sent`, { requestId })
+
+  const frame = encodeJson({ requestId, key, timeoutMs, body } satisfies Call)
+  if (frame.byteLength > MAX_MESSAGE_BYTES) {
+    throw MeshError.MESSAGE_TOO_LARGE(`The request has ${frame.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent`, { requestId })
+  }
+  const answer = await new Promise<Uint8Array>((resolve, reject) => {
+    const timer = setTimeout(() => giveUp(MeshError.TIMEOUT(`No answer to ${name} within ${timeoutMs} ms`, { requestId })), timeoutMs)
+    const onAbort = () => giveUp(MeshError.CANCELLED(`${name} was cancelled`, { requestId }))
+    const settle = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
+    }
+    const giveUp = (err: MeshError) => {
+      settle()
+      if (!rpc.closed) rpc.event(CANCEL_EVENT, Buffer.from(requestId))
+      reject(err)
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+    rpc.request(name, frame).then(
+      (value) => {
+        settle()
+        resolve(value)
+      },
+      (err: unknown) => {
+        settle()
+        reject(transportError(err, name, requestId))
+      },
+    )
+  })
+  const parsed = parseJson(answer, `The answer to ${name}`) as Partial<{ body: unknown; error: unknown }>
+  if (parsed?.error !== undefined) throw MeshError.fromJSON(parsed.error)
+  return validate(methods[name].response, parsed?.body, `answer to ${name}`, 'INTERNAL') as ResponseOf<M>
+}
+
+function transportError(err: unknown, name: string, requestId: string): MeshError {
+  const code = (err as { code?: unknown } | null)?.code
+  if (code === 'UNKNOWN_METHOD') return MeshError.UNKNOWN_METHOD(`The other side has no method ${name}`, { requestId }, { cause: err })
+  return MeshError.LINK_CLOSED(`The link closed while ${name} was under way`, { requestId }, { cause: err })
+}

@@ -1,0 +1,334 @@
+/**
+ * Declarations for the Holepunch packages that ship none. Only what infermesh uses; test/types.test.ts checks that
+ * each member exists in the installed version.
+ */
+
+declare module 'z32' {
+  const z32: { encode(bytes: Uint8Array): string; decode(text: string): Uint8Array }
+  export default z32
+}
+
+declare module 'protomux' {
+  import type { Duplex } from 'streamx'
+
+  interface Encoding<T> {
+    preencode(state: unknown, value: T): void
+    encode(state: unknown, value: T): void
+    decode(state: unknown): T
+  }
+
+  export interface Message<T> {
+    /** False once more than the high-water mark is buffered: go on at `ondrain`. */
+    send(value: T): boolean
+  }
+
+  export interface Channel {
+    readonly id: Buffer | null
+    readonly opened: boolean
+    readonly closed: boolean
+    readonly drained: boolean
+    open(handshake?: Uint8Array): void
+    close(): void
+    fullyOpened(): Promise<boolean>
+    addMessage<T>(options: { encoding: Encoding<T>; onmessage?: (value: T) => void }): Message<T>
+    cork(): void
+    uncork(): void
+  }
+
+  export default class Protomux {
+    static from(stream: Duplex): Protomux
+    readonly stream: Duplex
+    cork(): void
+    uncork(): void
+    /** Null when the stream is destroyed or a channel with this protocol and id is open. */
+    createChannel(options: {
+      protocol: string
+      id?: Uint8Array | null
+      handshake?: Encoding<Uint8Array>
+      onopen?: (handshake: Uint8Array) => void
+      onclose?: (isRemote: boolean) => void
+      ondestroy?: () => void
+      ondrain?: () => void
+    }): Channel | null
+    pair(options: { protocol: string; id?: Uint8Array | null }, notify: (id: Buffer) => void | Promise<void>): void
+    unpair(options: { protocol: string; id?: Uint8Array | null }): void
+  }
+}
+
+declare module 'protomux-rpc' {
+  import { EventEmitter } from 'node:events'
+  import type { Duplex } from 'streamx'
+  import type Protomux from 'protomux'
+
+  export default class ProtomuxRPC extends EventEmitter {
+    constructor(stream: Duplex, options?: { id?: Uint8Array; protocol?: string })
+    readonly closed: boolean
+    readonly opened: boolean
+    readonly mux: Protomux
+    readonly stream: Duplex & { remotePublicKey: Buffer; publicKey: Buffer; isInitiator: boolean }
+    respond(method: string, handler: (value: Buffer) => Promise<Buffer>): this
+    request(method: string, value: Uint8Array, options?: { timeout?: number }): Promise<Buffer>
+    event(method: string, value: Uint8Array): void
+    destroy(err?: Error): void
+  }
+}
+
+declare module '@hyperswarm/rpc' {
+  import { EventEmitter } from 'node:events'
+  import type { Duplex } from 'streamx'
+  import type DHT from 'hyperdht'
+  import type { KeyPair } from 'hyperdht'
+  import type ProtomuxRPC from 'protomux-rpc'
+
+  export interface Client extends EventEmitter {
+    readonly rpc: ProtomuxRPC | null
+    readonly closed: boolean
+    readonly stream: Duplex & { remotePublicKey: Buffer; publicKey: Buffer; isInitiator: boolean }
+    request(method: string, value: Uint8Array, options?: { timeout?: number }): Promise<Buffer>
+    destroy(err?: Error): void
+  }
+
+  export default class RPC {
+    constructor(options?: { dht?: DHT; keyPair?: KeyPair })
+    /** One long-lived client. Not `request(publicKey, …)`, whose pool ends calls longer than ten seconds. */
+    connect(publicKey: Uint8Array, options?: { keyPair?: KeyPair; relayAddresses?: unknown[] }): Client
+    destroy(options?: { force?: boolean }): Promise<void>
+  }
+}
+
+declare module 'hyperdht' {
+  import { EventEmitter } from 'node:events'
+  import type { Duplex, Readable } from 'streamx'
+
+  export interface KeyPair {
+    publicKey: Buffer
+    secretKey: Buffer
+  }
+  export interface NodeAddress {
+    host: string
+    port: number
+  }
+  export interface NoiseStream extends Duplex {
+    readonly isInitiator: boolean
+    readonly publicKey: Buffer
+    readonly remotePublicKey: Buffer
+    readonly rawBytesRead: number
+    readonly rawBytesWritten: number
+    readonly opened: Promise<boolean>
+    readonly rawStream: { rtt: number; remoteHost: string; remotePort: number }
+    readonly destroying: boolean
+    setKeepAlive(ms: number): void
+    on(event: 'error', listener: (err: Error) => void): this
+    on(event: string, listener: (...args: never[]) => void): this
+    once(event: string, listener: (...args: never[]) => void): this
+    destroy(err?: Error): this
+  }
+  export interface LookupResult {
+    peers: { publicKey: Buffer; relayAddresses: NodeAddress[] }[]
+  }
+  export interface DHTOptions {
+    bootstrap?: (NodeAddress | string)[]
+    host?: string
+    port?: number
+    ephemeral?: boolean
+    firewalled?: boolean
+    keyPair?: KeyPair
+  }
+  export default class DHT extends EventEmitter {
+    constructor(options?: DHTOptions)
+    static bootstrapper(port: number, host: string, options?: DHTOptions): DHT
+    static keyPair(seed?: Uint8Array): KeyPair
+    readonly defaultKeyPair: KeyPair
+    readonly bootstrapped: boolean
+    readonly destroyed: boolean
+    readonly host: string | null
+    readonly port: number
+    address(): NodeAddress & { family: number }
+    fullyBootstrapped(): Promise<void>
+    connect(publicKey: Uint8Array, options?: { keyPair?: KeyPair }): NoiseStream
+    lookup(topic: Uint8Array): Readable<LookupResult> & AsyncIterable<LookupResult>
+    findPeer(publicKey: Uint8Array): AsyncIterable<unknown>
+    ping(address: NodeAddress): Promise<unknown>
+    toArray(): NodeAddress[]
+    destroy(options?: { force?: boolean }): Promise<void>
+  }
+}
+
+declare module 'hyperdht/testnet.js' {
+  import type DHT from 'hyperdht'
+  import type { NodeAddress } from 'hyperdht'
+
+  export interface Testnet {
+    readonly bootstrap: NodeAddress[]
+    readonly nodes: DHT[]
+    destroy(): Promise<void>
+  }
+  export default function createTestnet(
+    size?: number,
+    options?: { host?: string; port?: number; teardown?: (fn: () => Promise<void>, options?: unknown) => void },
+  ): Promise<Testnet>
+}
+
+declare module 'hyperswarm' {
+  import { EventEmitter } from 'node:events'
+  import type DHT from 'hyperdht'
+  import type { KeyPair, NoiseStream } from 'hyperdht'
+
+  export interface PeerInfo {
+    readonly publicKey: Buffer
+    readonly banned: boolean
+    ban(banned: boolean): void
+  }
+  export interface Discovery {
+    refresh(options?: { client?: boolean; server?: boolean }): Promise<void>
+    flushed(): Promise<boolean>
+    destroy(): Promise<void>
+  }
+  export default class Hyperswarm extends EventEmitter {
+    constructor(options: {
+      keyPair?: KeyPair
+      dht?: DHT
+      maxPeers?: number
+      maxParallel?: number
+      backoffs?: number[]
+      jitter?: number
+      firewall?: (publicKey: Buffer) => boolean
+    })
+    readonly dht: DHT
+    readonly keyPair: KeyPair
+    readonly connections: Set<NoiseStream>
+    readonly peers: Map<string, PeerInfo>
+    /** Every connection, those still being dialled included. Private to Hyperswarm: see lib/worker-base/net. */
+    readonly _allConnections: { get(publicKey: Uint8Array): NoiseStream | undefined }
+    on(event: 'connection', listener: (conn: NoiseStream, info: PeerInfo) => void): this
+    on(event: 'update', listener: () => void): this
+    join(topic: Uint8Array, options?: { client?: boolean; server?: boolean }): Discovery
+    joinPeer(publicKey: Uint8Array): void
+    leavePeer(publicKey: Uint8Array): void
+    listen(): Promise<void>
+    flush(): Promise<boolean>
+    destroy(options?: { force?: boolean }): Promise<void>
+  }
+}
+
+declare module 'hypercore' {
+  import { EventEmitter } from 'node:events'
+
+  export default class Hypercore extends EventEmitter {
+    readonly key: Buffer
+    readonly discoveryKey: Buffer
+    readonly length: number
+    readonly writable: boolean
+    readonly opened: boolean
+    readonly closed: boolean
+    readonly peers: { remotePublicKey: Buffer }[]
+    ready(): Promise<void>
+    update(options?: { wait?: boolean }): Promise<boolean>
+    get(index: number, options?: { timeout?: number; wait?: boolean }): Promise<Buffer>
+    has(start: number, end?: number): Promise<boolean>
+    download(range?: { start?: number; end?: number; linear?: boolean }): { done(): Promise<void>; destroy(): void }
+    /** Call the returned function once there are no more peers to find: until then `update` waits. */
+    findingPeers(): () => void
+    append(blocks: Uint8Array | Uint8Array[]): Promise<{ length: number }>
+    close(): Promise<void>
+  }
+}
+
+declare module 'corestore' {
+  import { EventEmitter } from 'node:events'
+  import type { Duplex } from 'streamx'
+  import type Hypercore from 'hypercore'
+
+  export default class Corestore extends EventEmitter {
+    constructor(storage: string, options?: { primaryKey?: Uint8Array; unsafe?: boolean })
+    ready(): Promise<void>
+    get(options: { name?: string; key?: Uint8Array; encryption?: { key: Uint8Array }; compat?: boolean }): Hypercore
+    replicate(stream: Duplex): void
+    close(): Promise<void>
+  }
+}
+
+declare module 'hyperbee' {
+  import type Hypercore from 'hypercore'
+
+  export interface Entry {
+    seq: number
+    key: string
+    value: Buffer
+  }
+  export interface HistoryEntry extends Entry {
+    type: 'put' | 'del'
+  }
+  interface Range {
+    gt?: string
+    gte?: string
+    lt?: string
+    lte?: string
+    limit?: number
+    reverse?: boolean
+  }
+  export interface Batch {
+    put(key: string, value: Uint8Array): Promise<void>
+    del(key: string): Promise<void>
+    get(key: string): Promise<Entry | null>
+    flush(): Promise<void>
+    close(): Promise<void>
+  }
+  export default class Hyperbee {
+    constructor(core: Hypercore, options: { keyEncoding: 'utf-8'; valueEncoding: 'binary' })
+    readonly core: Hypercore
+    readonly version: number
+    ready(): Promise<void>
+    get(key: string): Promise<Entry | null>
+    put(key: string, value: Uint8Array, options?: { cas?: (prev: Entry, next: Entry) => boolean }): Promise<void>
+    del(key: string): Promise<void>
+    batch(): Batch
+    createReadStream(range?: Range): AsyncIterable<Entry>
+    /** Every change with `gte <= seq < lt`, oldest first; seq starts at 1. */
+    createHistoryStream(range?: { gt?: number; gte?: number; lt?: number; live?: boolean; limit?: number }): AsyncIterable<HistoryEntry>
+    close(): Promise<void>
+  }
+}
+
+declare module 'brittle' {
+  interface Assertions {
+    plan(count: number): void
+    pass(message?: string): void
+    fail(message?: string): void
+    comment(...message: unknown[]): void
+    ok(value: unknown, message?: string): void
+    absent(value: unknown, message?: string): void
+    is(actual: unknown, expected: unknown, message?: string): void
+    not(actual: unknown, expected: unknown, message?: string): void
+    alike(actual: unknown, expected: unknown, message?: string): void
+    unlike(actual: unknown, expected: unknown, message?: string): void
+    execution(fn: Promise<unknown> | (() => unknown), message?: string): Promise<void>
+    exception(fn: Promise<unknown> | (() => unknown), expected?: RegExp | Error, message?: string): Promise<void>
+    timeout(ms: number): void
+    teardown(fn: () => unknown, options?: { order?: number }): void
+    tmp(): Promise<string>
+    test(name: string): Test
+    end(): void
+  }
+  export type Test = Assertions
+  interface Runner {
+    (name: string, fn: (t: Test) => unknown): void
+    (name: string, options: { timeout?: number; skip?: boolean; solo?: boolean }, fn: (t: Test) => unknown): void
+    skip(name: string, fn?: (t: Test) => unknown): void
+    solo(name: string, fn: (t: Test) => unknown): void
+    hook(name: string, fn: (t: Test) => unknown): void
+  }
+  const test: Runner
+  export default test
+}
+
+declare module 'sodium-universal' {
+  const sodium: {
+    readonly crypto_pwhash_STRBYTES: number
+    readonly crypto_pwhash_OPSLIMIT_INTERACTIVE: number
+    readonly crypto_pwhash_MEMLIMIT_INTERACTIVE: number
+    crypto_pwhash_str_async(out: Buffer, password: Buffer, opsLimit: number, memLimit: number): Promise<void>
+    crypto_pwhash_str_verify_async(hash: Buffer, password: Buffer): Promise<boolean>
+  }
+  export default sodium
+}
