@@ -57,8 +57,8 @@ declare module 'protomux' {
 
 declare module 'protomux-rpc' {
   import { EventEmitter } from 'node:events'
-  import type { Duplex } from 'streamx'
   import type Protomux from 'protomux'
+  import type { Duplex } from 'streamx'
 
   export default class ProtomuxRPC extends EventEmitter {
     constructor(stream: Duplex, options?: { id?: Uint8Array; protocol?: string })
@@ -75,10 +75,10 @@ declare module 'protomux-rpc' {
 
 declare module '@hyperswarm/rpc' {
   import { EventEmitter } from 'node:events'
-  import type { Duplex } from 'streamx'
   import type DHT from 'hyperdht'
   import type { KeyPair } from 'hyperdht'
   import type ProtomuxRPC from 'protomux-rpc'
+  import type { Duplex } from 'streamx'
 
   export interface Client extends EventEmitter {
     readonly rpc: ProtomuxRPC | null
@@ -236,8 +236,8 @@ declare module 'hypercore' {
 
 declare module 'corestore' {
   import { EventEmitter } from 'node:events'
-  import type { Duplex } from 'streamx'
   import type Hypercore from 'hypercore'
+  import type { Duplex } from 'streamx'
 
   export default class Corestore extends EventEmitter {
     constructor(storage: string, options?: { primaryKey?: Uint8Array; unsafe?: boolean })
@@ -285,7 +285,13 @@ declare module 'hyperbee' {
     batch(): Batch
     createReadStream(range?: Range): AsyncIterable<Entry>
     /** Every change with `gte <= seq < lt`, oldest first; seq starts at 1. */
-    createHistoryStream(range?: { gt?: number; gte?: number; lt?: number; live?: boolean; limit?: number }): AsyncIterable<HistoryEntry>
+    createHistoryStream(range?: {
+      gt?: number
+      gte?: number
+      lt?: number
+      live?: boolean
+      limit?: number
+    }): AsyncIterable<HistoryEntry>
     close(): Promise<void>
   }
 }

@@ -1,5 +1,5 @@
 import { applyTo, BeeView } from './bee-view.js'
-import { type Member, memberSchema, type Model, modelSchema, type Role } from './records.js'
+import { type Member, type Model, memberSchema, modelSchema, type Role } from './records.js'
 
 /** Keys of the directory's entries. */
 export const directoryKeys = {

@@ -4,7 +4,7 @@ import type { Channel, Message } from 'protomux'
 import { z } from 'zod'
 import { MeshError } from './errors.js'
 import { requestIdSchema } from './ids.js'
-import { finishSchema, inferenceRequestSchema, type Finish, type InferenceRequest } from './inference.js'
+import { type Finish, finishSchema, type InferenceRequest, inferenceRequestSchema } from './inference.js'
 import { encodeJson, MAX_MESSAGE_BYTES } from './rpc.js'
 import { parseJson, validate } from './validate.js'
 
@@ -52,10 +52,7 @@ export interface Tokens {
 
 export type GenerateEvent =
   /** Waiting at the gateway; `position` 1 is next. */
-  | { type: 'queued'; position: number }
-  | { type: 'started'; processor: string }
-  | Tokens
-  | ({ type: 'finish' } & Finish)
+  { type: 'queued'; position: number } | { type: 'started'; processor: string } | Tokens | ({ type: 'finish' } & Finish)
 
 const queuedSchema = z.object({ position: z.int().min(1) })
 const startedSchema = z.object({ processor: z.string() })
@@ -123,7 +120,11 @@ export function decodeEvent(bytes: Uint8Array): GenerateEvent {
 
 function decodeTokens(bytes: Uint8Array): Tokens {
   try {
-    const state = { start: 1, end: bytes.byteLength, buffer: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength) }
+    const state = {
+      start: 1,
+      end: bytes.byteLength,
+      buffer: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
+    }
     const index = c.uint.decode(state)
     const count = c.uint.decode(state)
     if (count > MAX_TOKENS_PER_EVENT || count > state.end - state.start) throw new Error(`${count} tokens in one event`)
@@ -157,15 +158,20 @@ export class Generation implements AsyncIterable<GenerateEvent> {
     if (signal?.aborted) throw MeshError.CANCELLED('The generation was cancelled', { requestId })
     const handshake = encodeJson(request)
     if (handshake.byteLength > MAX_MESSAGE_BYTES) {
-      throw MeshError.MESSAGE_TOO_LARGE(`The request has ${handshake.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent`, { requestId })
+      throw MeshError.MESSAGE_TOO_LARGE(
+        `The request has ${handshake.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent`,
+        { requestId },
+      )
     }
     const channel = mux.createChannel({
       protocol: GENERATE_PROTOCOL,
       id: Buffer.from(requestId),
       handshake: c.raw,
-      onclose: () => this.#fail(MeshError.LINK_CLOSED('The stream ended before the answer was complete', { requestId })),
+      onclose: () =>
+        this.#fail(MeshError.LINK_CLOSED('The stream ended before the answer was complete', { requestId })),
     })
-    if (channel === null) throw MeshError.LINK_CLOSED('The link is closed, or this request id is already in use on it', { requestId })
+    if (channel === null)
+      throw MeshError.LINK_CLOSED('The link is closed, or this request id is already in use on it', { requestId })
     this.#channel = channel
     channel.addMessage({ encoding: c.raw, onmessage: (bytes) => this.#onEvent(bytes) })
     this.#credit = channel.addMessage({ encoding: c.raw })
@@ -285,7 +291,10 @@ export class GenerationSink {
     }
     if (event.type === 'tokens') this.#pendingBytes += event.text.length + event.ids.length * 4
     if (this.#pendingBytes > MAX_PENDING_BYTES) {
-      const err = MeshError.SLOW_READER(`The reader left ${this.#pendingBytes} bytes of tokens waiting; the stream was cut`, { requestId: this.requestId })
+      const err = MeshError.SLOW_READER(
+        `The reader left ${this.#pendingBytes} bytes of tokens waiting; the stream was cut`,
+        { requestId: this.requestId },
+      )
       this.fail(err)
       throw err
     }

@@ -24,9 +24,7 @@ export function decodeKey(text: string, what = 'key'): Buffer {
     const key = Buffer.from(z32.decode(text))
     if (key.byteLength === KEY_BYTES) return key
   }
-  throw MeshError.BAD_REQUEST(
-    `${JSON.stringify(text.slice(0, 64))} is no ${what}: expected 52 characters of z-base-32`,
-  )
+  throw MeshError.BAD_REQUEST(`${JSON.stringify(text.slice(0, 64))} is no ${what}: expected 52 characters of z-base-32`)
 }
 
 /** A request id, unique without coordination: `req_` and 20 z-base-32 characters (100 bits). */

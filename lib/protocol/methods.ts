@@ -1,6 +1,11 @@
 import { z } from 'zod'
-import { embeddingRequestSchema, embeddingResultSchema, inferenceRequestSchema, inferenceResultSchema } from './inference.js'
 import { modelNameSchema, nameSchema } from './ids.js'
+import {
+  embeddingRequestSchema,
+  embeddingResultSchema,
+  inferenceRequestSchema,
+  inferenceResultSchema,
+} from './inference.js'
 import { workerStatusSchema, workerViewSchema } from './load.js'
 import {
   apiKeySchema,
@@ -74,7 +79,12 @@ export const methods = {
   chat: method(['client'], 'key', inferenceRequestSchema, inferenceResultSchema, LONG_MS),
   complete: method(['client'], 'key', inferenceRequestSchema, inferenceResultSchema, LONG_MS),
   embed: method(['client'], 'key', embeddingRequestSchema, embeddingResultSchema, LONG_MS),
-  models: method(['client'], 'key', nothing, z.object({ models: z.array(modelSchema.extend({ processors: z.array(z.string()) })) })),
+  models: method(
+    ['client'],
+    'key',
+    nothing,
+    z.object({ models: z.array(modelSchema.extend({ processors: z.array(z.string()) })) }),
+  ),
   'usage.self': method(
     ['client'],
     'key',
@@ -95,7 +105,11 @@ export const methods = {
     ['client'],
     'key',
     nothing,
-    z.object({ mesh: z.string(), workers: z.array(workerViewSchema), models: z.array(modelSchema.extend({ processors: z.array(z.string()) })) }),
+    z.object({
+      mesh: z.string(),
+      workers: z.array(workerViewSchema),
+      models: z.array(modelSchema.extend({ processors: z.array(z.string()) })),
+    }),
   ),
   'models.add': method(
     ['client'],
@@ -118,7 +132,13 @@ export const methods = {
   ),
 
   // --- processor ---
-  'processor.embed': method(['gateway'], 'none', embeddingRequestSchema, embeddingResultSchema.omit({ requestId: true }), LONG_MS),
+  'processor.embed': method(
+    ['gateway'],
+    'none',
+    embeddingRequestSchema,
+    embeddingResultSchema.omit({ requestId: true }),
+    LONG_MS,
+  ),
   'processor.models.add': method(
     ['gateway'],
     'none',
@@ -160,11 +180,21 @@ export const methods = {
   'users.add': method(
     ['client', 'gateway'],
     'admin',
-    z.strictObject({ name: nameSchema, role: userRoleSchema.default('user'), password: password.optional(), limits: limitsSchema.default({}) }),
+    z.strictObject({
+      name: nameSchema,
+      role: userRoleSchema.default('user'),
+      password: password.optional(),
+      limits: limitsSchema.default({}),
+    }),
     userInfoSchema,
   ),
   'users.list': method(['client', 'gateway'], 'admin', nothing, z.object({ users: z.array(userInfoSchema) })),
-  'users.limits': method(['client', 'gateway'], 'admin', z.strictObject({ name: nameSchema, limits: limitsSchema }), userInfoSchema),
+  'users.limits': method(
+    ['client', 'gateway'],
+    'admin',
+    z.strictObject({ name: nameSchema, limits: limitsSchema }),
+    userInfoSchema,
+  ),
   /** Removes a user and revokes the user's keys. */
   'users.remove': method(['client', 'gateway'], 'admin', z.strictObject({ name: nameSchema }), done),
   /** Own password, or anyone's for an admin. */
@@ -196,7 +226,16 @@ export const methods = {
   'invites.create': method(
     ['client', 'gateway'],
     'admin',
-    z.strictObject({ role: roleSchema, name: nameSchema.optional(), expiresInMs: z.number().int().min(1000).max(365 * 86_400_000).default(86_400_000) }),
+    z.strictObject({
+      role: roleSchema,
+      name: nameSchema.optional(),
+      expiresInMs: z
+        .number()
+        .int()
+        .min(1000)
+        .max(365 * 86_400_000)
+        .default(86_400_000),
+    }),
     /** `invite` is the whole invite, shown this once. */
     inviteInfoSchema.extend({ invite: z.string() }),
   ),
@@ -212,7 +251,12 @@ export const methods = {
   'usage.query': method(
     ['client', 'gateway'],
     'key',
-    z.strictObject({ from: z.number().int().min(0).default(0), to: z.number().int().min(0).optional(), user: nameSchema.optional(), keyId: z.string().optional() }),
+    z.strictObject({
+      from: z.number().int().min(0).default(0),
+      to: z.number().int().min(0).optional(),
+      user: nameSchema.optional(),
+      keyId: z.string().optional(),
+    }),
     z.object({ rows: z.array(usageRowSchema) }),
   ),
 } as const

@@ -1,6 +1,6 @@
 import type ProtomuxRPC from 'protomux-rpc'
 import { z } from 'zod'
-import { MeshError, type ErrorBody } from './errors.js'
+import { type ErrorBody, MeshError } from './errors.js'
 import { newRequestId, requestIdSchema } from './ids.js'
 import { type InputOf, type MethodName, methods, type ResponseOf } from './methods.js'
 import { parseJson, validate } from './validate.js'
@@ -37,7 +37,9 @@ export function encodeJson(value: unknown): Buffer {
 /** @throws MeshError BAD_REQUEST, MESSAGE_TOO_LARGE */
 export function decodeCall(bytes: Uint8Array): Call {
   if (bytes.byteLength > MAX_MESSAGE_BYTES) {
-    throw MeshError.MESSAGE_TOO_LARGE(`The request has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are read`)
+    throw MeshError.MESSAGE_TOO_LARGE(
+      `The request has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are read`,
+    )
   }
   return validate(callSchema, parseJson(bytes, 'The request'), 'call')
 }
@@ -46,7 +48,9 @@ export function encodeAnswer(body: unknown): Buffer {
   const bytes = encodeJson({ body } satisfies Answer)
   if (bytes.byteLength > MAX_MESSAGE_BYTES) {
     return encodeFailure(
-      MeshError.MESSAGE_TOO_LARGE(`The answer has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent. Ask for less at a time`),
+      MeshError.MESSAGE_TOO_LARGE(
+        `The answer has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent. Ask for less at a time`,
+      ),
     )
   }
   return bytes
@@ -80,10 +84,16 @@ export async function callMethod<M extends MethodName>(
 
   const frame = encodeJson({ requestId, key, timeoutMs, body } satisfies Call)
   if (frame.byteLength > MAX_MESSAGE_BYTES) {
-    throw MeshError.MESSAGE_TOO_LARGE(`The request has ${frame.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent`, { requestId })
+    throw MeshError.MESSAGE_TOO_LARGE(
+      `The request has ${frame.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent`,
+      { requestId },
+    )
   }
   const answer = await new Promise<Uint8Array>((resolve, reject) => {
-    const timer = setTimeout(() => giveUp(MeshError.TIMEOUT(`No answer to ${name} within ${timeoutMs} ms`, { requestId })), timeoutMs)
+    const timer = setTimeout(
+      () => giveUp(MeshError.TIMEOUT(`No answer to ${name} within ${timeoutMs} ms`, { requestId })),
+      timeoutMs,
+    )
     const onAbort = () => giveUp(MeshError.CANCELLED(`${name} was cancelled`, { requestId }))
     const settle = () => {
       clearTimeout(timer)
@@ -113,6 +123,7 @@ export async function callMethod<M extends MethodName>(
 
 function transportError(err: unknown, name: string, requestId: string): MeshError {
   const code = (err as { code?: unknown } | null)?.code
-  if (code === 'UNKNOWN_METHOD') return MeshError.UNKNOWN_METHOD(`The other side has no method ${name}`, { requestId }, { cause: err })
+  if (code === 'UNKNOWN_METHOD')
+    return MeshError.UNKNOWN_METHOD(`The other side has no method ${name}`, { requestId }, { cause: err })
   return MeshError.LINK_CLOSED(`The link closed while ${name} was under way`, { requestId }, { cause: err })
 }

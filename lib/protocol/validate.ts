@@ -1,18 +1,26 @@
 import type { z } from 'zod'
-import { MeshError, type ErrorCode } from './errors.js'
+import { type ErrorCode, MeshError } from './errors.js'
 
 /**
  * Checks a value against its schema.
  * @param what what the value is, for the message: `request`, `member record`
  * @throws MeshError with `code`: the first thing wrong, with its place in `details.param`
  */
-export function validate<T extends z.ZodType>(schema: T, value: unknown, what: string, code: ErrorCode = 'BAD_REQUEST'): z.output<T> {
+export function validate<T extends z.ZodType>(
+  schema: T,
+  value: unknown,
+  what: string,
+  code: ErrorCode = 'BAD_REQUEST',
+): z.output<T> {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   const issue = result.error.issues[0]
   const param = issue ? pathText(unknownKeyPath(issue) ?? issue.path) : ''
   const message = issue?.message ?? 'not valid'
-  throw MeshError[code](`${what}${param === '' ? '' : `: ${param}`}: ${lowerFirst(message)}`, param === '' ? {} : { param })
+  throw MeshError[code](
+    `${what}${param === '' ? '' : `: ${param}`}: ${lowerFirst(message)}`,
+    param === '' ? {} : { param },
+  )
 }
 
 function unknownKeyPath(issue: z.core.$ZodIssue): PropertyKey[] | undefined {
