@@ -118,10 +118,6 @@ declare module 'hyperdht' {
     readonly rawStream: { rtt: number; remoteHost: string; remotePort: number }
     readonly destroying: boolean
     setKeepAlive(ms: number): void
-    on(event: 'error', listener: (err: Error) => void): this
-    on(event: string, listener: (...args: never[]) => void): this
-    once(event: string, listener: (...args: never[]) => void): this
-    destroy(err?: Error): this
   }
   export interface LookupResult {
     peers: { publicKey: Buffer; relayAddresses: NodeAddress[] }[]

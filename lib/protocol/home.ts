@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import z32 from 'z32'
 import { z } from 'zod'
 import { MeshError } from './errors.js'
+import { nameSchema } from './ids.js'
 import { roleSchema } from './records.js'
 import { parseJson, validate } from './validate.js'
 
@@ -14,6 +15,8 @@ export type NetworkKind = z.infer<typeof networkKindSchema>
 /** How to reach a mesh. `bootstrap` holds `host:port` of DHT nodes; empty for the public DHT. */
 export const meshProfileSchema = z.object({
   address: z.string().length(52),
+  /** Public key of the authority: every worker dials it by this key. */
+  authority: z.string().length(52),
   network: z.object({ kind: networkKindSchema, bootstrap: z.array(z.string()) }),
 })
 export type MeshProfile = z.infer<typeof meshProfileSchema>
@@ -50,10 +53,9 @@ export function homeFiles(home: string) {
 export const inviteTextSchema = z.object({
   id: z.string(),
   secret: z.string(),
-  /** Public key of the authority, which alone can spend the invite. */
-  authority: z.string(),
   profile: meshProfileSchema,
   role: roleSchema.optional(),
+  name: nameSchema.optional(),
 })
 export type InviteText = z.infer<typeof inviteTextSchema>
 

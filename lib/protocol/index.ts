@@ -1,4 +1,5 @@
 export * from './bee-view.js'
+export * from './connect.js'
 export * from './control.js'
 export * from './directory.js'
 export * from './errors.js'

@@ -1,0 +1,62 @@
+import {
+  type ApiKey,
+  apiKeySchema,
+  applyTo,
+  BeeView,
+  type Limits,
+  MeshError,
+  parseApiKey,
+  secretMatches,
+  type User,
+  type UserRole,
+  userSchema,
+} from '../protocol/index.js'
+
+/** Who a valid API key speaks for. */
+export interface Principal {
+  keyId: string
+  user: string
+  role: UserRole
+  limits: { key: Limits; user: Limits }
+}
+
+/** Keys of the accounts' entries. */
+export const accountKeys = {
+  user: (name: string) => `user/${name}`,
+  apiKey: (id: string) => `key/${id}`,
+  invite: (id: string) => `invite/${id}`,
+  /** Padded, so that the bee's order is the order of time. */
+  audit: (seq: number) => `audit/${String(seq).padStart(12, '0')}`,
+}
+
+/** The accounts as the authority and the gateways read them: users and keys held in memory, so that a check takes microseconds. */
+export class Accounts extends BeeView {
+  readonly users = new Map<string, User>()
+  readonly keys = new Map<string, ApiKey>()
+
+  protected override apply(kind: string, id: string, value: Buffer | undefined): void {
+    if (kind === 'user') applyTo(this.users, id, value, userSchema, 'accounts user')
+    else if (kind === 'key') applyTo(this.keys, id, value, apiKeySchema, 'accounts key')
+  }
+
+  /**
+   * Checks an API key.
+   * @throws MeshError INVALID_API_KEY: malformed, unknown, wrong, revoked or expired
+   */
+  authenticate(text: string, now = Date.now()): Principal {
+    const parts = parseApiKey(text)
+    if (parts === undefined) throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>')
+    const key = this.keys.get(parts.id)
+    // An unknown id and a wrong secret read the same, so that ids cannot be tried out.
+    if (key === undefined || !secretMatches(parts.secret, key.secretHash)) {
+      throw MeshError.INVALID_API_KEY(`The API key im_${parts.id}_… is not known to this mesh`)
+    }
+    if (key.revokedAt !== undefined) throw MeshError.INVALID_API_KEY(`The API key im_${key.id}_… was revoked`)
+    if (key.expiresAt !== undefined && key.expiresAt <= now) {
+      throw MeshError.INVALID_API_KEY(`The API key im_${key.id}_… expired at ${new Date(key.expiresAt).toISOString()}`)
+    }
+    const user = this.users.get(key.user)
+    if (user === undefined) throw MeshError.INVALID_API_KEY(`The user of the API key im_${key.id}_… was removed`)
+    return { keyId: key.id, user: user.name, role: user.role, limits: { key: key.limits, user: user.limits } }
+  }
+}

@@ -1,0 +1,16 @@
+import { z } from 'zod'
+import { networkKindSchema } from '../../protocol/index.js'
+
+export const netConfigSchema = z.strictObject({
+  /** Only read where a mesh is created; afterwards the home's mesh.json says it. */
+  kind: networkKindSchema,
+  /** `host:port` of DHT nodes. */
+  bootstrap: z.array(z.string().regex(/^[^\s:]+:\d{1,5}$/, 'expected host:port')),
+  /** IPv4 address that the LAN's bootstrap node and this worker's node use; empty: the first that is not loopback. */
+  host: z.string(),
+  /** UDP port of the bootstrap node that the authority serves; 0: a free one, kept for later starts. */
+  bootstrapPort: z.int().min(0).max(65_535),
+  /** Strangers that may be connected at a time. */
+  maxClients: z.int().min(0),
+})
+export type NetConfig = z.output<typeof netConfigSchema>

@@ -1,0 +1,87 @@
+import { readFileSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
+import type { DHTOptions, KeyPair } from 'hyperdht'
+import DHT from 'hyperdht'
+import { MeshError, type MeshProfile } from '../../protocol/index.js'
+import { writeFileAtomic } from '../identity.js'
+import type { NetConfig } from './config.js'
+
+const LOOPBACK = '127.0.0.1'
+
+/** How this worker's DHT node is made for a kind of network. */
+export function nodeOptions(network: MeshProfile['network'], config: NetConfig, keyPair: KeyPair): DHTOptions {
+  const { kind, bootstrap } = network
+  switch (kind) {
+    case 'local':
+      // Every node on loopback must bind to it, else a client "opens" and the server never sees it.
+      return { keyPair, bootstrap, host: LOOPBACK, firewalled: false, ephemeral: false }
+    case 'lan':
+      return {
+        keyPair,
+        bootstrap,
+        firewalled: false,
+        ephemeral: false,
+        ...(config.host === '' ? {} : { host: config.host }),
+      }
+    case 'private':
+      return { keyPair, bootstrap }
+    case 'public':
+      return { keyPair }
+  }
+}
+
+/** The address that other machines of the LAN reach this one at. */
+function lanAddress(): string {
+  for (const addresses of Object.values(networkInterfaces())) {
+    for (const { family, internal, address } of addresses ?? []) if (family === 'IPv4' && !internal) return address
+  }
+  throw MeshError.CONFIG_INVALID(
+    'net.host: this machine has no IPv4 address but loopback; name the one to use, or use the network kind local',
+  )
+}
+
+/**
+ * The bootstrap node that the authority serves on local and LAN networks. Its port is kept, so that workers find it
+ * again after a restart.
+ */
+export async function serveBootstrap(workerDir: string, kind: 'local' | 'lan', config: NetConfig): Promise<DHT> {
+  const host = kind === 'local' ? LOOPBACK : config.host === '' ? lanAddress() : config.host
+  const portFile = join(workerDir, 'bootstrap.port')
+  const kept = config.bootstrapPort !== 0 ? config.bootstrapPort : keptPort(portFile)
+  const port = kept ?? (await freeUdpPort(host))
+  const node = DHT.bootstrapper(port, host, { host })
+  try {
+    await node.fullyBootstrapped()
+  } catch (err) {
+    await node.destroy()
+    throw MeshError.PORT_IN_USE(
+      `The DHT's bootstrap node cannot use ${host}:${port} (UDP): ${(err as Error).message}. Is another authority of this home running?`,
+      { port },
+      { cause: err },
+    )
+  }
+  writeFileAtomic(portFile, `${port}\n`)
+  return node
+}
+
+function keptPort(file: string): number | undefined {
+  try {
+    const port = Number(readFileSync(file, 'utf8'))
+    return Number.isInteger(port) && port > 0 && port < 65_536 ? port : undefined
+  } catch {
+    return undefined
+  }
+}
+
+async function freeUdpPort(host: string): Promise<number> {
+  const { createSocket } = await import('node:dgram')
+  const socket = createSocket('udp4')
+  await new Promise<void>((resolve, reject) => {
+    socket.once('error', reject)
+    socket.bind(0, host, resolve)
+  })
+  const { port } = socket.address()
+  await new Promise<void>((resolve) => socket.close(() => resolve()))
+  return port
+}

@@ -1,0 +1,190 @@
+import { Counter, Histogram, type Registry } from 'prom-client'
+import type ProtomuxRPC from 'protomux-rpc'
+import {
+  CANCEL_EVENT,
+  type Call,
+  type Caller,
+  decodeCall,
+  encodeAnswer,
+  encodeFailure,
+  MeshError,
+  type MethodName,
+  methods,
+  type RequestOf,
+  type ResponseOf,
+  validate,
+} from '../../protocol/index.js'
+import type { Principal } from '../accounts.js'
+import type { Logger } from '../log.js'
+
+/** What a handler knows of a call. */
+export interface CallContext {
+  /** The other side's public key, as the Noise handshake proved it. */
+  peer: string
+  role: Caller
+  requestId: string
+  /** Aborts when the caller cancels, its deadline passes or its link ends. */
+  signal: AbortSignal
+  /** When the caller stops waiting, in milliseconds since the epoch. */
+  deadline: number
+  /** Who the API key belongs to; present where the method's credential is `key` or `admin`. */
+  principal: Principal | undefined
+  /** The key itself, for methods that pass the call on. Never log it. */
+  key: string | undefined
+}
+
+/** A handler of a method that wants a credential is never called without a principal. */
+export type Handler<M extends MethodName> = (request: RequestOf<M>, context: CallContext) => Promise<ResponseOf<M>>
+
+/** The peer a call comes from: its role is read at each call, because the directory may have changed. */
+export interface CallSource {
+  readonly publicKey: string
+  readonly role: Caller
+}
+
+/** Calls one link may have under way at a time. */
+const MAX_CALLS_PER_LINK = 2048
+
+/**
+ * One place that every unary call passes: it checks who calls, decodes, validates, bounds, times, counts and turns
+ * every outcome into an answer. Nothing a peer sends, and nothing a handler throws, leaves it as an exception.
+ */
+export class Dispatcher {
+  readonly #handlers = new Map<MethodName, Handler<MethodName>>()
+  readonly #log: Logger
+  readonly #duration: Histogram<'method' | 'code'>
+  readonly #refused: Counter<'reason'>
+  /** Proves API keys. Set by workers that know the accounts; without it no key is accepted. */
+  authenticate: ((key: string) => Principal) | undefined
+
+  constructor(log: Logger, registry: Registry) {
+    this.#log = log
+    this.#duration = new Histogram({
+      name: 'infermesh_rpc_duration_seconds',
+      help: 'Time to answer a unary call.',
+      labelNames: ['method', 'code'],
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      registers: [registry],
+    })
+    this.#refused = new Counter({
+      name: 'infermesh_rpc_refused_total',
+      help: 'Calls refused before their handler ran.',
+      labelNames: ['reason'],
+      registers: [registry],
+    })
+  }
+
+  /** Serves one method. A method may have one handler. */
+  respond<M extends MethodName>(name: M, handler: Handler<M>): void {
+    if (this.#handlers.has(name)) throw new Error(`${name} has a handler already`)
+    this.#handlers.set(name, handler as unknown as Handler<MethodName>)
+  }
+
+  /** Serves all methods on one link. Call it in the same tick as the connection. */
+  attach(rpc: ProtomuxRPC, source: CallSource): void {
+    const running = new Map<string, AbortController>()
+    for (const name of this.#handlers.keys()) {
+      rpc.respond(name, (bytes) => this.#answer(name, bytes, source, running))
+    }
+    rpc.respond(CANCEL_EVENT, async (bytes) => {
+      running.get(bytes.toString())?.abort(MeshError.CANCELLED('The caller cancelled'))
+      return Buffer.alloc(0)
+    })
+    rpc.on('close', () => {
+      for (const controller of running.values()) controller.abort(MeshError.CANCELLED('The caller went away'))
+    })
+  }
+
+  async #answer(
+    name: MethodName,
+    bytes: Buffer,
+    source: CallSource,
+    running: Map<string, AbortController>,
+  ): Promise<Buffer> {
+    const started = performance.now()
+    let code = 'OK'
+    let requestId: string | undefined
+    try {
+      const call = decodeCall(bytes)
+      requestId = call.requestId
+      return encodeAnswer(await this.#call(name, call, source, running))
+    } catch (err) {
+      const failure = MeshError.from(err)
+      code = failure.code
+      if (code === 'INTERNAL') this.#log.error({ err, method: name, requestId }, 'a method failed unexpectedly')
+      return encodeFailure(failure)
+    } finally {
+      this.#duration.observe({ method: name, code }, (performance.now() - started) / 1000)
+    }
+  }
+
+  async #call(
+    name: MethodName,
+    call: Call,
+    source: CallSource,
+    running: Map<string, AbortController>,
+  ): Promise<unknown> {
+    const spec = methods[name]
+    const { role, publicKey } = source
+    if (!(spec.callers as readonly Caller[]).includes(role)) {
+      this.#refused.inc({ reason: 'role' })
+      throw MeshError.FORBIDDEN(
+        `${role === 'client' ? 'A client' : `A worker with the role ${role}`} may not call ${name}`,
+      )
+    }
+    const principal = this.#principal(name, call)
+    if (running.size >= MAX_CALLS_PER_LINK) {
+      this.#refused.inc({ reason: 'concurrency' })
+      throw MeshError.BUSY(`This link has ${running.size} calls under way`, { retryAfterMs: 1000 })
+    }
+    if (running.has(call.requestId)) throw MeshError.CONFLICT(`The request id ${call.requestId} is in use on this link`)
+    const request = validate(spec.request, call.body, name)
+
+    const controller = new AbortController()
+    const timeoutMs = call.timeoutMs ?? spec.timeoutMs
+    const timer = setTimeout(
+      () => controller.abort(MeshError.TIMEOUT(`${name} was not done within ${timeoutMs} ms`)),
+      timeoutMs,
+    )
+    running.set(call.requestId, controller)
+    try {
+      const handler = this.#handlers.get(name) as Handler<MethodName>
+      return await handler(request as never, {
+        peer: publicKey,
+        role,
+        requestId: call.requestId,
+        signal: controller.signal,
+        deadline: Date.now() + timeoutMs,
+        principal,
+        key: call.key,
+      })
+    } finally {
+      clearTimeout(timer)
+      running.delete(call.requestId)
+    }
+  }
+
+  #principal(name: MethodName, call: Call): Principal | undefined {
+    const { credential } = methods[name]
+    if (credential === 'none') return undefined
+    if (this.authenticate === undefined) throw MeshError.FORBIDDEN(`${name} is not served here`)
+    if (call.key === undefined) {
+      this.#refused.inc({ reason: 'key' })
+      throw MeshError.INVALID_API_KEY(`${name} wants an API key. Give one with --key, INFERMESH_KEY or apiKey`)
+    }
+    let principal: Principal
+    try {
+      principal = this.authenticate(call.key)
+    } catch (err) {
+      this.#refused.inc({ reason: 'key' })
+      throw err
+    }
+    if (credential === 'admin' && principal.role !== 'admin') {
+      this.#refused.inc({ reason: 'role' })
+      throw MeshError.FORBIDDEN(
+        `${name} is for admins; the key ${principal.keyId} belongs to ${principal.user}, who is none`,
+      )
+    }
+    return principal
+  }
+}

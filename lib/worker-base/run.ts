@@ -1,0 +1,43 @@
+import { MeshError } from '../protocol/index.js'
+import type { BaseWorker, WorkerOptions } from './worker.js'
+
+/**
+ * Runs one worker as this process: starts it, drains it on SIGTERM or SIGINT, ends at once on a second signal, and
+ * exits non-zero on anything unexpected, so that its supervisor starts it again.
+ */
+export async function runWorker(make: (options: WorkerOptions) => BaseWorker, options: WorkerOptions): Promise<void> {
+  let worker: BaseWorker | undefined
+  let exitCode = 0
+  let ending = false
+
+  const end = async (code: number): Promise<void> => {
+    exitCode ||= code
+    if (ending) process.exit(exitCode || 1)
+    ending = true
+    await worker?.stop()
+    process.exit(exitCode)
+  }
+  const fail = (err: unknown): void => {
+    const failure = MeshError.from(err)
+    process.stderr.write(`infermesh: ${failure.message}\n`)
+    void end(failure.exitCode)
+  }
+
+  process.on('SIGTERM', () => void end(0))
+  process.on('SIGINT', () => void end(0))
+  process.on('uncaughtException', (err) => {
+    worker?.fatal(err)
+    if (worker === undefined) fail(err)
+  })
+  process.on('unhandledRejection', (err) => {
+    worker?.fatal(err)
+    if (worker === undefined) fail(err)
+  })
+  try {
+    worker = make({ ...options, onFatal: fail })
+    await worker.start()
+  } catch (err) {
+    if (!(err instanceof MeshError)) process.stderr.write(`${err instanceof Error ? err.stack : String(err)}\n`)
+    fail(err)
+  }
+}

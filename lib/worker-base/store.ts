@@ -1,0 +1,65 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Corestore from 'corestore'
+import type Hypercore from 'hypercore'
+import { MeshError } from '../protocol/index.js'
+import type { Facility } from './facility.js'
+import { writeFileAtomic } from './identity.js'
+
+/** The worker's Corestore: every hypercore it writes or replicates. */
+export class Store implements Facility {
+  readonly name = 'store'
+  readonly corestore: Corestore
+  readonly #dir: string
+  readonly #pidFile: string
+
+  constructor(workerDir: string) {
+    this.#dir = join(workerDir, 'store')
+    this.#pidFile = join(workerDir, 'store.pid')
+    this.corestore = new Corestore(this.#dir)
+    // `start` reports it; until then it must not count as unhandled.
+    this.corestore.ready().catch(() => {})
+  }
+
+  /** @throws MeshError STORE_LOCKED when another process has the store open, STORE_INVALID when it cannot be read */
+  async start(): Promise<void> {
+    try {
+      await this.corestore.ready()
+    } catch (err) {
+      const message = err instanceof Error ? err.message : String(err)
+      if (/lock/i.test(message)) {
+        const holder = this.#holder()
+        throw MeshError.STORE_LOCKED(
+          `${this.#dir} is in use by ${holder === undefined ? 'another process' : `the process with pid ${holder}`}. Stop that worker first, or give this one another --rack or --data-dir`,
+          { pid: holder },
+          { cause: err },
+        )
+      }
+      throw MeshError.STORE_INVALID(`${this.#dir} cannot be opened: ${message}`, {}, { cause: err })
+    }
+    writeFileAtomic(this.#pidFile, `${process.pid}\n`)
+  }
+
+  async stop(): Promise<void> {
+    await this.corestore.close()
+  }
+
+  /** A core of this worker's own. @param encryptionKey blocks are readable only with it */
+  own(name: string, encryptionKey?: Uint8Array): Hypercore {
+    return this.corestore.get(encryptionKey ? { name, encryption: { key: encryptionKey } } : { name })
+  }
+
+  /** A replica of another worker's core. */
+  replica(key: Uint8Array, encryptionKey?: Uint8Array): Hypercore {
+    return this.corestore.get(encryptionKey ? { key, encryption: { key: encryptionKey } } : { key })
+  }
+
+  #holder(): number | undefined {
+    try {
+      const pid = Number(readFileSync(this.#pidFile, 'utf8'))
+      return Number.isInteger(pid) && pid > 0 ? pid : undefined
+    } catch {
+      return undefined
+    }
+  }
+}

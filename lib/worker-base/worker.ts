@@ -1,0 +1,361 @@
+import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import type { KeyPair } from 'hyperdht'
+import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { z } from 'zod'
+import {
+  Directory,
+  decodeInvite,
+  decodeKey,
+  encodeKey,
+  type Hello,
+  homeFiles,
+  type Load,
+  MeshError,
+  type MeshProfile,
+  meshProfileSchema,
+  PROTOCOL_VERSION,
+  parseJson,
+  type Role,
+  validate,
+  type WorkerStatus,
+} from '../protocol/index.js'
+import { type ConfigSources, loadConfig, PACKAGE_ROOT } from './config.js'
+import { type Facility, withDeadline } from './facility.js'
+import { loadIdentity, makePrivateDir, writeFileAtomic } from './identity.js'
+import { type Logger, logConfigSchema, openLog } from './log.js'
+import { netConfigSchema } from './net/config.js'
+import { type Link, Net } from './net/index.js'
+import { Store } from './store.js'
+
+/** The package's version. */
+export const VERSION: string = (
+  createRequire(import.meta.url)(join(PACKAGE_ROOT, 'package.json')) as { version: string }
+).version
+
+const workerConfigSchema = z.strictObject({
+  /** How long one facility may take to start or stop. */
+  facilityDeadlineMs: z.int().min(1),
+  /** How long a stopping worker may take to finish what runs. */
+  drainMs: z.int().min(0),
+})
+
+export interface WorkerOptions {
+  /** The home: what `--data-dir` names. */
+  home: string
+  /** This worker's instance name: what `--rack` names. */
+  name: string
+  /** `production`, `development`, …: what `--env` names; goes into the log. */
+  env?: string
+  /** Settings from the command line: facility -> key -> value. */
+  flags?: Record<string, Record<string, unknown>>
+  /** Environment to read INFERMESH_* variables from. */
+  environment?: NodeJS.ProcessEnv
+  /** Shows the log on standard error in people's form. */
+  terminal?: boolean
+  /** Called when the worker cannot go on; the process should end with this error's exit code. */
+  onFatal?: (err: MeshError) => void
+}
+
+/**
+ * What every worker is: settings, an identity, an ordered list of facilities, and its own `_start` and `_stop`.
+ *
+ * Start: log, identity, store, directory, `_prepare`, net, own facilities, `_start`. Stop: the same in reverse.
+ */
+export abstract class BaseWorker {
+  readonly role: Role
+  readonly name: string
+  readonly home: string
+  readonly files: ReturnType<typeof homeFiles>
+  /** This worker's own directory in the home. */
+  readonly workerDir: string
+  readonly registry = new Registry()
+  readonly since = Date.now()
+  readonly publicKey: string
+  protected readonly keyPair: KeyPair
+  protected readonly options: WorkerOptions
+  readonly #settings: z.output<typeof workerConfigSchema>
+  readonly #sources: ConfigSources
+  #log: Logger | undefined
+  #net: Net | undefined
+  #store: Store | undefined
+  #directory: Directory | undefined
+  #profile: MeshProfile | undefined
+  #started: Facility[] = []
+  #state: Load['state'] = 'starting'
+  #stopping: Promise<void> | undefined
+
+  /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
+  constructor(role: Role, options: WorkerOptions) {
+    this.role = role
+    this.name = options.name
+    this.home = options.home
+    this.options = options
+    this.files = homeFiles(options.home)
+    this.workerDir = this.files.worker(role, options.name)
+    this.#sources = { home: options.home, env: options.environment ?? process.env, flags: options.flags ?? {} }
+    this.#settings = this.config('worker', workerConfigSchema)
+    makePrivateDir(this.home)
+    makePrivateDir(this.workerDir)
+    this.keyPair = loadIdentity(this.workerDir)
+    this.publicKey = encodeKey(this.keyPair.publicKey)
+  }
+
+  get log(): Logger {
+    return present(this.#log, 'log')
+  }
+  get net(): Net {
+    return present(this.#net, 'net')
+  }
+  get store(): Store {
+    return present(this.#store, 'store')
+  }
+  get directory(): Directory {
+    return present(this.#directory, 'directory')
+  }
+  get profile(): MeshProfile {
+    return present(this.#profile, 'profile')
+  }
+  get state(): Load['state'] {
+    return this.#state
+  }
+
+  /** A facility's settings, checked. @throws MeshError CONFIG_INVALID */
+  config<T extends z.ZodObject>(facility: string, schema: T): z.output<T> {
+    return loadConfig(facility, schema, this.#sources)
+  }
+
+  /**
+   * Starts the facilities and then the worker itself. Never waits for the DHT.
+   * @throws MeshError when anything cannot start; what had started is stopped again
+   */
+  async start(): Promise<void> {
+    const logConfig = this.config('log', logConfigSchema)
+    this.#log = await openLog({
+      level: logConfig.level,
+      role: this.role,
+      name: this.name,
+      file: this.files.log(this.role, this.name),
+      terminal: this.options.terminal ?? false,
+    })
+    try {
+      this.#store = new Store(this.workerDir)
+      await this.#startFacility(this.#store)
+      this.#profile = await this._profile()
+      this.#directory = new Directory(this._directoryCore())
+      await this.#directory.open()
+      this.#directory.on('error', (err) => this.fatal(err))
+      this.#net = this.#makeNet()
+      this.#serveBase(this.#net)
+      await this._prepare()
+      await this.#startFacility(this.#net)
+      for (const facility of this._facilities()) await this.#startFacility(facility)
+      await this._start()
+    } catch (err) {
+      this.log.error({ err }, 'could not start')
+      await this.stop()
+      throw err
+    }
+    this.#collectProcessMetrics()
+    this.setState('ready')
+    this.log.info({ publicKey: this.publicKey, env: this.options.env, version: VERSION, ...this._addresses() }, 'ready')
+  }
+
+  /** Drains, then stops in reverse order. Safe to call more than once. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  async #stop(): Promise<void> {
+    if (this.#state === 'ready') {
+      this.setState('draining')
+      await this.#quietly(withDeadline(this._drain(), this.#settings.drainMs, 'Draining'), 'draining')
+    }
+    await this.#quietly(this._stop(), 'stopping')
+    for (const facility of this.#started.reverse()) {
+      await this.#quietly(
+        withDeadline(facility.stop(), this.#settings.facilityDeadlineMs, `Stopping ${facility.name}`),
+        `stopping ${facility.name}`,
+      )
+    }
+    rmSync(this.files.status(this.role, this.name), { force: true })
+    this.#log?.info('stopped')
+  }
+
+  /** The worker cannot go on: logs, and leaves it to the process to end. */
+  fatal(err: unknown): void {
+    const failure = MeshError.from(err)
+    this.log.fatal({ err }, failure.message)
+    this.options.onFatal?.(failure)
+  }
+
+  /** Changes what this worker says of itself to its links and in its status file. */
+  protected setState(state: Load['state']): void {
+    this.#state = state
+    this.#writeStatus()
+    this.#net?.loadChanged()
+  }
+
+  status(): WorkerStatus {
+    const { role, name, publicKey, version, since, addresses } = this.#hello()
+    return { role, name, publicKey: publicKey, version, since, pid: process.pid, addresses, load: this.load() }
+  }
+
+  /** This worker's load as its links see it. */
+  load(): Load {
+    return { state: this.#state, running: 0, queued: 0, models: [], ...this._load() }
+  }
+
+  // --- what a role fills in ---
+
+  /** The mesh this worker belongs to. The authority, which may have to create it, overrides this. */
+  protected async _profile(): Promise<MeshProfile> {
+    return readProfile(this.home)
+  }
+  /** The directory's core. The authority, which writes it, overrides this. */
+  protected _directoryCore() {
+    return this.store.replica(decodeKey(this.profile.address, 'mesh address'))
+  }
+  /** Runs before the net starts: registers methods and generation handlers. */
+  protected async _prepare(): Promise<void> {}
+  /** Facilities of this role's own, started after the net. */
+  protected _facilities(): Facility[] {
+    return []
+  }
+  protected async _start(): Promise<void> {}
+  /** Resolves once nothing runs any more. New work is refused by then. */
+  protected async _drain(): Promise<void> {}
+  protected async _stop(): Promise<void> {}
+  protected _load(): Partial<Load> {
+    return {}
+  }
+  /** Addresses for people and for the status file, such as `http`. */
+  protected _addresses(): Record<string, string> {
+    return {}
+  }
+
+  // --- the common part ---
+
+  async #startFacility(facility: Facility): Promise<void> {
+    this.#started.push(facility)
+    await withDeadline(facility.start(), this.#settings.facilityDeadlineMs, `Starting ${facility.name}`)
+  }
+
+  #makeNet(): Net {
+    return new Net({
+      config: this.config('net', netConfigSchema),
+      profile: this.profile,
+      directory: this.directory,
+      store: this.store,
+      keyPair: this.keyPair,
+      hello: () => this.#hello(),
+      load: () => this.load(),
+      workerDir: this.workerDir,
+      log: this.log,
+      registry: this.registry,
+    })
+  }
+
+  #hello(): Hello & { publicKey: string } {
+    return {
+      protocolVersion: PROTOCOL_VERSION,
+      version: VERSION,
+      features: [],
+      role: this.role,
+      name: this.name,
+      publicKey: this.publicKey,
+      since: this.since,
+      addresses: { ...this.#net?.addresses, ...this._addresses() },
+    }
+  }
+
+  #serveBase(net: Net): void {
+    net.dispatcher.respond('ping', async () => ({ at: Date.now() }))
+    net.dispatcher.respond('status', async () => this.status())
+    net.dispatcher.respond('metrics.collect', async () => ({ metrics: await this.registry.getMetricsAsJSON() }))
+    if (this.publicKey === this.profile.authority) return
+    net.on('link', (link) => {
+      if (link.publicKey === this.profile.authority) this.#join(link).catch((err: unknown) => this.#onJoinFailed(err))
+    })
+    net.on('unlink', (link, reason) => {
+      if (link.publicKey === this.profile.authority && reason.code === 'NOT_A_MEMBER') this.fatal(reason)
+    })
+  }
+
+  /** Spends this home's invite where the directory does not list this worker yet. */
+  async #join(authority: Link): Promise<void> {
+    if (this.directory.member(this.publicKey) !== undefined) return
+    const text = this.#sources.env.INFERMESH_INVITE ?? readIfThere(this.files.homeInvite)
+    if (text === undefined) {
+      throw MeshError.NOT_A_MEMBER(
+        'This worker is not a member of the mesh and has no invite. Run `infermesh invite` where the mesh was made, then `infermesh join <invite>` here',
+      )
+    }
+    const { id, secret } = decodeInvite(text)
+    await authority.call('join', { id, secret, role: this.role, name: this.name })
+    this.log.info('joined the mesh')
+  }
+
+  #onJoinFailed(err: unknown): void {
+    const failure = MeshError.from(err)
+    // A link that broke is dialled again, and joining with it.
+    if (failure.code === 'LINK_CLOSED' || failure.code === 'TIMEOUT') return
+    this.fatal(failure)
+  }
+
+  #writeStatus(): void {
+    makePrivateDir(this.files.statusDir)
+    writeFileAtomic(this.files.status(this.role, this.name), `${JSON.stringify(this.status(), null, 2)}\n`)
+  }
+
+  #collectProcessMetrics(): void {
+    collectDefaultMetrics({ register: this.registry })
+    new Gauge({
+      name: 'infermesh_build_info',
+      help: 'Always 1; the labels say what runs.',
+      labelNames: ['version', 'node'],
+      registers: [this.registry],
+    }).set({ version: VERSION, node: process.version }, 1)
+  }
+
+  async #quietly(work: Promise<void>, what: string): Promise<void> {
+    try {
+      await work
+    } catch (err) {
+      this.#log?.warn({ err }, `${what} did not go well`)
+    }
+  }
+}
+
+function present<T>(value: T | undefined, what: string): T {
+  if (value === undefined) throw new Error(`${what} is not there before the worker has started`)
+  return value
+}
+
+function readIfThere(path: string): string | undefined {
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined
+}
+
+/**
+ * How the workers of a home reach their mesh.
+ * @throws MeshError CONFIG_INVALID when this home belongs to no mesh yet
+ */
+export function readProfile(home: string): MeshProfile {
+  const { mesh } = homeFiles(home)
+  const text = readIfThere(mesh)
+  if (text === undefined) {
+    throw MeshError.CONFIG_INVALID(
+      `${home} belongs to no mesh yet: run \`infermesh up\` to make one, or \`infermesh join <invite>\``,
+    )
+  }
+  return validate(meshProfileSchema, parseJson(Buffer.from(text), mesh), mesh, 'CONFIG_INVALID')
+}
+
+/** Keeps how to reach the mesh in the home, for its other workers and the CLI. */
+export function writeProfile(home: string, profile: MeshProfile): void {
+  const { mesh } = homeFiles(home)
+  writeFileAtomic(mesh, `${JSON.stringify(profile, null, 2)}\n`)
+  chmodSync(mesh, 0o644)
+}
