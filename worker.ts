@@ -1,0 +1,107 @@
+#!/usr/bin/env node
+import { parseArgs } from 'node:util'
+import { type BaseWorker, runWorker, type WorkerOptions } from './lib/worker-base/index.js'
+import { homePath, MeshError, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
+
+const HELP = `Starts one worker of an infermesh.
+
+Usage: node dist/worker.js --wtype <role> [options]
+
+  --wtype <role>       ${ROLES.join(', ')}
+  --rack <name>        this worker's instance name (default: the role)
+  --env <name>         production, development, …; goes into the log (default: production)
+  --data-dir <path>    the home (default: INFERMESH_HOME, else ~/.infermesh)
+  --set <f.key=value>  one setting of a facility; can be repeated
+  --help               this text
+
+Examples:
+  node dist/worker.js --wtype auth
+  node dist/worker.js --wtype gateway --rack g1 --env production --set http.port=0
+  node dist/worker.js --wtype processor --rack p1 --set engine.gpu=off
+`
+
+/** Each role's worker is loaded only where it runs: a gateway need not carry the engine. */
+const workers: Record<Role, () => Promise<(options: WorkerOptions) => BaseWorker>> = {
+  auth: async () => {
+    const { AuthWorker } = await import('./workers/auth/index.js')
+    return (options) => new AuthWorker(options)
+  },
+  gateway: async () => {
+    const { GatewayWorker } = await import('./workers/gateway/index.js')
+    return (options) => new GatewayWorker(options)
+  },
+  processor: async () => {
+    const { ProcessorWorker } = await import('./workers/processor/index.js')
+    return (options) => new ProcessorWorker(options)
+  },
+  metrics: async () => {
+    const { MetricsWorker } = await import('./workers/metrics/index.js')
+    return (options) => new MetricsWorker(options)
+  },
+}
+
+/** `net.kind=lan` as { net: { kind: 'lan' } }; a value is JSON where it can be read as such. */
+function parseSettings(settings: string[]): Record<string, Record<string, unknown>> {
+  const flags: Record<string, Record<string, unknown>> = {}
+  for (const setting of settings) {
+    const match = /^([\w-]+)\.(\w+)=(.*)$/s.exec(setting)
+    if (match === null) throw MeshError.BAD_REQUEST(`--set ${setting}: expected facility.key=value, such as http.port=0`)
+    const [, facility, key, text] = match as unknown as [string, string, string, string]
+    flags[facility] ??= {}
+    flags[facility][key] = jsonOrText(text)
+  }
+  return flags
+}
+
+function jsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+function parseCommandLine(): { role: Role; options: WorkerOptions } | undefined {
+  let values: { [name: string]: string | boolean | string[] | undefined }
+  try {
+    values = parseArgs({
+      options: {
+        wtype: { type: 'string' },
+        rack: { type: 'string' },
+        env: { type: 'string', default: 'production' },
+        'data-dir': { type: 'string' },
+        set: { type: 'string', multiple: true, default: [] },
+        help: { type: 'boolean', default: false },
+      },
+    }).values
+  } catch (err) {
+    throw MeshError.BAD_REQUEST(`${(err as Error).message}. See --help`)
+  }
+  if (values.help === true) return undefined
+  const role = validate(roleSchema, values.wtype, '--wtype')
+  return {
+    role,
+    options: {
+      home: homePath(values['data-dir'] as string | undefined),
+      name: validate(nameSchema, values.rack ?? role, '--rack'),
+      env: values.env as string,
+      flags: parseSettings(values.set as string[]),
+      terminal: process.stderr.isTTY === true,
+    },
+  }
+}
+
+async function main(): Promise<void> {
+  const command = parseCommandLine()
+  if (command === undefined) {
+    process.stdout.write(HELP)
+    return
+  }
+  await runWorker(await workers[command.role](), command.options)
+}
+
+main().catch((err: unknown) => {
+  const failure = MeshError.from(err)
+  process.stderr.write(`infermesh: ${failure.code === 'INTERNAL' ? (err as Error).stack : failure.message}\n`)
+  process.exit(failure.exitCode)
+})
