@@ -1,0 +1,178 @@
+import { spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { basename, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+
+/**
+ * Runs each test file as a process of its own, one after another, so that a file which hangs or crashes takes no other
+ * file's results with it. Prints the TAP of what failed, the slowest files, and last `N passed, N failed`.
+ *
+ * `npm test -- scheduler directory` runs the files whose names hold one of the words.
+ */
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    verbose: { type: 'boolean', default: false },
+    /** How long one file may take, in seconds. Each test in it has brittle's own 30 seconds unless it says more. */
+    deadline: { type: 'string', default: process.env.TEST_DEADLINE_S ?? '300' },
+  },
+})
+
+const folder = fileURLToPath(new URL('.', import.meta.url))
+const deadlineMs = Number(values.deadline) * 1000
+const STDERR_KEPT = 200
+
+interface FileResult {
+  name: string
+  passed: number
+  failed: number
+  skipped: number
+  seconds: number
+}
+
+/** Counts brittle's TAP line by line, and keeps the lines of the test under way until it is known whether it failed. */
+class Tap {
+  passed = 0
+  failed = 0
+  skipped = 0
+  /** Brittle prints the plan last, once every test has ended. */
+  ended = false
+  #lines: string[] = []
+
+  /** @returns the lines to show: those of a test that has just failed */
+  push(line: string): string[] {
+    this.#lines.push(line)
+    if (/^1\.\.\d+/.test(line)) this.ended = true
+    const result = /^(not )?ok \d+ - /.exec(line)
+    if (result === null) return []
+    const lines = this.#lines
+    this.#lines = []
+    if (/# (SKIP|TODO)\b/.test(line)) this.skipped++
+    else if (result[1] === undefined) this.passed++
+    else {
+      this.failed++
+      return lines
+    }
+    return []
+  }
+
+  /** What was printed since the last test ended. */
+  rest(): string[] {
+    return this.#lines
+  }
+}
+
+async function runFile(path: string): Promise<FileResult> {
+  const name = basename(path, '.test.js')
+  const startedAt = performance.now()
+  const tap = new Tap()
+  const stderr: string[] = []
+  // A group of its own, so that what a test left running can be ended with it.
+  const child = spawn(process.execPath, ['--enable-source-maps', path], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  })
+  running = child.pid
+
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    stderr.push(line)
+    if (stderr.length > STDERR_KEPT) stderr.shift()
+    if (values.verbose) console.error(line)
+  })
+  const out = createInterface({ input: child.stdout }).on('line', (line) => {
+    const failure = tap.push(line)
+    if (values.verbose) console.log(line)
+    else if (failure.length > 0) console.log(failure.join('\n'))
+  })
+  const outClosed = new Promise<void>((resolve) => out.once('close', resolve))
+
+  let late = false
+  const timer = setTimeout(() => {
+    late = true
+    endGroup(child.pid)
+  }, deadlineMs)
+  const [code, signal] = await new Promise<[number | null, NodeJS.Signals | null]>((resolve) => {
+    child.once('error', () => resolve([1, null]))
+    child.once('exit', (...how) => resolve(how))
+  })
+  clearTimeout(timer)
+  endGroup(child.pid)
+  running = undefined
+  await Promise.race([outClosed, new Promise((resolve) => setTimeout(resolve, 1000))])
+
+  const why = whyIncomplete({ late, code, signal, tap })
+  if (why !== undefined) {
+    tap.failed++
+    if (!values.verbose) console.log([...tap.rest(), ...stderr].join('\n'))
+    console.log(`not ok - ${name}: ${why}`)
+  }
+  const seconds = (performance.now() - startedAt) / 1000
+  const { passed, failed, skipped } = tap
+  const counts = [
+    `${passed} passed`,
+    ...(failed > 0 ? [`${failed} FAILED`] : []),
+    ...(skipped > 0 ? [`${skipped} skipped`] : []),
+  ]
+  console.log(
+    `${failed > 0 ? 'FAIL' : 'ok  '} ${name.padEnd(32)} ${seconds.toFixed(1).padStart(6)} s  ${counts.join(', ')}`,
+  )
+  return { name, passed, failed, skipped, seconds }
+}
+
+/** A failure that no test of the file reports, or undefined. */
+function whyIncomplete(end: {
+  late: boolean
+  code: number | null
+  signal: NodeJS.Signals | null
+  tap: Tap
+}): string | undefined {
+  if (end.late) return `ended after ${values.deadline} s: it hung, or something kept the process alive`
+  if (end.signal !== null) return `ended by ${end.signal}`
+  if (!end.tap.ended) return `the process ended early with code ${end.code}`
+  if (end.code !== 0 && end.tap.failed === 0) return `exit code ${end.code} though no test failed`
+  return undefined
+}
+
+let running: number | undefined
+
+function endGroup(pid: number | undefined): void {
+  if (pid === undefined) return
+  try {
+    process.kill(process.platform === 'win32' ? pid : -pid, 'SIGKILL')
+  } catch {
+    // Nothing is left of it.
+  }
+}
+
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const) {
+  process.once(signal, () => {
+    endGroup(running)
+    process.exit(code)
+  })
+}
+
+const files = readdirSync(folder)
+  .filter((file) => file.endsWith('.test.js'))
+  .filter((file) => positionals.length === 0 || positionals.some((word) => file.includes(word)))
+  .sort()
+
+console.log(`${files.length} files, Node ${process.version}, ${availableParallelism()} cores`)
+const startedAt = performance.now()
+const results: FileResult[] = []
+for (const file of files) results.push(await runFile(join(folder, file)))
+
+const slowest = results.toSorted((a, b) => b.seconds - a.seconds).slice(0, 5)
+const sum = (field: 'passed' | 'failed' | 'skipped') => results.reduce((total, result) => total + result[field], 0)
+console.log(`\nSlowest: ${slowest.map(({ name, seconds }) => `${name} ${seconds.toFixed(1)} s`).join(', ')}`)
+const failing = results.filter(({ failed }) => failed > 0).map(({ name }) => name)
+if (failing.length > 0) console.log(`Failing: ${failing.join(', ')}`)
+console.log(`${((performance.now() - startedAt) / 1000).toFixed(0)} s, ${sum('skipped')} skipped`)
+console.log(`${sum('passed')} passed, ${sum('failed')} failed`)
+process.exitCode = sum('failed') > 0 || results.length === 0 ? 1 : 0
