@@ -1,0 +1,98 @@
+import { MeshError } from '../../../lib/protocol/errors.js'
+import { Embedder } from './embed.js'
+import { generate, type Job, type Machinery } from './generate.js'
+import { Grammars } from './grammar.js'
+import type { FromEngine, ToEngine, TokenBatch } from './messages.js'
+import type { LoadedModel } from './model.js'
+import { Prompts } from './prompt.js'
+import { Slots } from './slots.js'
+
+/** Serves the processor's jobs with one loaded model. */
+export class Host {
+  readonly #machinery: Machinery
+  readonly #slots: Slots
+  readonly #prompts: Prompts
+  readonly #grammars: Grammars
+  readonly #embedder: Embedder
+  readonly #jobs = new Map<number, { cancelled: boolean }>()
+  readonly #send: (message: FromEngine) => void
+  #ready: TokenBatch[] = []
+
+  constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
+    const { contextLength } = info
+    this.#machinery = { model, batching, batchSize: context.batchSize, contextLength }
+    this.#slots = new Slots(context, batching)
+    this.#prompts = new Prompts(model)
+    this.#grammars = new Grammars(llama, model)
+    this.#embedder = new Embedder(model, info)
+    this.#send = send
+  }
+
+  handle(message: Exclude<ToEngine, { type: 'load' }>): void {
+    switch (message.type) {
+      case 'generate':
+        return this.#run({ id: message.id, request: message.request, cancelled: false }, (job) => this.#generate(job))
+      case 'embed':
+        return this.#run({ id: message.id, cancelled: false }, (job) => this.#embed(job, message.input))
+      case 'cancel': {
+        const job = this.#jobs.get(message.id)
+        if (job) job.cancelled = true
+      }
+    }
+  }
+
+  #run<T extends { id: number; cancelled: boolean }>(job: T, work: (job: T) => Promise<FromEngine>): void {
+    this.#jobs.set(job.id, job)
+    work(job)
+      .catch((err: unknown): FromEngine => {
+        const error = MeshError.from(err, 'ENGINE_FAILED', `The engine failed: ${err instanceof Error ? err.message : String(err)}`)
+        return { type: 'error', id: job.id, error: error.toJSON() }
+      })
+      .then((last) => {
+        this.#jobs.delete(job.id)
+        this.#flush()
+        this.#send(last)
+      })
+  }
+
+  async #generate(job: Job): Promise<FromEngine> {
+    const { request } = job
+    const prompt = this.#prompts.render(request)
+    const { contextLength } = this.#machinery
+    const promptTokens = prompt.tokens.length
+    // At least one token of answer must fit.
+    if (promptTokens >= contextLength) {
+      const param = request.kind === 'chat' ? 'messages' : 'prompt'
+      throw MeshError.CONTEXT_LENGTH_EXCEEDED(
+        `The prompt has ${promptTokens} tokens, and this model's context is ${contextLength} tokens here, answer included. Shorten the prompt`,
+        { promptTokens, contextLength, param },
+      )
+    }
+    const grammar = await this.#grammars.stateFor(request.format)
+    const slot = this.#slots.take(prompt.tokens)
+    if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
+    try {
+      const finish = await generate(this.#machinery, job, slot, prompt, grammar, (batch) => this.#tell(batch))
+      return { type: 'finish', id: job.id, finish }
+    } finally {
+      this.#slots.give(slot)
+    }
+  }
+
+  async #embed(job: { id: number; cancelled: boolean }, input: string[]): Promise<FromEngine> {
+    const { embeddings, promptTokens } = await this.#embedder.embed(input, () => job.cancelled)
+    return { type: 'embedded', id: job.id, embeddings, promptTokens }
+  }
+
+  /** Tokens of one decode step come within one turn of the event loop and go out as one message. */
+  #tell(batch: TokenBatch): void {
+    this.#ready.push(batch)
+    if (this.#ready.length === 1) setImmediate(() => this.#flush())
+  }
+
+  #flush(): void {
+    if (this.#ready.length === 0) return
+    this.#send({ type: 'tokens', batches: this.#ready })
+    this.#ready = []
+  }
+}

@@ -1,0 +1,78 @@
+import type { ErrorBody } from '../../../lib/protocol/errors.js'
+import type { FinishReason, InferenceRequest, Usage } from '../../../lib/protocol/inference.js'
+import type { Gpu } from '../../../lib/protocol/load.js'
+
+/** What a processor and its engine process say to each other over Node's IPC channel. */
+
+/** `auto` takes the best back end that works here; the others are an order. */
+export type GpuChoice = 'auto' | 'cuda' | 'vulkan' | 'metal' | 'off'
+
+export interface LoadOptions {
+  modelPath: string
+  gpu: GpuChoice
+  /** Sequences that run at a time. */
+  slots: number
+  /** Most tokens of prompt plus answer in one slot; less where the model was trained for less or memory is short. */
+  contextLength: number
+  /** CPU threads; 0 leaves the choice to the engine. */
+  threads: number
+}
+
+/** What the engine knows once the model is loaded. */
+export interface EngineInfo {
+  architecture: string
+  /** llama.cpp's name of the file type, such as Q4_K_M. */
+  quantisation: string
+  parameters: number
+  /** Longest context in tokens that the file was trained for. */
+  trainedContextLength: number
+  licence: string
+  sizeBytes: number
+  slots: number
+  /** Tokens of prompt plus answer that one slot holds. */
+  contextLength: number
+  threads: number
+  gpu: Gpu
+  /** Bytes in GPU memory by what they hold; all 0 on the CPU. */
+  gpuMemory: { model: number; context: number; total: number }
+}
+
+/** `id` is the processor's own number of a job, unique for the life of the engine. */
+export type ToEngine =
+  | { type: 'load'; options: LoadOptions }
+  | { type: 'generate'; id: number; request: InferenceRequest }
+  | { type: 'embed'; id: number; input: string[] }
+  | { type: 'cancel'; id: number }
+
+export interface TokenBatch {
+  id: number
+  /** Position of the first token in the answer. */
+  index: number
+  ids: number[]
+  /** Never half a character; empty while the bytes or a possible stop string are incomplete. */
+  text: string
+}
+
+export interface EngineFinish {
+  reason: FinishReason
+  usage: Usage
+  /** From the request's arrival at the engine to the first token. */
+  prefillMs: number
+  /** From the first token to the last. */
+  decodeMs: number
+}
+
+export type FromEngine =
+  /** The process runs and waits for `load`. */
+  | { type: 'ready' }
+  | { type: 'progress'; fraction: number }
+  | { type: 'loaded'; info: EngineInfo }
+  /** The model could not be loaded; the process ends. */
+  | { type: 'failed'; error: ErrorBody }
+  /** What one decode step gave, for all its sequences. */
+  | { type: 'tokens'; batches: TokenBatch[] }
+  | { type: 'finish'; id: number; finish: EngineFinish }
+  | { type: 'embedded'; id: number; embeddings: number[][]; promptTokens: number }
+  /** The job ended without a finish; its slot is free. */
+  | { type: 'error'; id: number; error: ErrorBody }
+  | { type: 'log'; level: 'info' | 'warn' | 'error'; message: string }

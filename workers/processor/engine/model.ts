@@ -1,0 +1,150 @@
+import { availableParallelism } from 'node:os'
+import {
+  getLlama,
+  GgufFileType,
+  InsufficientMemoryError,
+  type Llama,
+  type LlamaContext,
+  LlamaLogLevel,
+  type LlamaModel,
+  NoBinaryFoundError,
+} from 'node-llama-cpp'
+import { MeshError } from '../../../lib/protocol/errors.js'
+import type { Gpu } from '../../../lib/protocol/load.js'
+import { Batching } from './batching.js'
+import type { EngineInfo, GpuChoice, LoadOptions } from './messages.js'
+
+/** Below this a second thread costs more than it gives: ggml's threads spin beside the event loop. */
+const ONE_THREAD_BYTES = 64 * 1024 * 1024
+/** Tokens in one decode step. The compute buffers grow with it. */
+const CPU_BATCH = 256
+const GPU_BATCH = 512
+/** Less is no use for a chat. */
+const LEAST_CONTEXT = 256
+
+export interface LoadedModel {
+  llama: Llama
+  model: LlamaModel
+  context: LlamaContext
+  batching: Batching
+  info: EngineInfo
+}
+
+export interface LoadHooks {
+  onProgress: (fraction: number) => void
+  onLog: (level: 'info' | 'warn' | 'error', message: string) => void
+}
+
+/**
+ * Loads the model and makes one context with a sequence for each slot.
+ * @throws MeshError MODEL_INVALID when llama.cpp refuses the file, CONFIG_INVALID when a GPU was ordered that does not
+ * work here, ENGINE_FAILED when memory is short
+ */
+export async function loadModel(options: LoadOptions, { onProgress, onLog }: LoadHooks): Promise<LoadedModel> {
+  let lastError = ''
+  const llama = await openLlama(options.gpu, (level, message) => {
+    const text = message.trim()
+    if (level === LlamaLogLevel.error || level === LlamaLogLevel.fatal) lastError = text
+    onLog(level === LlamaLogLevel.warn ? 'warn' : 'error', text)
+  })
+  try {
+    const model = await llama.loadModel({ modelPath: options.modelPath, onLoadProgress: onProgress })
+    const threads = options.threads > 0 ? options.threads : defaultThreads(model, llama)
+    // The library lets no context use more threads than this.
+    llama.maxThreads = Math.max(llama.maxThreads, threads)
+    const batching = new Batching()
+    const wanted = Math.min(options.contextLength, model.trainContextSize)
+    const context = await model.createContext({
+      sequences: options.slots,
+      contextSize: { min: Math.min(LEAST_CONTEXT, wanted), max: wanted },
+      batchSize: llama.gpu === false ? CPU_BATCH : GPU_BATCH,
+      threads,
+      batching: { itemPrioritizationStrategy: batching.strategy },
+    })
+    const gpu = await describeGpu(llama, options.gpu)
+    const info: EngineInfo = {
+      ...describeModel(model),
+      slots: context.totalSequences,
+      contextLength: Math.min(context.contextSize, wanted),
+      threads,
+      gpu,
+      gpuMemory: {
+        model: model.memoryUsage.vram,
+        context: context.memoryUsage.vram,
+        total: llama.gpu === false ? 0 : (await llama.getVramState()).total,
+      },
+    }
+    return { llama, model, context, batching, info }
+  } catch (cause) {
+    throw loadFailure(cause, lastError)
+  }
+}
+
+async function openLlama(gpu: GpuChoice, logger: (level: LlamaLogLevel, message: string) => void): Promise<Llama> {
+  const choice = gpu === 'off' ? false : gpu
+  try {
+    return await getLlama({
+      gpu: choice,
+      build: 'never',
+      skipDownload: true,
+      progressLogs: false,
+      logLevel: LlamaLogLevel.warn,
+      logger,
+    })
+  } catch (cause) {
+    if (!(cause instanceof NoBinaryFoundError)) throw cause
+    const message =
+      gpu === 'auto' || gpu === 'off'
+        ? `llama.cpp has no prebuilt library that runs on this machine (${process.platform} ${process.arch})`
+        : `engine.gpu is ${gpu}, but llama.cpp's ${gpu} back end does not work on this machine: no device, no driver, or no library for ${process.platform} ${process.arch}. Use auto, or off for the CPU`
+    throw MeshError.CONFIG_INVALID(message, {}, { cause })
+  }
+}
+
+/** Leaves a core to the event loop and to the other workers. */
+function defaultThreads(model: LlamaModel, llama: Llama): number {
+  if (model.size < ONE_THREAD_BYTES) return 1
+  return Math.max(1, Math.min(llama.cpuMathCores, availableParallelism()) - 1)
+}
+
+async function describeGpu(llama: Llama, choice: GpuChoice): Promise<Gpu> {
+  const backend = llama.gpu === false ? 'cpu' : llama.gpu
+  const devices = llama.gpu === false ? [] : await llama.getGpuDeviceNames()
+  return { backend, devices, reason: reasonFor(choice, backend) }
+}
+
+function reasonFor(choice: GpuChoice, backend: string): string {
+  if (choice === 'off') return 'the configuration switches the GPU off'
+  if (choice !== 'auto') return `the configuration asks for ${choice}`
+  if (backend !== 'cpu') return `auto: ${backend} is the best back end that works on this machine`
+  const tried = process.platform === 'darwin' ? 'Metal' : 'CUDA and Vulkan'
+  return `auto: ${tried} did not find a device that it can use on this machine`
+}
+
+function describeModel(model: LlamaModel) {
+  const { general } = model.fileInfo.metadata
+  const tensors = model.fileInfo.fullTensorInfo ?? model.fileInfo.tensorInfo ?? []
+  const parameters = tensors.reduce((sum, { dimensions }) => sum + dimensions.reduce<number>((n, d) => n * Number(d), 1), 0)
+  return {
+    architecture: String(general.architecture),
+    quantisation: quantisationName(general.file_type),
+    parameters,
+    trainedContextLength: model.trainContextSize,
+    licence: typeof general.license === 'string' && general.license !== '' ? general.license : 'unknown',
+    sizeBytes: model.size,
+  }
+}
+
+/** llama.cpp's MOSTLY_Q4_K_M as people write it. */
+function quantisationName(fileType: number | undefined): string {
+  const name = fileType === undefined ? undefined : GgufFileType[fileType]
+  return name?.replace(/^(MOSTLY|ALL)_/, '') ?? 'unknown'
+}
+
+function loadFailure(cause: unknown, lastError: string): MeshError {
+  if (cause instanceof InsufficientMemoryError) {
+    return MeshError.ENGINE_FAILED(`There is not enough memory for this model: ${cause.message}`, {}, { cause })
+  }
+  const reason = lastError || (cause instanceof Error ? cause.message : String(cause))
+  return MeshError.MODEL_INVALID(`llama.cpp cannot load this file: ${reason}`, {}, { cause })
+}

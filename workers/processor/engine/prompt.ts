@@ -1,0 +1,86 @@
+import {
+  type ChatHistoryItem,
+  type ChatWrapper,
+  GeneralChatWrapper,
+  type LlamaModel,
+  type LlamaText,
+  resolveChatWrapper,
+  type Token,
+} from 'node-llama-cpp'
+import { MeshError } from '../../../lib/protocol/errors.js'
+import type { ChatMessage, InferenceRequest } from '../../../lib/protocol/inference.js'
+
+export interface Prompt {
+  tokens: Token[]
+  /** Tokens that end the answer besides the model's own end-of-generation tokens. */
+  stopTokens: ReadonlySet<Token>
+  /** Texts with which the chat template ends a turn. */
+  stopTexts: string[]
+  /** True where the answer continues the prompt's own text and is not a turn of its own. */
+  continues: boolean
+}
+
+/** Renders requests to tokens, with the chat template that the model file carries. */
+export class Prompts {
+  readonly #model: LlamaModel
+  #wrapper: ChatWrapper | undefined
+
+  constructor(model: LlamaModel) {
+    this.#model = model
+  }
+
+  /** @throws MeshError BAD_REQUEST when the model's template refuses the messages */
+  render(request: InferenceRequest): Prompt {
+    if (request.kind === 'chat') return this.#chat(request.messages)
+    // A completion's prompt is raw: who writes one may well write the template's special tokens into it.
+    const tokens = this.#model.tokenize(request.prompt, true)
+    return { tokens: this.#withBeginning(tokens), stopTokens: new Set(), stopTexts: [], continues: true }
+  }
+
+  #chat(messages: readonly ChatMessage[]): Prompt {
+    this.#wrapper ??= resolveChatWrapper(this.#model, { warningLogs: false }) ?? new GeneralChatWrapper()
+    const chatHistory = messages.map(historyItem)
+    // The wrapper completes the last model turn: an empty one, or the one that the caller has begun.
+    const continues = messages.at(-1)?.role === 'assistant'
+    if (!continues) chatHistory.push({ type: 'model', response: [] })
+    try {
+      const state = this.#wrapper.generateContextState({ chatHistory })
+      // A message's content is plain text in here, apart from the template's special tokens: `<|end|>` typed by a
+      // user stays five characters and does not end the turn.
+      const tokens = this.#withBeginning(state.contextText.tokenize(this.#model.tokenizer))
+      return { tokens, ...this.#stops(state.stopGenerationTriggers), continues }
+    } catch (cause) {
+      const reason = cause instanceof Error ? cause.message : String(cause)
+      throw MeshError.BAD_REQUEST(`The model's chat template refuses these messages: ${reason}`, { param: 'messages' }, { cause })
+    }
+  }
+
+  #stops(triggers: readonly LlamaText[]): Pick<Prompt, 'stopTokens' | 'stopTexts'> {
+    const stopTokens = new Set<Token>()
+    const stopTexts: string[] = []
+    for (const trigger of triggers) {
+      const first = trigger.tokenize(this.#model.tokenizer)[0]
+      if (first === undefined) continue
+      if (this.#model.isSpecialToken(first) || this.#model.isEogToken(first)) stopTokens.add(first)
+      else stopTexts.push(trigger.toString())
+    }
+    return { stopTokens, stopTexts: stopTexts.filter((text) => text.trim() !== '') }
+  }
+
+  #withBeginning(tokens: Token[]): Token[] {
+    const { bos, shouldPrependBosToken } = this.#model.tokens
+    if (!shouldPrependBosToken || bos === null || tokens[0] === bos) return tokens
+    return [bos, ...tokens]
+  }
+}
+
+function historyItem(message: ChatMessage): ChatHistoryItem {
+  switch (message.role) {
+    case 'system':
+      return { type: 'system', text: message.content }
+    case 'user':
+      return { type: 'user', text: message.content }
+    case 'assistant':
+      return { type: 'model', response: [message.content] }
+  }
+}

@@ -1,0 +1,85 @@
+/** Text of some tokens, given the tokens before them. Bytes that are no whole character come out as U+FFFD. */
+export type Detokenize = (ids: readonly number[], before: readonly number[]) => string
+
+const INCOMPLETE = '\ufffd'
+/** A character has at most 4 bytes, so a window this long that still ends in U+FFFD holds bytes that are simply wrong. */
+const LONGEST_WINDOW = 8
+const CONTEXT_TOKENS = 4
+
+export interface Piece {
+  text: string
+  /** True when a stop string was met: `text` is what stood before it, and nothing may follow. */
+  stopped: boolean
+}
+
+/**
+ * Turns tokens into text as they come. Half a character is held back until its bytes are complete, and so is text that
+ * may turn out to be the beginning of a stop string.
+ */
+export class TextStream {
+  readonly #detokenize: Detokenize
+  readonly #stops: readonly string[]
+  /** Tokens whose text is out already: some tokenizers put a space in front depending on what stood before. */
+  #before: readonly number[]
+  #window: number[] = []
+  /** Characters of the window's text that are out already. */
+  #taken = 0
+  #held = ''
+
+  /** @param before the end of the prompt, where the answer continues its text; empty where the answer is a new turn */
+  constructor(detokenize: Detokenize, stops: readonly string[], before: readonly number[] = []) {
+    this.#detokenize = detokenize
+    this.#stops = stops
+    this.#before = before.slice(-CONTEXT_TOKENS)
+  }
+
+  push(id: number): Piece {
+    return this.#takeText(this.#decode(id))
+  }
+
+  /** What was held back, once it is known that no more tokens come. Half a character is dropped. */
+  end(): string {
+    const text = this.#held
+    this.#held = ''
+    return text
+  }
+
+  #decode(id: number): string {
+    this.#window.push(id)
+    const whole = this.#detokenize(this.#window, this.#before)
+    const complete = !whole.endsWith(INCOMPLETE) || this.#window.length >= LONGEST_WINDOW
+    const end = complete ? whole.length : whole.length - INCOMPLETE.length
+    const text = whole.slice(this.#taken, end)
+    if (complete) {
+      this.#before = [...this.#before, ...this.#window].slice(-CONTEXT_TOKENS)
+      this.#window = []
+      this.#taken = 0
+    } else {
+      this.#taken = Math.max(this.#taken, end)
+    }
+    return text
+  }
+
+  #takeText(text: string): Piece {
+    if (this.#stops.length === 0) return { text, stopped: false }
+    this.#held += text
+    const found = this.#stops.map((stop) => this.#held.indexOf(stop)).filter((at) => at >= 0)
+    if (found.length > 0) {
+      const before = this.#held.slice(0, Math.min(...found))
+      this.#held = ''
+      return { text: before, stopped: true }
+    }
+    const keep = Math.max(...this.#stops.map((stop) => overlap(this.#held, stop)))
+    const out = this.#held.slice(0, this.#held.length - keep)
+    this.#held = this.#held.slice(this.#held.length - keep)
+    return { text: out, stopped: false }
+  }
+}
+
+/** Length of the longest end of `text` that is a beginning of `stop`. */
+function overlap(text: string, stop: string): number {
+  for (let length = Math.min(text.length, stop.length - 1); length > 0; length--) {
+    if (text.endsWith(stop.slice(0, length))) return length
+  }
+  return 0
+}
