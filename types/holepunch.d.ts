@@ -161,7 +161,7 @@ declare module 'hyperdht/testnet.js' {
   }
   export default function createTestnet(
     size?: number,
-    options?: { host?: string; port?: number; teardown?: (fn: () => Promise<void>, options?: unknown) => void },
+    options?: { host?: string; port?: number; teardown?: (fn: () => unknown, options?: { order?: number }) => void },
   ): Promise<Testnet>
 }
 
