@@ -1,0 +1,119 @@
+import { readFileSync } from 'node:fs'
+import RPC from '@hyperswarm/rpc'
+import type { Test } from 'brittle'
+import DHT from 'hyperdht'
+import {
+  type CallOptions,
+  callMethod,
+  decodeKey,
+  homeFiles,
+  type InputOf,
+  type MethodName,
+  type ResponseOf,
+  type Role,
+} from '../../lib/protocol/index.js'
+import { BaseWorker, readProfile, type WorkerOptions } from '../../lib/worker-base/index.js'
+import { AuthWorker } from '../../workers/auth/index.js'
+
+/** What tests share: real workers of one home, on a private network of this machine, in the test's own process. */
+
+/** A home that is removed after the test. */
+export function testHome(t: Test): Promise<string> {
+  return t.tmp()
+}
+
+/** Options for any worker in a test: nothing is logged, and nothing of the real environment is read. */
+export function testOptions(home: string, name: string, flags: WorkerOptions['flags'] = {}): WorkerOptions {
+  return { home, name, environment: {}, flags: { log: { level: 'silent' }, http: { port: 0 }, ...flags } }
+}
+
+/** Starts a worker, and stops it after the test. Workers stop in the reverse of the order they were started in. */
+export async function start<W extends BaseWorker>(t: Test, worker: W): Promise<W> {
+  // brittle runs teardowns with a higher order later.
+  t.teardown(() => worker.stop(), { order: -++started })
+  await worker.start()
+  return worker
+}
+let started = 0
+
+/** The authority of a home; makes the mesh at its first start. */
+export function startAuth(t: Test, home: string, flags: WorkerOptions['flags'] = {}): Promise<AuthWorker> {
+  return start(t, new AuthWorker(testOptions(home, 'auth', flags)))
+}
+
+/** A worker of any role that does no more than what every worker does. */
+export class PlainWorker extends BaseWorker {
+  /** Why it could not go on, where that happened. */
+  failure: Error | undefined
+
+  constructor(role: Role, options: WorkerOptions) {
+    super(role, {
+      ...options,
+      onFatal: (err) => {
+        this.failure = err
+      },
+    })
+  }
+}
+
+/** Waits until a worker is linked to the authority and listed in the directory. */
+export async function untilJoined(worker: BaseWorker): Promise<void> {
+  await until(
+    () => worker.directory.member(worker.publicKey) !== undefined && worker.net.members.has(worker.profile.authority),
+    `${worker.role} ${worker.name} has joined`,
+  )
+}
+
+/** The API key that the home's first start made for its admin. */
+export function adminKey(home: string): string {
+  return readFileSync(homeFiles(home).adminKey, 'utf8').trim()
+}
+
+/** A client that uses nothing but `@hyperswarm/rpc`: no member of the mesh, with a key pair of its own. */
+export interface Stranger {
+  readonly keyPair: ReturnType<typeof DHT.keyPair>
+  call<M extends MethodName>(name: M, body: InputOf<M>, options?: CallOptions): Promise<ResponseOf<M>>
+  close(): Promise<void>
+}
+
+/** @param peer whom it calls: a public key, as z-base-32 */
+export async function startStranger(t: Test, home: string, peer: string, keyPair = DHT.keyPair()): Promise<Stranger> {
+  const { network } = readProfile(home)
+  const dht = new DHT({ keyPair, bootstrap: network.bootstrap, host: '127.0.0.1' })
+  const rpc = new RPC({ dht, keyPair })
+  const client = rpc.connect(decodeKey(peer), { keyPair })
+  client.on('error', () => {})
+  const opened = new Promise<void>((resolve, reject) => {
+    client.on('open', () => resolve())
+    client.on('close', () => reject(new Error('The connection closed before it was open')))
+  })
+  const close = async (): Promise<void> => {
+    client.destroy()
+    await rpc.destroy({ force: true })
+    await dht.destroy({ force: true })
+  }
+  t.teardown(close, { order: -++started })
+  await opened
+  const channel = client.rpc
+  if (channel === null) throw new Error('The client has no RPC channel')
+  return { keyPair, call: (name, body, options) => callMethod(channel, name, body, options), close }
+}
+
+/** Waits until something is so. @throws Error naming it, when it is not so in time */
+export async function until(isSo: () => boolean | Promise<boolean>, what: string, timeoutMs = 10_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs
+  while (!(await isSo())) {
+    if (Date.now() > deadline) throw new Error(`Not within ${timeoutMs} ms: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+/** The code of the MeshError that a promise fails with; undefined where it does not fail. */
+export async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
+  try {
+    await promise
+    return undefined
+  } catch (err) {
+    return (err as { code?: string }).code ?? String(err)
+  }
+}
