@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { type BaseWorker, runWorker, type WorkerOptions } from './lib/worker-base/index.js'
 import { homePath, MeshError, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
+import { type BaseWorker, runWorker, type WorkerOptions } from './lib/worker-base/index.js'
 
 const HELP = `Starts one worker of an infermesh.
 
@@ -45,7 +45,8 @@ function parseSettings(settings: string[]): Record<string, Record<string, unknow
   const flags: Record<string, Record<string, unknown>> = {}
   for (const setting of settings) {
     const match = /^([\w-]+)\.(\w+)=(.*)$/s.exec(setting)
-    if (match === null) throw MeshError.BAD_REQUEST(`--set ${setting}: expected facility.key=value, such as http.port=0`)
+    if (match === null)
+      throw MeshError.BAD_REQUEST(`--set ${setting}: expected facility.key=value, such as http.port=0`)
     const [, facility, key, text] = match as unknown as [string, string, string, string]
     flags[facility] ??= {}
     flags[facility][key] = jsonOrText(text)

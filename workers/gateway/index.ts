@@ -1,0 +1,1 @@
+export { GatewayWorker } from './worker.js'

@@ -1,0 +1,259 @@
+import { type BudgetPeriod, type Limits, MeshError } from '../../lib/protocol/index.js'
+import type { Principal } from '../../lib/worker-base/index.js'
+
+const WINDOW_MS = 60_000
+const BUCKET_MS = 1000
+const BUCKETS = WINDOW_MS / BUCKET_MS
+/** What an answer without a bound is taken to need, until it is settled. */
+const ASSUMED_COMPLETION_TOKENS = 256
+
+/** A sum over the last sixty seconds, exact to the second. */
+class SlidingMinute {
+  readonly #buckets = new Float64Array(BUCKETS)
+  #newest = 0
+  total = 0
+
+  #advance(now: number): void {
+    const bucket = Math.floor(now / BUCKET_MS)
+    if (bucket - this.#newest >= BUCKETS) {
+      this.#buckets.fill(0)
+      this.total = 0
+    } else {
+      for (let i = this.#newest + 1; i <= bucket; i++) {
+        this.total -= this.#buckets[i % BUCKETS] ?? 0
+        this.#buckets[i % BUCKETS] = 0
+      }
+    }
+    this.#newest = Math.max(this.#newest, bucket)
+  }
+
+  sum(now: number): number {
+    this.#advance(now)
+    return this.total
+  }
+
+  /** @param at when it counts: a settled request is corrected where it was reserved */
+  add(amount: number, at: number, now: number): void {
+    this.#advance(now)
+    const bucket = Math.floor(at / BUCKET_MS)
+    if (this.#newest - bucket >= BUCKETS) return
+    this.#buckets[bucket % BUCKETS] = (this.#buckets[bucket % BUCKETS] ?? 0) + amount
+    this.total += amount
+  }
+
+  /** Milliseconds until at most `room` is left in the window. */
+  waitFor(room: number, now: number): number {
+    this.#advance(now)
+    let left = this.total
+    for (let i = this.#newest - BUCKETS + 1; i <= this.#newest && left > room; i++) {
+      left -= this.#buckets[i % BUCKETS] ?? 0
+      if (left <= room) return (i + BUCKETS) * BUCKET_MS - now
+    }
+    return left <= room ? 0 : WINDOW_MS
+  }
+}
+
+/** What one key, or one user with all its keys, is using now. */
+class Account {
+  readonly requests = new SlidingMinute()
+  readonly tokens = new SlidingMinute()
+  running = 0
+  /** Tokens of admitted requests that are not settled yet. */
+  reserved = 0
+}
+
+/** Tokens that were settled, for budgets. The journal keeps them. */
+export interface BudgetLedger {
+  /** @param subject `key/<id>` or `user/<name>` */
+  spent(subject: string, period: BudgetPeriod, now: number): number
+}
+
+/** A request that was let in. Settle it once, whatever came of it. */
+export interface Lease {
+  /** Most tokens the answer may have, where a budget bounds it. */
+  readonly maxTokens: number | undefined
+  /** @param tokens prompt and completion tokens that were really used */
+  settle(tokens: number): void
+}
+
+export interface Demand {
+  promptTokens: number
+  maxTokens: number | undefined
+}
+
+/** Why a request was refused, for the metric. */
+export type LimitKind = 'requests' | 'tokens' | 'concurrent' | 'budget' | 'model'
+
+/**
+ * Enforces the limits of keys and users at this gateway: tokens are reserved before any work and settled after it, so
+ * that requests that run at the same time cannot together pass a budget that each alone would keep.
+ */
+export class Limiter {
+  readonly #accounts = new Map<string, Account>()
+  readonly #ledger: BudgetLedger
+  readonly #clock: () => number
+  readonly #onRefused: (kind: LimitKind) => void
+
+  constructor(ledger: BudgetLedger, clock: () => number = Date.now, onRefused: (kind: LimitKind) => void = () => {}) {
+    this.#ledger = ledger
+    this.#clock = clock
+    this.#onRefused = onRefused
+  }
+
+  /**
+   * Lets a request in, or says why not. All limits are checked before any is charged.
+   * @throws MeshError RATE_LIMITED with the time to wait, QUOTA_EXCEEDED, FORBIDDEN for a model that is not allowed
+   */
+  admit(principal: Principal, model: string, demand: Demand): Lease {
+    const now = this.#clock()
+    const subjects = [
+      { subject: `key/${principal.keyId}`, what: `key im_${principal.keyId}_…`, limits: principal.limits.key },
+      { subject: `user/${principal.user}`, what: `user ${principal.user}`, limits: principal.limits.user },
+    ]
+    let maxTokens = demand.maxTokens
+    const estimate = demand.promptTokens + (demand.maxTokens ?? ASSUMED_COMPLETION_TOKENS)
+    for (const { subject, what, limits } of subjects) {
+      const account = this.#account(subject)
+      this.#checkModel(limits, what, model)
+      this.#checkRates(account, limits, what, estimate, now)
+      maxTokens = this.#checkBudget(account, limits, what, subject, { ...demand, maxTokens }, now)
+    }
+    // Where a budget bounds the answer, all of the bound is reserved: nothing else may spend it meanwhile.
+    const reserved = demand.promptTokens + (maxTokens ?? ASSUMED_COMPLETION_TOKENS)
+    const accounts = subjects.map(({ subject }) => this.#account(subject))
+    for (const account of accounts) {
+      account.running++
+      account.reserved += reserved
+      account.requests.add(1, now, now)
+      account.tokens.add(estimate, now, now)
+    }
+    let settled = false
+    return {
+      maxTokens,
+      settle: (tokens) => {
+        if (settled) return
+        settled = true
+        const then = this.#clock()
+        for (const account of accounts) {
+          account.running--
+          account.reserved -= reserved
+          account.tokens.add(tokens - estimate, now, then)
+        }
+      },
+    }
+  }
+
+  /** Tokens left in the tightest budget, reservations taken off; undefined without a budget. */
+  budgetRemaining(principal: Principal): number | undefined {
+    const now = this.#clock()
+    const left = [
+      this.#left(`key/${principal.keyId}`, principal.limits.key, now),
+      this.#left(`user/${principal.user}`, principal.limits.user, now),
+    ].filter((value) => value !== undefined)
+    return left.length === 0 ? undefined : Math.max(0, Math.min(...left))
+  }
+
+  #left(subject: string, limits: Limits, now: number): number | undefined {
+    if (limits.budget === undefined) return undefined
+    const { tokens, period } = limits.budget
+    return tokens - this.#ledger.spent(subject, period, now) - this.#account(subject).reserved
+  }
+
+  #account(subject: string): Account {
+    const account = this.#accounts.get(subject) ?? new Account()
+    this.#accounts.set(subject, account)
+    return account
+  }
+
+  #refuse(kind: LimitKind, err: MeshError): never {
+    this.#onRefused(kind)
+    throw err
+  }
+
+  #checkModel(limits: Limits, what: string, model: string): void {
+    if (limits.models === undefined || limits.models.includes(model)) return
+    this.#refuse(
+      'model',
+      MeshError.FORBIDDEN(`The ${what} may not use ${model}; allowed: ${limits.models.join(', ')}`, { param: 'model' }),
+    )
+  }
+
+  #checkRates(account: Account, limits: Limits, what: string, estimate: number, now: number): void {
+    const { requestsPerMinute, tokensPerMinute, concurrentRequests } = limits
+    if (concurrentRequests !== undefined && account.running >= concurrentRequests) {
+      this.#refuse(
+        'concurrent',
+        MeshError.RATE_LIMITED(
+          `The ${what} has ${account.running} requests running; its limit is ${concurrentRequests}`,
+          { retryAfterMs: 1000 },
+        ),
+      )
+    }
+    if (requestsPerMinute !== undefined && account.requests.sum(now) >= requestsPerMinute) {
+      this.#refuse(
+        'requests',
+        MeshError.RATE_LIMITED(
+          `The ${what} has sent ${account.requests.total} requests in the last minute; its limit is ${requestsPerMinute}`,
+          {
+            retryAfterMs: Math.ceil(account.requests.waitFor(requestsPerMinute - 1, now)),
+          },
+        ),
+      )
+    }
+    // A request that is larger than the whole limit is let in when nothing else was: else it could never run.
+    if (tokensPerMinute !== undefined) {
+      const used = account.tokens.sum(now)
+      if (used > 0 && used + estimate > tokensPerMinute) {
+        this.#refuse(
+          'tokens',
+          MeshError.RATE_LIMITED(
+            `The ${what} has used ${Math.round(used)} tokens in the last minute and asks for about ${estimate}; its limit is ${tokensPerMinute}`,
+            {
+              retryAfterMs: Math.ceil(account.tokens.waitFor(Math.max(0, tokensPerMinute - estimate), now)),
+            },
+          ),
+        )
+      }
+    }
+  }
+
+  /** @returns the bound on the answer: what was asked for, made smaller where the budget has less and nothing was asked */
+  #checkBudget(
+    account: Account,
+    limits: Limits,
+    what: string,
+    subject: string,
+    demand: Demand,
+    now: number,
+  ): number | undefined {
+    if (limits.budget === undefined) return demand.maxTokens
+    const { tokens, period } = limits.budget
+    const left = tokens - this.#ledger.spent(subject, period, now) - account.reserved
+    const room = left - demand.promptTokens
+    if (room < 1 || (demand.maxTokens !== undefined && demand.maxTokens > room)) {
+      const asked =
+        demand.maxTokens === undefined
+          ? `about ${demand.promptTokens}`
+          : `up to ${demand.promptTokens + demand.maxTokens}`
+      this.#refuse(
+        'budget',
+        MeshError.QUOTA_EXCEEDED(
+          `The ${what} has ${Math.max(0, left)} of ${tokens} tokens left ${periodText(period)}; this request needs ${asked}`,
+          {
+            remainingTokens: Math.max(0, left),
+          },
+        ),
+      )
+    }
+    return demand.maxTokens ?? room
+  }
+}
+
+function periodText(period: BudgetPeriod): string {
+  return { day: 'for today (UTC)', month: 'for this month (UTC)', total: 'in all' }[period]
+}
+
+/** Tokens a text will need, about: English has 4 characters a token, a chat template adds a few a message. */
+export function estimateTokens(texts: readonly string[]): number {
+  return texts.reduce((sum, text) => sum + Math.ceil(text.length / 4) + 4, 0)
+}

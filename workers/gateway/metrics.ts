@@ -1,0 +1,163 @@
+import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
+import type { JournalRecord, Usage } from '../../lib/protocol/index.js'
+
+/** Bounds for times to a first token and of queueing, in seconds. */
+const FIRST_TOKEN_BUCKETS = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
+const PER_TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.4, 1]
+const DURATION_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
+const FAST_BUCKETS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05]
+
+/** What this gateway counts. Labels are bounded: models are those of the directory, never what a caller wrote. */
+export class GatewayMetrics {
+  readonly #requests: Counter<'model' | 'route' | 'code'>
+  readonly #duration: Histogram<'model' | 'route'>
+  readonly #firstToken: Histogram<'model'>
+  readonly #perToken: Histogram<'model'>
+  readonly #overhead: Histogram<'stage'>
+  readonly #queueWait: Histogram<'model'>
+  readonly #tokens: Counter<'model' | 'type'>
+  readonly #routes: Counter<'reason'>
+  readonly #retries: Counter<'reason'>
+  readonly #limited: Counter<'kind'>
+  readonly #records: Counter
+  readonly #flush: Histogram<'op'>
+
+  constructor(registry: Registry, now: { running: () => number; depths: () => Map<string, number> }) {
+    const registers = [registry]
+    this.#requests = new Counter({
+      name: 'infermesh_requests_total',
+      help: 'Requests by outcome.',
+      labelNames: ['model', 'route', 'code'],
+      registers,
+    })
+    this.#duration = new Histogram({
+      name: 'infermesh_request_duration_seconds',
+      help: 'Time from admission to settlement.',
+      labelNames: ['model', 'route'],
+      buckets: DURATION_BUCKETS,
+      registers,
+    })
+    this.#firstToken = new Histogram({
+      name: 'infermesh_time_to_first_token_seconds',
+      help: 'Time from admission to the first token, queueing included.',
+      labelNames: ['model'],
+      buckets: FIRST_TOKEN_BUCKETS,
+      registers,
+    })
+    this.#perToken = new Histogram({
+      name: 'infermesh_time_per_output_token_seconds',
+      help: 'Mean time between the tokens of one answer.',
+      labelNames: ['model'],
+      buckets: PER_TOKEN_BUCKETS,
+      registers,
+    })
+    this.#overhead = new Histogram({
+      name: 'infermesh_gateway_overhead_seconds',
+      help: 'Time the gateway itself takes, by stage.',
+      labelNames: ['stage'],
+      buckets: FAST_BUCKETS,
+      registers,
+    })
+    this.#queueWait = new Histogram({
+      name: 'infermesh_queue_wait_seconds',
+      help: 'Time a request waited for a slot.',
+      labelNames: ['model'],
+      buckets: FIRST_TOKEN_BUCKETS,
+      registers,
+    })
+    this.#tokens = new Counter({
+      name: 'infermesh_tokens_total',
+      help: 'Tokens settled.',
+      labelNames: ['model', 'type'],
+      registers,
+    })
+    this.#routes = new Counter({
+      name: 'infermesh_route_decisions_total',
+      help: 'Choices of a processor, by what decided.',
+      labelNames: ['reason'],
+      registers,
+    })
+    this.#retries = new Counter({
+      name: 'infermesh_retries_total',
+      help: 'Requests tried again before their first token.',
+      labelNames: ['reason'],
+      registers,
+    })
+    this.#limited = new Counter({
+      name: 'infermesh_rate_limited_total',
+      help: 'Requests refused by a limit.',
+      labelNames: ['kind'],
+      registers,
+    })
+    this.#records = new Counter({ name: 'infermesh_journal_records_total', help: 'Usage records written.', registers })
+    this.#flush = new Histogram({
+      name: 'infermesh_store_op_seconds',
+      help: 'Time of one store operation.',
+      labelNames: ['op'],
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
+      registers,
+    })
+    new Gauge({
+      name: 'infermesh_requests_in_flight',
+      help: 'Requests admitted and not settled.',
+      registers,
+      collect() {
+        this.set(now.running())
+      },
+    })
+    new Gauge({
+      name: 'infermesh_queue_depth',
+      help: 'Requests that wait for a slot.',
+      labelNames: ['model'],
+      registers,
+      collect() {
+        this.reset()
+        for (const [model, depth] of now.depths()) this.set({ model }, depth)
+      },
+    })
+  }
+
+  /** Admission took this long. */
+  admitted(seconds: number): void {
+    this.#overhead.observe({ stage: 'admission' }, seconds)
+  }
+
+  /** A request ended, one way or another. @param model undefined where it named none of the mesh's */
+  served(
+    model = 'unknown',
+    route: JournalRecord['kind'],
+    code: string,
+    progress: { queueMs: number; firstTokenMs: number | undefined; usage: Usage },
+    seconds: number,
+  ): void {
+    this.#requests.inc({ model, route, code })
+    this.#duration.observe({ model, route }, seconds)
+    const { usage, firstTokenMs, queueMs } = progress
+    if (usage.promptTokens > 0) this.#tokens.inc({ model, type: 'prompt' }, usage.promptTokens)
+    if (usage.cachedTokens > 0) this.#tokens.inc({ model, type: 'cached' }, usage.cachedTokens)
+    if (usage.completionTokens > 0) this.#tokens.inc({ model, type: 'completion' }, usage.completionTokens)
+    if (firstTokenMs === undefined) return
+    this.#queueWait.observe({ model }, queueMs / 1000)
+    this.#firstToken.observe({ model }, firstTokenMs / 1000)
+    if (usage.completionTokens > 1) {
+      this.#perToken.observe({ model }, (seconds - firstTokenMs / 1000) / (usage.completionTokens - 1))
+    }
+  }
+
+  routed(reason: string): void {
+    this.#routes.inc({ reason })
+  }
+
+  retried(reason: string): void {
+    this.#retries.inc({ reason })
+  }
+
+  limited(kind: string): void {
+    this.#limited.inc({ kind })
+  }
+
+  flushed(records: number, seconds: number): void {
+    this.#records.inc(records)
+    this.#flush.observe({ op: 'journal_flush' }, seconds)
+  }
+}

@@ -1,0 +1,276 @@
+import { MeshError } from '../../lib/protocol/index.js'
+
+/** What the scheduler knows of one processor that has a model. */
+export interface Candidate {
+  /** Public key. */
+  id: string
+  /** Sequences it can run at a time; a processor that has yet to load the model counts as one. */
+  slots: number
+  loaded: boolean
+}
+
+/** A slot of one processor, held for one request. */
+export interface Ticket {
+  readonly processor: string
+  readonly queueMs: number
+  /** Gives the slot back. @param tokens what the request cost, for fairness between keys */
+  release(tokens: number): void
+  /** The processor said that it is full after all: gives the slot back and sends it nothing until its next report. */
+  bounce(): void
+}
+
+export interface Wish {
+  model: string
+  keyId: string
+  /** Processors that have already failed this request. */
+  avoid: ReadonlySet<string>
+  /** A request that was taken up before goes to the front. */
+  front: boolean
+  signal: AbortSignal
+  /** Told where the request stands, from 1, whenever that changes. */
+  onPosition: (position: number) => void
+}
+
+interface Waiting extends Wish {
+  since: number
+  position: number
+  toldAt: number
+  resolve: (ticket: Ticket) => void
+  reject: (err: MeshError) => void
+}
+
+export interface SchedulerOptions {
+  /** Processors that could serve the model now. */
+  candidates: (model: string) => Candidate[]
+  /** Most requests that wait for one model. */
+  queueLimit: number
+  clock?: () => number
+  random?: () => number
+}
+
+/** A long queue moves often: nobody is told of a new place more often than this. */
+const POSITION_SPACING_MS = 500
+/** Weight of the newest sample in the average service time. */
+const SMOOTHING = 0.1
+
+/**
+ * One bounded queue for each model and the choice of processor: the least loaded of those that have it. Among keys, the
+ * one that was served the fewest tokens goes first; among one key's requests, the oldest. Knows nothing of the network.
+ */
+export class Scheduler {
+  readonly #options: SchedulerOptions
+  readonly #clock: () => number
+  readonly #random: () => number
+  readonly #queues = new Map<string, Waiting[]>()
+  /** This gateway's requests at each processor, by `processor model`. */
+  readonly #running = new Map<string, number>()
+  /** Tokens served to each key that has requests waiting or running: its virtual time. */
+  readonly #served = new Map<string, { tokens: number; active: number }>()
+  /** Processors that said BUSY since their last report. */
+  readonly #bounced = new Set<string>()
+  #serviceMs = 1000
+
+  constructor(options: SchedulerOptions) {
+    this.#options = options
+    this.#clock = options.clock ?? Date.now
+    this.#random = options.random ?? Math.random
+  }
+
+  /**
+   * Waits for a slot.
+   * @throws MeshError NO_PROCESSOR at once when nobody has the model, QUEUE_FULL at once past the bound, CANCELLED
+   */
+  acquire(wish: Wish): Promise<Ticket> {
+    const queue = this.#queue(wish.model)
+    if (wish.signal.aborted) throw MeshError.CANCELLED('The caller went away')
+    if (this.#usable(wish).length === 0) throw this.#noProcessor(wish)
+    if (!wish.front && queue.length >= this.#options.queueLimit) {
+      throw MeshError.QUEUE_FULL(`${queue.length} requests wait for ${wish.model}; no more are queued`, {
+        retryAfterMs: this.#waitMs(wish.model, queue.length),
+      })
+    }
+    this.#activate(wish.keyId)
+    return new Promise<Ticket>((resolve, reject) => {
+      const waiting: Waiting = {
+        ...wish,
+        since: this.#clock(),
+        position: 0,
+        toldAt: Number.NEGATIVE_INFINITY,
+        resolve,
+        reject,
+      }
+      if (wish.front) queue.unshift(waiting)
+      else queue.push(waiting)
+      wish.signal.addEventListener('abort', () => this.#leave(waiting, MeshError.CANCELLED('The caller went away')), {
+        once: true,
+      })
+      this.dispatch(wish.model)
+    })
+  }
+
+  /** Gives free slots to those who wait. Call it when a processor came, went or reported. */
+  dispatch(model?: string): void {
+    if (model === undefined) {
+      for (const name of this.#queues.keys()) this.dispatch(name)
+      return
+    }
+    const queue = this.#queue(model)
+    while (queue.length > 0) {
+      const index = this.#nextIndex(queue)
+      const waiting = queue[index]
+      if (waiting === undefined) break
+      queue.splice(index, 1)
+      this.#queuedAway(waiting)
+    }
+    // Those that no processor can serve any more must not wait for ever.
+    for (const waiting of [...queue])
+      if (this.#usable(waiting).length === 0) this.#leave(waiting, this.#noProcessor(waiting))
+    this.#tellPositions(queue)
+    if (queue.length === 0) this.#queues.delete(model)
+  }
+
+  /** A processor told its load: what it said about being full is out of date. */
+  reported(processor: string): void {
+    this.#bounced.delete(processor)
+    this.dispatch()
+  }
+
+  /** How many wait, by model. */
+  depths(): Map<string, number> {
+    return new Map([...this.#queues].map(([model, queue]) => [model, queue.length]))
+  }
+
+  get waiting(): number {
+    return [...this.#queues.values()].reduce((sum, queue) => sum + queue.length, 0)
+  }
+
+  #queue(model: string): Waiting[] {
+    const queue = this.#queues.get(model) ?? []
+    this.#queues.set(model, queue)
+    return queue
+  }
+
+  #usable(wish: Wish): Candidate[] {
+    return this.#options.candidates(wish.model).filter(({ id }) => !wish.avoid.has(id))
+  }
+
+  /** The free slot with the least load, for one request. */
+  #choose(wish: Wish): Candidate | undefined {
+    let best: { candidate: Candidate; load: number } | undefined
+    for (const candidate of this.#usable(wish)) {
+      const running = this.#running.get(`${candidate.id} ${wish.model}`) ?? 0
+      if (running >= candidate.slots || this.#bounced.has(candidate.id)) continue
+      // A processor that would first have to load the model comes after all that have it.
+      const load = running / candidate.slots + (candidate.loaded ? 0 : 1)
+      if (best === undefined || load < best.load || (load === best.load && this.#random() < 0.5))
+        best = { candidate, load }
+    }
+    return best?.candidate
+  }
+
+  /** Whose turn it is among those for whom a slot is free: the front, then the key served least, then the oldest. */
+  #nextIndex(queue: Waiting[]): number {
+    let best = -1
+    let bestServed = Number.POSITIVE_INFINITY
+    const free = new Map<ReadonlySet<string>, boolean>()
+    for (const [index, waiting] of queue.entries()) {
+      // Nearly all requests avoid nobody and share one answer.
+      const shared = waiting.avoid.size === 0 ? NOBODY : waiting.avoid
+      const isFree = free.get(shared) ?? this.#choose(waiting) !== undefined
+      free.set(shared, isFree)
+      if (!isFree) continue
+      if (waiting.front) return index
+      const served = this.#served.get(waiting.keyId)?.tokens ?? 0
+      if (served < bestServed) {
+        best = index
+        bestServed = served
+      }
+    }
+    return best
+  }
+
+  #queuedAway(waiting: Waiting): void {
+    const candidate = this.#choose(waiting) as Candidate
+    const slot = `${candidate.id} ${waiting.model}`
+    this.#running.set(slot, (this.#running.get(slot) ?? 0) + 1)
+    const startedAt = this.#clock()
+    let held = true
+    const giveBack = (tokens: number): void => {
+      if (!held) return
+      held = false
+      const left = (this.#running.get(slot) ?? 1) - 1
+      if (left === 0) this.#running.delete(slot)
+      else this.#running.set(slot, left)
+      this.#deactivate(waiting.keyId, tokens)
+    }
+    waiting.resolve({
+      processor: candidate.id,
+      queueMs: startedAt - waiting.since,
+      release: (tokens) => {
+        this.#serviceMs += SMOOTHING * (this.#clock() - startedAt - this.#serviceMs)
+        giveBack(tokens)
+        this.dispatch(waiting.model)
+      },
+      bounce: () => {
+        this.#bounced.add(candidate.id)
+        giveBack(0)
+      },
+    })
+  }
+
+  #leave(waiting: Waiting, err: MeshError): void {
+    const queue = this.#queues.get(waiting.model)
+    const index = queue?.indexOf(waiting) ?? -1
+    if (queue === undefined || index === -1) return
+    queue.splice(index, 1)
+    this.#deactivate(waiting.keyId, 0)
+    waiting.reject(err)
+    this.#tellPositions(queue)
+  }
+
+  #tellPositions(queue: Waiting[]): void {
+    const now = this.#clock()
+    for (const [index, waiting] of queue.entries()) {
+      if (waiting.position === index + 1 || now - waiting.toldAt < POSITION_SPACING_MS) continue
+      waiting.position = index + 1
+      waiting.toldAt = now
+      waiting.onPosition(index + 1)
+    }
+  }
+
+  /** A key that comes back starts level with the least served of those that are here: it cannot save up turns. */
+  #activate(keyId: string): void {
+    const known = this.#served.get(keyId)
+    if (known !== undefined) {
+      known.active++
+      return
+    }
+    const least = Math.min(...[...this.#served.values()].map(({ tokens }) => tokens))
+    this.#served.set(keyId, { tokens: Number.isFinite(least) ? least : 0, active: 1 })
+  }
+
+  #deactivate(keyId: string, tokens: number): void {
+    const known = this.#served.get(keyId)
+    if (known === undefined) return
+    known.tokens += tokens
+    if (--known.active === 0) this.#served.delete(keyId)
+  }
+
+  #noProcessor(wish: Wish): MeshError {
+    const failed = wish.avoid.size > 0
+    return MeshError.NO_PROCESSOR(
+      failed
+        ? `Every processor that has ${wish.model} failed this request`
+        : `No processor that has ${wish.model} is connected now`,
+      { retryAfterMs: 2000 },
+    )
+  }
+
+  /** When a place in the queue may be free: the service time, shared by the slots there are. */
+  #waitMs(model: string, queued: number): number {
+    const slots = this.#options.candidates(model).reduce((sum, candidate) => sum + candidate.slots, 0)
+    return Math.round(Math.min(60_000, Math.max(1000, (this.#serviceMs * queued) / Math.max(1, slots) / 4)))
+  }
+}
+
+const NOBODY: ReadonlySet<string> = new Set()
