@@ -9,10 +9,11 @@ const NODE_FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=512']
 /** What an engine may need to end on its own before it is killed. */
 const END_MS = 1000
 const KEPT_LINES = 20
+/** How the lines begin that say why a process aborts: an assertion, a C++ exception, a GPU driver's error. */
+const LAST_WORDS = /GGML_ASSERT|terminate called|what\(\):|CUDA error|vk::|out of memory/
 
 export interface ChildHooks {
   onMessage: (message: FromEngine) => void
-  onLine: (line: string) => void
   /** Once, when the process is gone, for whatever reason. */
   onExit: (how: string, signal: NodeJS.Signals | null) => void
 }
@@ -21,8 +22,7 @@ export interface ChildHooks {
 export class EngineChild {
   readonly #process: ChildProcess
   readonly #exited: Promise<void>
-  /** The last lines that llama.cpp wrote to standard error. */
-  readonly lines: string[] = []
+  readonly #lines: string[] = []
 
   constructor(modulePath: string, env: Record<string, string>, hooks: ChildHooks) {
     this.#process = fork(modulePath, [], {
@@ -39,18 +39,35 @@ export class EngineChild {
         resolve()
         hooks.onExit(how, signal)
       }
-      this.#process.on('exit', (code, signal) => end(signal ? `was ended by ${signal}` : `ended with code ${code}`, signal))
+      this.#process.on('exit', (code, signal) =>
+        end(signal ? `was ended by ${signal}` : `ended with code ${code}`, signal),
+      )
       this.#process.on('error', (err) => {
         if (this.#process.pid === undefined) end(`could not be started: ${err.message}`, null)
       })
     })
     if (this.#process.stderr) {
-      createInterface({ input: this.#process.stderr }).on('line', (line) => {
-        this.lines.push(line)
-        if (this.lines.length > KEPT_LINES) this.lines.shift()
-        hooks.onLine(line)
-      })
+      createInterface({ input: this.#process.stderr }).on('line', (line) => this.note(line))
     }
+  }
+
+  /** Keeps a line that llama.cpp wrote. They are not logged as they come: some quote what a user sent. */
+  note(line: string): void {
+    this.#lines.push(line)
+    if (this.#lines.length > KEPT_LINES) this.#lines.shift()
+  }
+
+  /** Why the last grammar did not compile, where llama.cpp said so; asked once. */
+  grammarComplaint(): string | undefined {
+    const line = this.#lines.findLast((one) => one.includes('grammar') && !one.startsWith('failed to parse grammar'))
+    this.#lines.length = 0
+    return line?.replace(/^.*error parsing grammar: /, '')
+  }
+
+  /** What a crashed engine said last, ready to be put behind a sentence. */
+  lastWords(): string {
+    const line = this.#lines.findLast((one) => LAST_WORDS.test(one))
+    return line === undefined ? '' : `: ${line}`
   }
 
   get pid(): number | undefined {

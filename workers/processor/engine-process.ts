@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import { type InferenceRequest, MeshError } from '../../lib/protocol/index.js'
-import type { EngineFinish, EngineInfo, FromEngine, LoadOptions, TokenBatch, ToEngine } from './engine/messages.js'
+import type { EngineFinish, EngineInfo, FromEngine, LoadOptions, ToEngine, TokenBatch } from './engine/messages.js'
 import { ENGINE_MODULE, EngineChild } from './engine-child.js'
 import { checkGguf } from './gguf.js'
 
@@ -31,12 +31,17 @@ interface Job {
   fail: (err: MeshError) => void
 }
 
-/**
- * One model in one child process. A crash fails what runs within milliseconds and starts the process again.
- *
- * Emits `change` when its state or the number of running jobs has changed, and `progress` while it loads.
- */
-export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
+interface EngineEvents {
+  /** Its state or the number of running generations has changed. */
+  change: []
+  /** How much of the model is loaded, from 0 to 1. */
+  progress: [number]
+  /** One decode step came back: how many sequences it gave tokens for, and how many tokens. */
+  step: [sequences: number, tokens: number]
+}
+
+/** One model in one child process. A crash fails what runs within milliseconds and starts the process again. */
+export class Engine extends EventEmitter<EngineEvents> {
   readonly #options: EngineOptions
   readonly #jobs = new Map<number, Job>()
   #child: EngineChild | undefined
@@ -49,6 +54,7 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
   #crashes = 0
   #loadedAt = 0
   #restart: NodeJS.Timeout | undefined
+  #restarting = false
   #loadMs = 0
 
   constructor(options: EngineOptions) {
@@ -66,6 +72,10 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
   /** Why it failed. */
   get failure(): MeshError | undefined {
     return this.#failure
+  }
+  /** True from a crash until the model is loaded again. */
+  get restarting(): boolean {
+    return this.#restarting
   }
   /** Generations under way. */
   get generating(): number {
@@ -116,7 +126,11 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
 
   /** One vector of length 1 for each text. @throws as `generate` */
   async embed(input: string[], signal?: AbortSignal): Promise<{ embeddings: number[][]; promptTokens: number }> {
-    const message = await this.#run((id) => ({ type: 'embed', id, input }), () => {}, signal)
+    const message = await this.#run(
+      (id) => ({ type: 'embed', id, input }),
+      () => {},
+      signal,
+    )
     if (message.type !== 'embedded') throw MeshError.ENGINE_FAILED('The engine answered an embedding with a generation')
     return message
   }
@@ -127,6 +141,7 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
     const child = this.#child
     this.#child = undefined
     this.#loading = undefined
+    this.#restarting = false
     this.#setState('stopped')
     this.#failAll(MeshError.ENGINE_FAILED('The engine was stopped'))
     await child?.end()
@@ -145,12 +160,13 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
     }
     this.#loadMs = performance.now() - began
     this.#loadedAt = Date.now()
+    this.#restarting = false
     this.#setState('loaded')
     return this.#info
   }
 
   #startChild(): Promise<EngineInfo> {
-    const { modulePath = ENGINE_MODULE, env = {}, loadTimeoutMs, onLog } = this.#options
+    const { modulePath = ENGINE_MODULE, env = {}, loadTimeoutMs } = this.#options
     const { modelPath, gpu, slots, contextLength, threads } = this.#options
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -158,9 +174,9 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
         void child.end()
       }, loadTimeoutMs)
       const child = new EngineChild(modulePath, env, {
-        onLine: (line) => onLog?.('info', line),
         onMessage: (message) => {
-          if (message.type === 'ready') child.send({ type: 'load', options: { modelPath, gpu, slots, contextLength, threads } })
+          if (message.type === 'ready')
+            child.send({ type: 'load', options: { modelPath, gpu, slots, contextLength, threads } })
           else if (message.type === 'loaded') {
             clearTimeout(timer)
             resolve(message.info)
@@ -185,11 +201,16 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
         this.emit('progress', message.fraction)
         return
       case 'log':
-        this.#options.onLog?.(message.level, message.message)
+        child.note(message.message)
+        // What llama.cpp says of a grammar quotes it, and a grammar is the user's text.
+        if (!message.message.includes('grammar')) this.#options.onLog?.(message.level, message.message)
         return
-      case 'tokens':
+      case 'tokens': {
+        const count = message.batches.reduce((sum, { ids }) => sum + ids.length, 0)
+        if (count > 0) this.emit('step', message.batches.length, count)
         for (const { id, ...tokens } of message.batches) this.#jobs.get(id)?.onTokens(tokens)
         return
+      }
       case 'finish':
       case 'embedded':
         this.#take(message.id)?.settle(message)
@@ -207,20 +228,22 @@ export class Engine extends EventEmitter<{ change: []; progress: [number] }> {
     this.#failAll(MeshError.ENGINE_FAILED(`The engine process ${how} while it generated; it is started again`))
     // While it loads, whoever waits for the load is told, and decides.
     if (this.#state !== 'loaded') return
-    this.#options.onLog?.('error', `the engine process ${how}`)
+    this.#options.onLog?.('error', `the engine process ${how}${child.lastWords()}`)
     this.#crashes = Date.now() - this.#loadedAt > SOUND_MS ? 0 : this.#crashes
     this.#loading = undefined
     this.#startAgain()
   }
 
-  #startAgain(): void {
+  #startAgain(failure?: MeshError): void {
     const { restartMinMs, restartMaxMs, onLog } = this.#options
     const waitMs = Math.min(restartMaxMs, restartMinMs * 2 ** this.#crashes++)
-    this.#setState('loading')
+    this.#restarting = true
+    this.#setState(failure ? 'failed' : 'loading', failure)
     this.#restart = setTimeout(() => {
       this.load().catch((err: unknown) => {
-        onLog?.('error', `the engine could not be started again: ${MeshError.from(err).message}`)
-        if (this.#state !== 'stopped') this.#startAgain()
+        const reason = MeshError.from(err)
+        onLog?.('error', `the engine could not be started again: ${reason.message}`)
+        if (this.#state !== 'stopped') this.#startAgain(reason)
       })
     }, waitMs)
   }
@@ -280,12 +303,11 @@ function loadCrash(how: string, signal: NodeJS.Signals | null): MeshError {
   return MeshError.ENGINE_FAILED(`The engine process ${how} while it loaded the model${hint}`)
 }
 
-/** llama.cpp tells why a grammar does not compile on standard error only, which may arrive after the answer. */
+/** llama.cpp tells why a grammar does not compile on standard error or in its log, which may arrive after the answer. */
 function failWithReason(job: Job, err: MeshError, child: EngineChild): void {
   if (err.details.param !== 'format.grammar') return job.fail(err)
   setTimeout(() => {
-    const line = child.lines.findLast((one) => one.includes('error parsing grammar: ') || one.includes('grammar'))
-    const reason = line?.replace(/^.*error parsing grammar: /, '')
+    const reason = child.grammarComplaint()
     job.fail(reason ? MeshError.BAD_REQUEST(`${err.message}: ${reason}`, err.details) : err)
   }, REASON_MS)
 }

@@ -26,7 +26,9 @@ export async function checkGguf(path: string): Promise<{ sizeBytes: number; modi
       throw MeshError.MODEL_INVALID(`${path} is no GGUF file: it does not begin with GGUF`, { param: 'path' })
     }
     if (bytesRead < HEADER_BYTES) {
-      throw MeshError.MODEL_INVALID(`${path} is no whole GGUF file: it ends after ${bytesRead} bytes`, { param: 'path' })
+      throw MeshError.MODEL_INVALID(`${path} is no whole GGUF file: it ends after ${bytesRead} bytes`, {
+        param: 'path',
+      })
     }
     const version = header.readUInt32LE(4)
     if (version < 2 || version > NEWEST_VERSION) {

@@ -17,7 +17,10 @@ export class Embedder {
    * @returns for each text a vector of length 1
    * @throws MeshError CONTEXT_LENGTH_EXCEEDED, CANCELLED
    */
-  async embed(input: readonly string[], cancelled: () => boolean): Promise<{ embeddings: number[][]; promptTokens: number }> {
+  async embed(
+    input: readonly string[],
+    cancelled: () => boolean,
+  ): Promise<{ embeddings: number[][]; promptTokens: number }> {
     const { contextLength, threads } = this.#info
     this.#context ??= this.#model.createEmbeddingContext({ contextSize: contextLength, threads })
     const context = await this.#context.catch((cause: unknown) => {

@@ -62,7 +62,11 @@ export async function generate(
   batching.enter(slot.number)
   try {
     const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens))
-    const stream = slot.sequence.evaluateWithMetadata(rest, {}, samplerOptions(request.sampling, slot, grammar, generated))
+    const stream = slot.sequence.evaluateWithMetadata(
+      rest,
+      {},
+      samplerOptions(request.sampling, slot, grammar, generated),
+    )
     let firstAt: number | undefined
     for await (const { token } of stream) {
       firstAt ??= performance.now()

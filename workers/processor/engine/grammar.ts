@@ -24,7 +24,9 @@ export class Grammars {
   async stateFor(format: OutputFormat): Promise<LlamaGrammarEvaluationState | undefined> {
     if (format.type === 'text') return undefined
     const text =
-      format.type === 'grammar' ? format.grammar : jsonSchemaToGbnf(format.type === 'json_schema' ? format.schema : { type: 'object' })
+      format.type === 'grammar'
+        ? format.grammar
+        : jsonSchemaToGbnf(format.type === 'json_schema' ? format.schema : { type: 'object' })
     const grammar = this.#compiled.get(text) ?? (await this.#compile(text))
     return new LlamaGrammarEvaluationState({ model: this.#model, grammar })
   }

@@ -31,9 +31,11 @@ export class Host {
   handle(message: Exclude<ToEngine, { type: 'load' }>): void {
     switch (message.type) {
       case 'generate':
-        return this.#run({ id: message.id, request: message.request, cancelled: false }, (job) => this.#generate(job))
+        this.#run({ id: message.id, request: message.request, cancelled: false }, (job) => this.#generate(job))
+        return
       case 'embed':
-        return this.#run({ id: message.id, cancelled: false }, (job) => this.#embed(job, message.input))
+        this.#run({ id: message.id, cancelled: false }, (job) => this.#embed(job, message.input))
+        return
       case 'cancel': {
         const job = this.#jobs.get(message.id)
         if (job) job.cancelled = true
@@ -45,7 +47,11 @@ export class Host {
     this.#jobs.set(job.id, job)
     work(job)
       .catch((err: unknown): FromEngine => {
-        const error = MeshError.from(err, 'ENGINE_FAILED', `The engine failed: ${err instanceof Error ? err.message : String(err)}`)
+        const error = MeshError.from(
+          err,
+          'ENGINE_FAILED',
+          `The engine failed: ${err instanceof Error ? err.message : String(err)}`,
+        )
         return { type: 'error', id: job.id, error: error.toJSON() }
       })
       .then((last) => {

@@ -132,7 +132,8 @@ class Converter {
       if (part.$ref !== undefined) part = asSchema(this.#resolve(String(part.$ref), path), path)
       for (const [key, value] of Object.entries(part)) {
         if (key === 'properties') merged.properties = { ...(merged.properties as Schema), ...(value as Schema) }
-        else if (key === 'required') merged.required = [...((merged.required as unknown[]) ?? []), ...(value as unknown[])]
+        else if (key === 'required')
+          merged.required = [...((merged.required as unknown[]) ?? []), ...(value as unknown[])]
         else if (merged[key] === undefined) merged[key] = value
         else if (JSON.stringify(merged[key]) !== JSON.stringify(value)) {
           throw refuse(`${path}.allOf[${i}].${key}`, 'stands in two parts of allOf with different values')
@@ -181,13 +182,20 @@ class Converter {
     const min = count(schema.minItems, `${path}.minItems`) ?? 0
     const max = count(schema.maxItems, `${path}.maxItems`)
     if (first.length > 0) {
-      if (schema.items !== undefined && schema.items !== false) throw refuse(`${path}.items`, 'cannot stand beside prefixItems')
+      if (schema.items !== undefined && schema.items !== false)
+        throw refuse(`${path}.items`, 'cannot stand beside prefixItems')
       return this.#rule(`"[" ws ${first.join(' ws "," ws ')} ws "]"`)
     }
     if (max !== undefined && max < min) throw refuse(`${path}.maxItems`, 'is less than minItems')
     if (max === 0 || schema.items === false) return '"[" ws "]"'
     const item = this.#rule(this.convert(schema.items ?? true, `${path}.items`, depth + 1))
-    const more = repetition(`(ws "," ws ${item})`, Math.max(0, min - 1), max === undefined ? undefined : max - 1, path, 'Items')
+    const more = repetition(
+      `(ws "," ws ${item})`,
+      Math.max(0, min - 1),
+      max === undefined ? undefined : max - 1,
+      path,
+      'Items',
+    )
     const items = `${item} ${more}`
     return this.#rule(`"[" ws ${min > 0 ? items : `(${items})?`} ws "]"`)
   }
@@ -196,7 +204,8 @@ class Converter {
     const properties = Object.entries(asSchema(schema.properties ?? {}, `${path}.properties`))
     const required = new Set(asList(schema.required ?? [], `${path}.required`))
     for (const name of required) {
-      if (!properties.some(([key]) => key === name)) throw refuse(`${path}.required`, `${JSON.stringify(name)} is no property`)
+      if (!properties.some(([key]) => key === name))
+        throw refuse(`${path}.required`, `${JSON.stringify(name)} is no property`)
     }
     const extra = schema.additionalProperties ?? properties.length === 0
     let tail: { first: string; later: string } = { first: '', later: '' }

@@ -21,11 +21,20 @@ function endWith(message: FromEngine, code: number): void {
 
 async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Promise<void> {
   try {
-    const loaded = await loadModel(options, { onProgress: (fraction) => send({ type: 'progress', fraction }), onLog: log })
+    const loaded = await loadModel(options, {
+      onProgress: (fraction) => send({ type: 'progress', fraction }),
+      onLog: log,
+    })
     host = new Host(loaded, send)
     send({ type: 'loaded', info: loaded.info })
   } catch (err) {
-    endWith({ type: 'failed', error: MeshError.from(err, 'ENGINE_FAILED', `The engine could not start: ${String(err)}`).toJSON() }, 1)
+    endWith(
+      {
+        type: 'failed',
+        error: MeshError.from(err, 'ENGINE_FAILED', `The engine could not start: ${String(err)}`).toJSON(),
+      },
+      1,
+    )
   }
 }
 

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os'
 import {
-  getLlama,
   GgufFileType,
+  getLlama,
   InsufficientMemoryError,
   type Llama,
   type LlamaContext,
@@ -124,7 +124,10 @@ function reasonFor(choice: GpuChoice, backend: string): string {
 function describeModel(model: LlamaModel) {
   const { general } = model.fileInfo.metadata
   const tensors = model.fileInfo.fullTensorInfo ?? model.fileInfo.tensorInfo ?? []
-  const parameters = tensors.reduce((sum, { dimensions }) => sum + dimensions.reduce<number>((n, d) => n * Number(d), 1), 0)
+  const parameters = tensors.reduce(
+    (sum, { dimensions }) => sum + dimensions.reduce<number>((n, d) => n * Number(d), 1),
+    0,
+  )
   return {
     architecture: String(general.architecture),
     quantisation: quantisationName(general.file_type),

@@ -51,7 +51,11 @@ export class Prompts {
       return { tokens, ...this.#stops(state.stopGenerationTriggers), continues }
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause)
-      throw MeshError.BAD_REQUEST(`The model's chat template refuses these messages: ${reason}`, { param: 'messages' }, { cause })
+      throw MeshError.BAD_REQUEST(
+        `The model's chat template refuses these messages: ${reason}`,
+        { param: 'messages' },
+        { cause },
+      )
     }
   }
 

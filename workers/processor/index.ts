@@ -1,0 +1,2 @@
+export { Engine, type EngineOptions } from './engine-process.js'
+export { type ProcessorOptions, ProcessorWorker } from './worker.js'

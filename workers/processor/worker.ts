@@ -1,0 +1,149 @@
+import { join } from 'node:path'
+import {
+  type GenerateRequest,
+  type GenerationSink,
+  type Load,
+  MeshError,
+  type RequestOf,
+  type ResponseOf,
+} from '../../lib/protocol/index.js'
+import { BaseWorker, type Facility, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-base/index.js'
+import { Announcer } from './announcer.js'
+import { ProcessorMetrics } from './metrics.js'
+import { engineConfigSchema } from './settings.js'
+import { ModelShelf, type ShelfModel } from './shelf.js'
+
+const EMBEDDED = { name: 'infermesh-tiny', path: join(PACKAGE_ROOT, 'models', 'infermesh-tiny.Q8_0.gguf') }
+
+/** What only a program that starts a processor itself can choose: benches and fault tests. */
+export interface ProcessorOptions extends WorkerOptions {
+  /** A stand-in for the engine process, and variables for it. */
+  engine?: { modulePath: string; env?: Record<string, string> }
+}
+
+/** Runs models: takes generations from gateways and hands them to the engine of the model they ask for. */
+export class ProcessorWorker extends BaseWorker {
+  readonly shelf: ModelShelf
+  readonly #announcer: Announcer
+  readonly #metrics: ProcessorMetrics
+  #running = 0
+  #idle: (() => void) | undefined
+
+  /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
+  constructor(options: ProcessorOptions) {
+    super('processor', options)
+    const { embedded, ...engine } = this.config('engine', engineConfigSchema)
+    this.shelf = new ModelShelf({
+      file: join(this.workerDir, 'models.json'),
+      ...(embedded && { embedded: EMBEDDED }),
+      engine: { ...engine, ...options.engine },
+      onLog: (level, message, model) => this.log[level]({ model }, message),
+    })
+    this.#metrics = new ProcessorMetrics(this.registry, this.shelf)
+    this.#announcer = new Announcer(
+      {
+        announce: (model) => this.net.authority().call('models.announce', model),
+        withdraw: (name) => this.net.authority().call('models.withdraw', { name }),
+      },
+      (model, reason) => this.#onAnswer(model.name, reason),
+    )
+  }
+
+  protected override async _prepare(): Promise<void> {
+    const { net } = this
+    net.onGenerate(['gateway'], (request, sink) => this.#work(() => this.#generate(request, sink)))
+    net.dispatcher.respond('processor.embed', (request, { signal }) => this.#work(() => this.#embed(request, signal)))
+    net.dispatcher.respond('processor.models.add', ({ path, name }) => this.shelf.add(path, name))
+    net.dispatcher.respond('processor.models.remove', async ({ name }) => {
+      await this.shelf.remove(name)
+      return {}
+    })
+    net.on('link', (link) => {
+      if (link.role === 'auth') this.#announcer.retell()
+    })
+    this.shelf.on('change', () => this.#onChange())
+  }
+
+  protected override _facilities(): Facility[] {
+    const { shelf } = this
+    return [{ name: 'models', start: async () => shelf.open(), stop: () => shelf.close() }]
+  }
+
+  protected override async _drain(): Promise<void> {
+    if (this.#running === 0) return
+    await new Promise<void>((resolve) => {
+      this.#idle = resolve
+    })
+  }
+
+  protected override async _stop(): Promise<void> {
+    this.#announcer.stop()
+  }
+
+  protected override _load(): Partial<Load> {
+    const gpu = this.shelf.models.map(({ engine }) => engine.info?.gpu).find((one) => one !== undefined)
+    return { running: this.#running, models: this.shelf.models.map((model) => model.load), ...(gpu && { gpu }) }
+  }
+
+  async #generate({ requestId, request }: GenerateRequest, sink: GenerationSink): Promise<void> {
+    const model = this.shelf.get(request.model)
+    const engine = await this.shelf.loaded(model)
+    const ended = new AbortController()
+    let started = false
+    const finish = await engine.generate(
+      request,
+      (tokens) => {
+        try {
+          if (!started) sink.push({ type: 'started', processor: this.name })
+          started = true
+          sink.push({ type: 'tokens', ...tokens })
+        } catch (err) {
+          // The reader is gone or too slow: the slot is for others.
+          ended.abort(err)
+        }
+      },
+      AbortSignal.any([sink.signal, ended.signal]),
+    )
+    this.#metrics.finished(model.name, finish)
+    const { reason, usage } = finish
+    sink.finish({ reason, usage })
+    this.log.debug({ requestId, model: model.name, reason, ...usage }, 'generated')
+  }
+
+  async #embed(
+    { model: name, input }: RequestOf<'processor.embed'>,
+    signal: AbortSignal,
+  ): Promise<ResponseOf<'processor.embed'>> {
+    const model = this.shelf.get(name)
+    const engine = await this.shelf.loaded(model)
+    const { embeddings, promptTokens } = await engine.embed(input, signal)
+    return { model: model.name, embeddings, usage: { promptTokens, cachedTokens: 0, completionTokens: 0 } }
+  }
+
+  /** Counts a piece of work, and refuses it once the worker drains. */
+  async #work<T>(work: () => Promise<T>): Promise<T> {
+    if (this.state !== 'ready')
+      throw MeshError.SHUTTING_DOWN(`This processor is ${this.state} and takes no work now`, { retryAfterMs: 500 })
+    this.#running++
+    try {
+      return await work()
+    } finally {
+      this.#running--
+      this.net.loadChanged()
+      if (this.#running === 0) this.#idle?.()
+    }
+  }
+
+  #onChange(): void {
+    this.net.loadChanged()
+    this.#announcer.set(this.shelf.models.flatMap(({ record }) => record ?? []))
+  }
+
+  #onAnswer(name: string, reason: MeshError | undefined): void {
+    const model = this.shelf.models.find((one: ShelfModel) => one.name === name)
+    if (!model) return
+    if (reason) this.log.error({ model: name }, reason.message)
+    else this.log.info({ model: name }, 'the mesh knows this model again')
+    this.shelf.refuse(model, reason)
+  }
+}
