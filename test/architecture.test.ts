@@ -1,0 +1,228 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { posix, relative, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test from 'brittle'
+
+/** The rules of docs/architecture.md, checked against what each file imports. */
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+
+/** Which rooms a room may enter. The rooms not named here, test and bench, may enter any, and by any door. */
+const ARROWS: Record<string, string[]> = {
+  cli: ['lib/client', 'lib/protocol'],
+  'lib/client': ['lib/protocol'],
+  'lib/worker-base': ['lib/protocol'],
+  'lib/protocol': [],
+  workers: ['lib/worker-base', 'lib/protocol'],
+  'worker.ts': ['workers', 'lib/worker-base', 'lib/protocol'],
+}
+
+/** The files of a room that others may import. */
+const DOORS: Record<string, string[]> = { workers: ['index.ts', 'worker.ts'] }
+const DOOR = ['index.ts']
+
+/** The engine process takes single files of lib/protocol, because its door would load the network with them. */
+const ENGINE = 'workers/processor/engine/'
+const NETWORK = /^(hyper|@hyperswarm|corestore|protomux|fastify)/
+
+/** A path split into its room and the file's place in it: `workers/auth/ledger.ts` is `ledger.ts` of `workers/auth`. */
+function placeOf(path: string): { kind: string; room: string; file: string } {
+  const parts = path.split('/')
+  const [top = '', second = ''] = parts
+  if (parts.length === 1) return { kind: path, room: path, file: path }
+  if (top === 'lib') return { kind: `lib/${second}`, room: `lib/${second}`, file: parts.slice(2).join('/') }
+  if (top === 'workers') return { kind: 'workers', room: `workers/${second}`, file: parts.slice(2).join('/') }
+  return { kind: top, room: top, file: parts.slice(1).join('/') }
+}
+
+/** What a source file imports of ours, as paths from the root: static, re-exported, dynamic and type-only imports. */
+function importsOf(path: string, source: string): string[] {
+  const code = source.replace(/\/\*[\s\S]*?\*\//g, '').replace(/^\s*\/\/.*$/gm, '')
+  const found = code.matchAll(/(?:\bfrom|\bimport|\bimport\()\s*['"](\.[^'"]+)['"]/g)
+  return [...found].map(([, target = '']) => posix.join(posix.dirname(path), target).replace(/\.js$/, '.ts'))
+}
+
+/** Every import that goes against the arrows or past a door, in words. */
+function wrongImports(files: Map<string, string>): string[] {
+  return [...files].flatMap(([path, source]) => {
+    const from = placeOf(path)
+    const allowed = ARROWS[from.kind]
+    if (allowed === undefined) return []
+    return importsOf(path, source).flatMap((target) => {
+      const to = placeOf(target)
+      if (to.room === from.room || !target.endsWith('.ts')) return []
+      if (!allowed.includes(to.kind)) return [`${path} imports ${target}: ${from.room} may not enter ${to.room}`]
+      if (path.startsWith(ENGINE) && to.room === 'lib/protocol') return []
+      const doors = DOORS[to.kind] ?? DOOR
+      return doors.includes(to.file)
+        ? []
+        : [`${path} imports ${target}: ${to.room} is entered by ${doors.join(' or ')}`]
+    })
+  })
+}
+
+/** Every file of these that can be reached from itself, as the way around. */
+function cycles(files: Map<string, string>): string[] {
+  const found: string[] = []
+  const done = new Set<string>()
+  const visit = (path: string, way: string[]): void => {
+    const at = way.indexOf(path)
+    if (at >= 0) found.push([...way.slice(at), path].join(' -> '))
+    const source = files.get(path)
+    if (at >= 0 || done.has(path) || source === undefined) return
+    for (const target of importsOf(path, source)) visit(target, [...way, path])
+    done.add(path)
+  }
+  for (const path of files.keys()) visit(path, [])
+  return found
+}
+
+/** The packages that a process loads which starts at this file: type-only imports are gone by then. */
+function packagesFrom(start: string, files: Map<string, string>): Set<string> {
+  const packages = new Set<string>()
+  const seen = new Set<string>()
+  const todo = [start]
+  for (let path = todo.pop(); path !== undefined; path = todo.pop()) {
+    const source = files.get(path)?.replace(/^\s*(import|export) type [^'"]*from\s*['"][^'"]+['"]/gm, '')
+    if (seen.has(path) || source === undefined) continue
+    seen.add(path)
+    todo.push(...importsOf(path, source))
+    for (const [, name = ''] of source.matchAll(/(?:\bfrom|\bimport|\bimport\()\s*['"]([^.'"][^'"]*)['"]/g))
+      packages.add(name)
+  }
+  return packages
+}
+
+/** Spelled in two parts, so that this file does not hold them. */
+const FORBIDDEN: [what: string, pattern: RegExp][] = [
+  ['a path of one machine', new RegExp(`(?<![\\w.~-])/(?:wor${'k'}|hom${'e'}/\\w+|User${'s'}/\\w+)/`)],
+  ['a registry host', new RegExp(`registr${'y'}\\.(?:npmjs|yarnpkg)\\.`)],
+  ['a URL that a package was fetched from', new RegExp(`"resolve${'d'}": "http`)],
+]
+
+function forbiddenWords(path: string, text: string): string[] {
+  return text
+    .split('\n')
+    .flatMap((line, i) =>
+      FORBIDDEN.filter(([, pattern]) => pattern.test(line)).map(([what]) => `${path}:${i + 1} names ${what}`),
+    )
+}
+
+const SKIPPED = new Set(['node_modules', 'dist', '.git', 'coverage', '.tmp'])
+
+function filesUnder(folder: string, ending: RegExp): Map<string, string> {
+  const files = new Map<string, string>()
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    const path = `${folder}${entry.name}`
+    if (entry.isDirectory() && !SKIPPED.has(entry.name)) {
+      for (const [name, text] of filesUnder(`${path}/`, ending)) files.set(name, text)
+    } else if (entry.isFile() && ending.test(entry.name)) {
+      files.set(relative(root, path).split(sep).join('/'), readFileSync(path, 'utf8'))
+    }
+  }
+  return files
+}
+
+const sources = filesUnder(root, /\.ts$/)
+
+test('imports follow the arrows, and enter each room by its door', (t) => {
+  t.alike(wrongImports(sources), [])
+  t.ok(
+    [...sources.keys()].some((path) => path.startsWith('lib/protocol/')),
+    `${sources.size} files were read`,
+  )
+})
+
+test('no file imports itself by way of others', (t) => {
+  t.alike(cycles(new Map([...sources].filter(([path]) => /^(lib|workers|cli)\//.test(path)))), [])
+})
+
+test('an engine process loads no network', (t) => {
+  const packages = packagesFrom(`${ENGINE}main.ts`, sources)
+  t.alike(
+    [...packages].filter((name) => NETWORK.test(name)),
+    [],
+  )
+  t.ok(packages.has('node-llama-cpp'))
+  const planted = new Map([
+    ['workers/processor/engine/main.ts', `import { x } from './x.js'\nimport type { C } from 'corestore'`],
+    ['workers/processor/engine/x.ts', `import Swarm from 'hyperswarm'`],
+  ])
+  t.alike([...packagesFrom(`${ENGINE}main.ts`, planted)], ['hyperswarm'])
+})
+
+test('no file names a path of one machine or a registry', (t) => {
+  const texts = filesUnder(root, /(\.(ts|mjs|js|json|md|ya?ml|sh|html|css|txt)|^[^.]+|^\.(npmrc|gitignore)|run)$/)
+  t.alike(
+    [...texts].flatMap(([path, text]) => forbiddenWords(path, text)),
+    [],
+  )
+  t.ok(texts.has('package-lock.json') && texts.has('.npmrc') && texts.has('LICENSE'))
+})
+
+test('an import against an arrow is reported', (t) => {
+  const wrong = (path: string, target: string) =>
+    wrongImports(new Map([[path, `import { x } from '${target}'`]])).length
+  const cases: [path: string, target: string, isWrong: boolean][] = [
+    ['cli/chat.ts', '../lib/client/index.js', false],
+    ['cli/chat.ts', '../lib/client/session.js', true],
+    ['cli/chat.ts', '../lib/worker-base/index.js', true],
+    ['cli/chat.ts', '../workers/auth/index.js', true],
+    ['lib/client/mesh.ts', '../protocol/index.js', false],
+    ['lib/client/mesh.ts', '../protocol/errors.js', true],
+    ['lib/client/mesh.ts', '../worker-base/index.js', true],
+    ['lib/client/mesh.ts', '../../cli/main.js', true],
+    ['lib/protocol/rpc.ts', './errors.js', false],
+    ['lib/protocol/rpc.ts', '../client/index.js', true],
+    ['lib/worker-base/net/link.ts', '../store.js', false],
+    ['lib/worker-base/net/link.ts', '../../client/index.js', true],
+    ['workers/auth/worker.ts', '../../lib/worker-base/index.js', false],
+    ['workers/auth/worker.ts', '../../lib/client/index.js', true],
+    ['workers/auth/worker.ts', '../gateway/index.js', true],
+    ['workers/processor/engine/child.ts', '../settings.js', false],
+    ['worker.ts', './workers/auth/index.js', false],
+    ['worker.ts', './workers/auth/ledger.js', true],
+    ['worker.ts', './cli/main.js', true],
+    ['test/auth.test.ts', '../workers/auth/ledger.js', false],
+  ]
+  for (const [path, target, isWrong] of cases) t.is(wrong(path, target), isWrong ? 1 : 0, `${path} imports ${target}`)
+})
+
+test('each way to write an import is seen, and a comment is not', (t) => {
+  const source = [
+    `import a from './a.js'`,
+    `import type { B } from './b.js'`,
+    `export * from './c.js'`,
+    `import './d.js'`,
+    `const e = await import('./e.js')`,
+    `import {\n  f,\n} from './f.js'`,
+    `import fs from 'node:fs'`,
+    `// import g from './g.js'`,
+    `/* import h from './h.js' */`,
+  ].join('\n')
+  t.alike(
+    importsOf('lib/x/index.ts', source),
+    ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => `lib/x/${name}.ts`),
+  )
+})
+
+test('a cycle, a path and a host are reported', (t) => {
+  const circle = new Map([
+    ['lib/a.ts', `import './b.js'`],
+    ['lib/b.ts', `import './c.js'`],
+    ['lib/c.ts', `import './b.js'`],
+  ])
+  t.alike(cycles(circle), ['lib/b.ts -> lib/c.ts -> lib/b.ts'])
+  const planted = [
+    `/wor${'k'}/x`,
+    `cd "/hom${'e'}/ann/x"`,
+    `https://registr${'y'}.npmjs.org/x`,
+    'src/work/x',
+    '~/work/',
+  ]
+  t.alike(forbiddenWords('x', planted.join('\n')), [
+    'x:1 names a path of one machine',
+    'x:2 names a path of one machine',
+    'x:3 names a registry host',
+  ])
+})
