@@ -80,7 +80,7 @@ export class Scheduler {
    * Waits for a slot.
    * @throws MeshError NO_PROCESSOR at once when nobody has the model, QUEUE_FULL at once past the bound, CANCELLED
    */
-  acquire(wish: Wish): Promise<Ticket> {
+  async acquire(wish: Wish): Promise<Ticket> {
     const queue = this.#queue(wish.model)
     if (wish.signal.aborted) throw MeshError.CANCELLED('The caller went away')
     if (this.#usable(wish).length === 0) throw this.#noProcessor(wish)
