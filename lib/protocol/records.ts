@@ -95,6 +95,7 @@ export const inviteSchema = z.object({
   expiresAt: time.optional(),
   spentAt: time.optional(),
   spentBy: z.string().optional(),
+  revokedAt: time.optional(),
 })
 export type Invite = z.infer<typeof inviteSchema>
 
