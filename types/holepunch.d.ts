@@ -119,6 +119,11 @@ declare module 'hyperdht' {
     readonly destroying: boolean
     setKeepAlive(ms: number): void
   }
+  export interface Server extends EventEmitter {
+    readonly publicKey: Buffer
+    listen(keyPair?: KeyPair): Promise<void>
+    close(): Promise<void>
+  }
   export interface LookupResult {
     peers: { publicKey: Buffer; relayAddresses: NodeAddress[] }[]
   }
@@ -142,6 +147,7 @@ declare module 'hyperdht' {
     address(): NodeAddress & { family: number }
     fullyBootstrapped(): Promise<void>
     connect(publicKey: Uint8Array, options?: { keyPair?: KeyPair }): NoiseStream
+    createServer(onconnection: (conn: NoiseStream) => void): Server
     lookup(topic: Uint8Array): Readable<LookupResult> & AsyncIterable<LookupResult>
     findPeer(publicKey: Uint8Array): AsyncIterable<unknown>
     ping(address: NodeAddress): Promise<unknown>

@@ -6,6 +6,8 @@ import {
   type CallOptions,
   callMethod,
   decodeKey,
+  type GenerateRequest,
+  Generation,
   homeFiles,
   type InputOf,
   type MethodName,
@@ -14,6 +16,9 @@ import {
 } from '../../lib/protocol/index.js'
 import { BaseWorker, readProfile, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { AuthWorker } from '../../workers/auth/index.js'
+import { until } from './wait.js'
+
+export { codeOf, until } from './wait.js'
 
 /** What tests share: real workers of one home, on a private network of this machine, in the test's own process. */
 
@@ -73,6 +78,8 @@ export function adminKey(home: string): string {
 export interface Stranger {
   readonly keyPair: ReturnType<typeof DHT.keyPair>
   call<M extends MethodName>(name: M, body: InputOf<M>, options?: CallOptions): Promise<ResponseOf<M>>
+  /** Opens a stream, as a client does. */
+  generate(request: GenerateRequest, signal?: AbortSignal): Generation
   close(): Promise<void>
 }
 
@@ -96,24 +103,10 @@ export async function startStranger(t: Test, home: string, peer: string, keyPair
   await opened
   const channel = client.rpc
   if (channel === null) throw new Error('The client has no RPC channel')
-  return { keyPair, call: (name, body, options) => callMethod(channel, name, body, options), close }
-}
-
-/** Waits until something is so. @throws Error naming it, when it is not so in time */
-export async function until(isSo: () => boolean | Promise<boolean>, what: string, timeoutMs = 10_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs
-  while (!(await isSo())) {
-    if (Date.now() > deadline) throw new Error(`Not within ${timeoutMs} ms: ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
-
-/** The code of the MeshError that a promise fails with; undefined where it does not fail. */
-export async function codeOf(promise: Promise<unknown>): Promise<string | undefined> {
-  try {
-    await promise
-    return undefined
-  } catch (err) {
-    return (err as { code?: string }).code ?? String(err)
+  return {
+    keyPair,
+    call: (name, body, options) => callMethod(channel, name, body, options),
+    generate: (request, signal) => new Generation(channel.mux, request, signal),
+    close,
   }
 }

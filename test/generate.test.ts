@@ -1,0 +1,169 @@
+import test, { type Test } from 'brittle'
+import type { NoiseStream } from 'hyperdht'
+import DHT from 'hyperdht'
+import createTestnet from 'hyperdht/testnet.js'
+import Protomux from 'protomux'
+import {
+  acceptGenerations,
+  decodeEvent,
+  encodeEvent,
+  type GenerateHandler,
+  type GenerateRequest,
+  Generation,
+  inferenceRequestSchema,
+  MeshError,
+  newRequestId,
+} from '../lib/protocol/index.js'
+import { codeOf, until } from './helpers/wait.js'
+
+/** Two ends of one real connection; the far end runs generations with the handler. */
+async function connect(t: Test, handler: GenerateHandler): Promise<{ mux: Protomux; conn: NoiseStream }> {
+  const { bootstrap } = await createTestnet(3, { teardown: t.teardown })
+  const far = new DHT({ bootstrap, host: '127.0.0.1' })
+  const near = new DHT({ bootstrap, host: '127.0.0.1' })
+  t.teardown(() => near.destroy({ force: true }), { order: -1 })
+  t.teardown(() => far.destroy({ force: true }), { order: -1 })
+  const server = far.createServer((conn) => {
+    conn.on('error', () => {})
+    acceptGenerations(Protomux.from(conn), handler)
+  })
+  await server.listen()
+  const conn = near.connect(server.publicKey)
+  conn.on('error', () => {})
+  await conn.opened
+  return { mux: Protomux.from(conn), conn }
+}
+
+const request = (): GenerateRequest => ({
+  requestId: newRequestId(),
+  request: inferenceRequestSchema.parse({ kind: 'completion', prompt: 'x' }),
+})
+
+const usage = { promptTokens: 1, cachedTokens: 0, completionTokens: 0 }
+
+/** Reads a generation whole. @param pauseMs before each event */
+async function read(generation: Generation, pauseMs = 0): Promise<{ ids: number[]; text: string; events: number }> {
+  const ids: number[] = []
+  let text = ''
+  let events = 0
+  for await (const event of generation) {
+    events++
+    if (pauseMs > 0) await new Promise((resolve) => setTimeout(resolve, pauseMs))
+    if (event.type !== 'tokens') continue
+    if (event.index !== ids.length) throw new Error(`token ${event.index} came where ${ids.length} was next`)
+    ids.push(...event.ids)
+    text += event.text
+  }
+  return { ids, text, events }
+}
+
+const count =
+  (n: number): GenerateHandler =>
+  async (_request, sink) => {
+    for (let i = 0; i < n; i++) {
+      sink.push({ type: 'tokens', index: i, ids: [i], text: `${i} ` })
+      if (i % 50 === 0) await new Promise((resolve) => setImmediate(resolve))
+    }
+    sink.finish({ reason: 'stop', usage })
+  }
+
+test('every token arrives once and in order', async (t) => {
+  const { mux } = await connect(t, count(5000))
+  const { ids, text } = await read(new Generation(mux, request()))
+  t.alike(
+    ids,
+    Array.from({ length: 5000 }, (_, i) => i),
+  )
+  t.is(text, ids.map((id) => `${id} `).join(''))
+})
+
+test('a reader that is behind gets the same tokens in fewer, larger batches', async (t) => {
+  const { mux } = await connect(t, count(5000))
+  const { ids, events } = await read(new Generation(mux, request()), 1)
+  t.is(ids.length, 5000)
+  t.ok(events < 2500, `${events} events`)
+})
+
+test('a reader that does not read is cut with SLOW_READER, and another on the same link is not slowed', async (t) => {
+  let cut: MeshError | undefined
+  const { mux } = await connect(t, async (asked, sink) => {
+    if (asked.request.kind === 'completion' && asked.request.prompt === 'slow') {
+      const text = 'x'.repeat(1000)
+      try {
+        for (let i = 0; ; i++) {
+          sink.push({ type: 'tokens', index: i, ids: [i], text })
+          await new Promise((resolve) => setImmediate(resolve))
+        }
+      } catch (err) {
+        cut = err as MeshError
+        throw err
+      }
+    }
+    return count(1000)(asked, sink)
+  })
+  const slow = request()
+  if (slow.request.kind === 'completion') slow.request.prompt = 'slow'
+  const stalled = new Generation(mux, slow)
+  const { ids } = await read(new Generation(mux, request()))
+  t.is(ids.length, 1000)
+  await until(() => cut !== undefined, 'the stalled stream is cut')
+  t.is(cut?.code, 'SLOW_READER')
+  t.is(await codeOf(read(stalled)), 'SLOW_READER')
+})
+
+test('cancelling reaches the other side, and so does leaving the loop', async (t) => {
+  const reasons: string[] = []
+  const { mux } = await connect(t, async (_request, sink) => {
+    sink.signal.addEventListener('abort', () => reasons.push((sink.signal.reason as MeshError).code))
+    sink.push({ type: 'tokens', index: 0, ids: [0], text: 'a' })
+    await new Promise((resolve) => sink.signal.addEventListener('abort', resolve))
+  })
+  const controller = new AbortController()
+  const first = read(new Generation(mux, request(), controller.signal))
+  for await (const event of new Generation(mux, request())) if (event.type === 'tokens') break
+  controller.abort()
+  t.is(await codeOf(first), 'CANCELLED')
+  await until(() => reasons.length === 2, 'both handlers are told')
+  t.alike(reasons, ['CANCELLED', 'CANCELLED'])
+})
+
+test('a connection that ends leaves no stream looking finished', async (t) => {
+  let aborted = false
+  const { mux, conn } = await connect(t, async (_request, sink) => {
+    sink.push({ type: 'tokens', index: 0, ids: [0], text: 'a' })
+    await new Promise((resolve) => sink.signal.addEventListener('abort', resolve))
+    aborted = true
+  })
+  const generation = new Generation(mux, request())
+  const reading = codeOf(
+    (async () => {
+      for await (const event of generation) if (event.type === 'tokens') conn.destroy()
+    })(),
+  )
+  t.is(await reading, 'LINK_CLOSED')
+  await until(() => aborted, 'the handler is told', 20_000)
+  t.is(await codeOf((async () => new Generation(mux, request()))()), 'LINK_CLOSED')
+})
+
+test('what a handler throws is told with its code, and a request that cannot be read is answered', async (t) => {
+  const { mux } = await connect(t, async () => {
+    throw MeshError.MODEL_NOT_FOUND('no such model', { param: 'model' })
+  })
+  t.is(await codeOf(read(new Generation(mux, request()))), 'MODEL_NOT_FOUND')
+  const bad = { ...request(), request: { kind: 'nonsense' } } as unknown as GenerateRequest
+  t.is(await codeOf(read(new Generation(mux, bad))), 'BAD_REQUEST')
+})
+
+test('events survive encoding, and a malformed one is an error of the protocol’s own', (t) => {
+  const tokens = { type: 'tokens', index: 70_000, ids: [0, 1, 255, 128_000], text: 'żółw 🦊' } as const
+  t.alike(decodeEvent(encodeEvent({ ...tokens, ids: [...tokens.ids] })), tokens)
+  t.alike(decodeEvent(encodeEvent({ type: 'queued', position: 3 })), { type: 'queued', position: 3 })
+  for (const bytes of [[], [9], [2], [2, 255, 255], [2, 0, 200, 1], [3, 123], [0, 123, 125]]) {
+    try {
+      decodeEvent(Buffer.from(bytes))
+      t.fail('was read')
+    } catch (err) {
+      t.is((err as MeshError).code, 'BAD_REQUEST')
+    }
+  }
+})
