@@ -305,7 +305,10 @@ function loadCrash(how: string, signal: NodeJS.Signals | null): MeshError {
 
 /** llama.cpp tells why a grammar does not compile on standard error or in its log, which may arrive after the answer. */
 function failWithReason(job: Job, err: MeshError, child: EngineChild): void {
-  if (err.details.param !== 'format.grammar') return job.fail(err)
+  if (err.details.param !== 'format.grammar') {
+    job.fail(err)
+    return
+  }
   setTimeout(() => {
     const reason = child.grammarComplaint()
     job.fail(reason ? MeshError.BAD_REQUEST(`${err.message}: ${reason}`, err.details) : err)

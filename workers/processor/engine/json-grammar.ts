@@ -23,7 +23,7 @@ const BASE: Record<string, string> = {
   ws: String.raw`| " " | "\n" [ \t]{0,20}`,
   char: String.raw`[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})`,
   string: String.raw`"\"" char* "\""`,
-  integral: String.raw`"0" | [1-9] [0-9]{0,15}`,
+  integral: '"0" | [1-9] [0-9]{0,15}',
   integer: '"-"? integral',
   number: '"-"? positive',
   positive: 'integral ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,3})?',

@@ -81,10 +81,12 @@ export async function loadModel(options: LoadOptions, { onProgress, onLog }: Loa
 }
 
 async function openLlama(gpu: GpuChoice, logger: (level: LlamaLogLevel, message: string) => void): Promise<Llama> {
-  const choice = gpu === 'off' ? false : gpu
+  const machine = `${process.platform} ${process.arch}`
+  const missing = `engine.gpu is ${gpu}, but llama.cpp's ${gpu} back end does not work on this machine (${machine}): no device, no driver or no library. Use auto, or off for the CPU`
+  let llama: Llama
   try {
-    return await getLlama({
-      gpu: choice,
+    llama = await getLlama({
+      gpu: gpu === 'off' ? false : gpu,
       build: 'never',
       skipDownload: true,
       progressLogs: false,
@@ -93,12 +95,13 @@ async function openLlama(gpu: GpuChoice, logger: (level: LlamaLogLevel, message:
     })
   } catch (cause) {
     if (!(cause instanceof NoBinaryFoundError)) throw cause
-    const message =
-      gpu === 'auto' || gpu === 'off'
-        ? `llama.cpp has no prebuilt library that runs on this machine (${process.platform} ${process.arch})`
-        : `engine.gpu is ${gpu}, but llama.cpp's ${gpu} back end does not work on this machine: no device, no driver, or no library for ${process.platform} ${process.arch}. Use auto, or off for the CPU`
+    const forced = gpu !== 'auto' && gpu !== 'off'
+    const message = forced ? missing : `llama.cpp has no prebuilt library that runs on this machine (${machine})`
     throw MeshError.CONFIG_INVALID(message, {}, { cause })
   }
+  // An order for a back end that this platform never has is answered with the CPU.
+  if (gpu !== 'auto' && gpu !== 'off' && llama.gpu !== gpu) throw MeshError.CONFIG_INVALID(missing)
+  return llama
 }
 
 /** Leaves a core to the event loop and to the other workers. */
