@@ -130,6 +130,7 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['hyperdht: KeyPair', DHT.keyPair()],
     ['hyperdht: NodeAddress', bootstrap[0]],
     ['hyperdht: NoiseStream', stream],
+    ['hyperdht: Server', client.dht.createServer(() => {})],
     ['hyperdht: LookupResult', lookups[0]],
     ['hyperdht: DHT', client.dht],
     ['hyperdht/testnet.js: Testnet', testnet],

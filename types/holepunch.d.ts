@@ -76,14 +76,13 @@ declare module 'protomux-rpc' {
 declare module '@hyperswarm/rpc' {
   import { EventEmitter } from 'node:events'
   import type DHT from 'hyperdht'
-  import type { KeyPair } from 'hyperdht'
+  import type { KeyPair, NoiseStream } from 'hyperdht'
   import type ProtomuxRPC from 'protomux-rpc'
-  import type { Duplex } from 'streamx'
 
   export interface Client extends EventEmitter {
     readonly rpc: ProtomuxRPC | null
     readonly closed: boolean
-    readonly stream: Duplex & { remotePublicKey: Buffer; publicKey: Buffer; isInitiator: boolean }
+    readonly stream: NoiseStream
     request(method: string, value: Uint8Array, options?: { timeout?: number }): Promise<Buffer>
     destroy(err?: Error): void
   }
