@@ -314,7 +314,7 @@ declare module 'brittle' {
     timeout(ms: number): void
     teardown(fn: () => unknown, options?: { order?: number }): void
     tmp(): Promise<string>
-    test(name: string): Test
+    test(name: string, fn: (t: Test) => unknown): Promise<unknown>
     end(): void
   }
   export type Test = Assertions
