@@ -45,10 +45,13 @@ export abstract class BeeView extends EventEmitter<{ change: []; error: [MeshErr
   /** Applies every change up to the length known now. */
   async refresh(): Promise<void> {
     this.#again = true
-    this.#applying ??= this.#applyAll().finally(() => {
-      this.#applying = undefined
-    })
-    await this.#applying
+    // Again where a run that had read its last entry was under way still: it would not see what has just come.
+    while (this.#again && !this.core.closed) {
+      this.#applying ??= this.#applyAll().finally(() => {
+        this.#applying = undefined
+      })
+      await this.#applying
+    }
   }
 
   async #applyAll(): Promise<void> {
