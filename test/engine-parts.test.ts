@@ -1,0 +1,120 @@
+import test from 'brittle'
+import { MeshError } from '../lib/protocol/index.js'
+import { Batching } from '../workers/processor/engine/batching.js'
+import { jsonSchemaToGbnf } from '../workers/processor/engine/json-grammar.js'
+import { choose } from '../workers/processor/engine/slots.js'
+import { TextStream } from '../workers/processor/engine/text-stream.js'
+
+/** The engine's parts that need no model. */
+
+/** Tokens that are bytes. */
+const bytes = (ids: readonly number[]) => Buffer.from(ids).toString('utf8')
+
+test('a text stream gives whole characters only, whatever the tokens cut', (t) => {
+  const text = 'aé漢🦊b'
+  const stream = new TextStream(bytes, [])
+  const pieces = [...Buffer.from(text)].map((byte) => stream.push(byte).text)
+  t.is(pieces.join('') + stream.end(), text)
+  t.absent(pieces.some((piece) => piece.includes('\ufffd')))
+  t.is(pieces.filter((piece) => piece !== '').length, [...text].length)
+})
+
+test('bytes that are no character do not hold the stream up for ever', (t) => {
+  const stream = new TextStream(bytes, [])
+  const ids = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x61]
+  t.ok(
+    ids
+      .map((id) => stream.push(id).text)
+      .join('')
+      .endsWith('a'),
+  )
+})
+
+test('the earliest of several stop strings counts, also across tokens', (t) => {
+  const run = (stops: string[]) => {
+    const stream = new TextStream(bytes, stops)
+    let text = ''
+    for (const byte of Buffer.from('one two three')) {
+      const piece = stream.push(byte)
+      text += piece.text
+      if (piece.stopped) return text
+    }
+    return text + stream.end()
+  }
+  t.is(run(['three', ' two']), 'one')
+  t.is(run(['e t']), 'on')
+  t.is(run(['threes']), 'one two three')
+  t.is(run(['o']), '')
+})
+
+test('a request goes to the slot with the longest common prefix, else to the least recently used', (t) => {
+  const slots = [
+    { tokens: [1, 2, 3, 4], used: 3 },
+    { tokens: [1, 2, 9, 9], used: 1 },
+    { tokens: [], used: 2 },
+  ]
+  t.is(choose(slots, [1, 2, 3, 4, 5]), slots[0])
+  t.is(choose(slots, [1, 2, 9, 9, 9]), slots[1])
+  t.is(choose(slots, [7, 7]), slots[1], 'nothing in common')
+  t.is(
+    choose(
+      [
+        { tokens: [1, 5, 6, 7], used: 9 },
+        { tokens: [], used: 0 },
+      ],
+      [1, 2],
+    )?.used,
+    0,
+    'a short prefix saves no slot',
+  )
+  t.is(choose([], [1]), undefined)
+})
+
+test('a step waits until all running sequences have queued, and goes in the order of the slots', (t) => {
+  const batching = new Batching()
+  const item = (priority: number, length: number) => ({
+    tokens: Array(length).fill(0),
+    logits: [],
+    evaluationPriority: priority as 1,
+  })
+  const [first, second, prompt] = [item(1, 1), item(2, 1), item(3, 100)]
+  batching.enter(0)
+  batching.enter(1)
+  t.alike(batching.strategy({ items: [second], size: 8 }), [])
+  t.alike(
+    batching
+      .strategy({ items: [prompt, second, first], size: 8 })
+      .map(({ item, processAmount }) => [item.evaluationPriority, processAmount]),
+    [
+      [1, 1],
+      [2, 1],
+      [3, 6],
+    ],
+  )
+  let waits = 0
+  while (batching.strategy({ items: [second], size: 8 }).length === 0) waits++
+  t.ok(waits > 10 && waits < 1000, 'it does not wait for ever')
+})
+
+test('a schema that cannot be enforced is refused by the name of what is wrong', (t) => {
+  const refusal = (schema: Record<string, unknown>) => {
+    try {
+      jsonSchemaToGbnf(schema)
+    } catch (err) {
+      return err instanceof MeshError && err.code === 'BAD_REQUEST' ? err.message : String(err)
+    }
+    return 'accepted'
+  }
+  t.ok(refusal({ type: 'text' }).includes('"text" is no type'))
+  t.ok(refusal({ type: 'string', pattern: 'a' }).includes('schema.pattern'))
+  t.ok(refusal({ type: 'object', properties: { a: { not: {} } } }).includes('schema.a.not'))
+  t.ok(refusal({ type: 'object', properties: {}, required: ['x'] }).includes('"x" is no property'))
+  t.ok(refusal({ $ref: '#/$defs/gone' }).includes('#/$defs/gone does not exist'))
+  t.ok(refusal({ type: 'array', minItems: 3, maxItems: 2 }).includes('maxItems'))
+  t.ok(refusal({ type: 'string', maxLength: 1e9 }).includes('at most'))
+  t.is(
+    refusal({ $defs: { list: { anyOf: [{ type: 'null' }, { $ref: '#/$defs/list' }] } }, $ref: '#/$defs/list' }),
+    'accepted',
+  )
+  t.is(refusal({ title: 'x', description: 'y', type: ['string', 'null'], default: null }), 'accepted')
+})
