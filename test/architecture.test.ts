@@ -61,6 +61,11 @@ function wrongImports(files: Map<string, string>): string[] {
   })
 }
 
+/** A source without its type-only imports, which the compiler takes away. */
+function atRunTime(source: string): string {
+  return source.replace(/^\s*(import|export) type [^'"]*from\s*['"][^'"]+['"]/gm, '')
+}
+
 /** Every file of these that can be reached from itself, as the way around. */
 function cycles(files: Map<string, string>): string[] {
   const found: string[] = []
@@ -70,7 +75,7 @@ function cycles(files: Map<string, string>): string[] {
     if (at >= 0) found.push([...way.slice(at), path].join(' -> '))
     const source = files.get(path)
     if (at >= 0 || done.has(path) || source === undefined) return
-    for (const target of importsOf(path, source)) visit(target, [...way, path])
+    for (const target of importsOf(path, atRunTime(source))) visit(target, [...way, path])
     done.add(path)
   }
   for (const path of files.keys()) visit(path, [])
@@ -83,8 +88,8 @@ function packagesFrom(start: string, files: Map<string, string>): Set<string> {
   const seen = new Set<string>()
   const todo = [start]
   for (let path = todo.pop(); path !== undefined; path = todo.pop()) {
-    const source = files.get(path)?.replace(/^\s*(import|export) type [^'"]*from\s*['"][^'"]+['"]/gm, '')
-    if (seen.has(path) || source === undefined) continue
+    const source = atRunTime(files.get(path) ?? '')
+    if (seen.has(path)) continue
     seen.add(path)
     todo.push(...importsOf(path, source))
     for (const [, name = ''] of source.matchAll(/(?:\bfrom|\bimport|\bimport\()\s*['"]([^.'"][^'"]*)['"]/g))
@@ -210,7 +215,9 @@ test('a cycle, a path and a host are reported', (t) => {
   const circle = new Map([
     ['lib/a.ts', `import './b.js'`],
     ['lib/b.ts', `import './c.js'`],
-    ['lib/c.ts', `import './b.js'`],
+    ['lib/c.ts', `import './b.js'\nimport type { A } from './a.js'`],
+    ['lib/d.ts', `import './e.js'`],
+    ['lib/e.ts', `import type { D } from './d.js'`],
   ])
   t.alike(cycles(circle), ['lib/b.ts -> lib/c.ts -> lib/b.ts'])
   const planted = [
