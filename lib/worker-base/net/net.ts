@@ -20,7 +20,7 @@ import {
   type Role,
   type WorkerView,
 } from '../../protocol/index.js'
-import type { Facility } from '../facility.js'
+import { type Facility, withDeadline } from '../facility.js'
 import type { Logger } from '../log.js'
 import type { Store } from '../store.js'
 import type { NetConfig } from './config.js'
@@ -33,6 +33,8 @@ const HEARTBEAT_MS = 500
 const REPORT_SPACING_MS = 10
 /** How long a dial may take: on one machine or LAN a dead peer is given up fast, so that its return is noticed within 2 s. */
 const DIAL_MS = { local: 800, lan: 1000, private: 12_000, public: 12_000 } as const
+/** How long a stopping worker tries to take its announcements back. */
+const LEAVE_MS = 1500
 const BACKOFFS_MS = [100, 200, 400, 500]
 
 /** Which roles a worker dials. Everyone dials the authority. */
@@ -148,8 +150,11 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     clearInterval(this.#timer)
     clearTimeout(this.#reportTimer)
     for (const link of this.#links) link.close(MeshError.SHUTTING_DOWN(`${this.#role} stops`))
-    await this.#swarm?.destroy({ force: true })
-    await this.#swarm?.dht.destroy({ force: true })
+    // Politely first: that takes this worker's announcements out of the DHT, where they would mislead for minutes.
+    const swarm = this.#swarm
+    if (swarm !== undefined) {
+      await withDeadline(swarm.destroy(), LEAVE_MS, 'Leaving the DHT').catch(() => swarm.destroy({ force: true }))
+    }
     await this.#bootstrap?.destroy({ force: true })
   }
 
