@@ -14,6 +14,8 @@ const MOST_WAITS = 100
  */
 export class Batching {
   readonly #running = new Set<number>()
+  /** Called when a step begins, and so when all tokens of the step before it have been told. */
+  onStep: () => void = () => {}
   #waits = 0
   #paused = 0
   #resume: (() => void) | undefined
@@ -58,6 +60,7 @@ export class Batching {
       return []
     }
     this.#waits = 0
+    this.onStep()
     return share(items, size)
   }
 }

@@ -26,6 +26,7 @@ export class Host {
     this.#grammars = new Grammars(llama, model)
     this.#embedder = new Embedder(model, info)
     this.#send = send
+    batching.onStep = () => this.#flush()
   }
 
   handle(message: Exclude<ToEngine, { type: 'load' }>): void {
@@ -90,10 +91,9 @@ export class Host {
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
   }
 
-  /** Tokens of one decode step come within one turn of the event loop and go out as one message. */
+  /** Tokens of one decode step go out as one message, when the next step begins or a job ends. */
   #tell(batch: TokenBatch): void {
     this.#ready.push(batch)
-    if (this.#ready.length === 1) setImmediate(() => this.#flush())
   }
 
   #flush(): void {

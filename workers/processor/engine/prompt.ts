@@ -2,6 +2,7 @@ import {
   type ChatHistoryItem,
   type ChatWrapper,
   GeneralChatWrapper,
+  JinjaTemplateChatWrapper,
   type LlamaModel,
   type LlamaText,
   resolveChatWrapper,
@@ -23,10 +24,11 @@ export interface Prompt {
 /** Renders requests to tokens, with the chat template that the model file carries. */
 export class Prompts {
   readonly #model: LlamaModel
-  #wrapper: ChatWrapper | undefined
+  readonly #wrapper: ChatWrapper
 
   constructor(model: LlamaModel) {
     this.#model = model
+    this.#wrapper = wrapperFor(model)
   }
 
   /** @throws MeshError BAD_REQUEST when the model's template refuses the messages */
@@ -38,7 +40,6 @@ export class Prompts {
   }
 
   #chat(messages: readonly ChatMessage[]): Prompt {
-    this.#wrapper ??= resolveChatWrapper(this.#model, { warningLogs: false }) ?? new GeneralChatWrapper()
     const chatHistory = messages.map(historyItem)
     // The wrapper completes the last model turn: an empty one, or the one that the caller has begun.
     const continues = messages.at(-1)?.role === 'assistant'
@@ -76,6 +77,27 @@ export class Prompts {
     if (!shouldPrependBosToken || bos === null || tokens[0] === bos) return tokens
     return [bos, ...tokens]
   }
+}
+
+/**
+ * The model's own template as it stands. (`resolveChatWrapper` would first compare it with each of the library's own
+ * wrappers, which takes most of a second and changes nothing for plain chats.) Without a template that works, the
+ * wrapper that fits the model's name.
+ */
+function wrapperFor(model: LlamaModel): ChatWrapper {
+  const template = model.fileInfo.metadata.tokenizer?.chat_template
+  if (template !== undefined && template.trim() !== '') {
+    try {
+      return new JinjaTemplateChatWrapper({
+        template,
+        tokenizer: model.tokenizer,
+        functionCallMessageTemplate: 'noJinja',
+      })
+    } catch {
+      // A template in a dialect that the library cannot read.
+    }
+  }
+  return resolveChatWrapper(model, { warningLogs: false, noJinja: true }) ?? new GeneralChatWrapper()
 }
 
 function historyItem(message: ChatMessage): ChatHistoryItem {
