@@ -5,7 +5,7 @@ import { type InferenceRequest, MeshError, type Model, type ModelLoad, newReques
 import type { Link } from '../lib/worker-base/index.js'
 import { type ProcessorOptions, ProcessorWorker } from '../workers/processor/index.js'
 import { chat, failure, STAND_IN, TINY } from './engine-kit.js'
-import { linked, start, startAuthority, startMember, type TestAuthority, testOptions, until } from './worker-kit.js'
+import { linked, start, startAuthority, type TestAuthority, TestWorker, testOptions, until } from './worker-kit.js'
 
 const TINY_HASH = '40850a666e8fde85013b3cd2dbc49177e42972fdbce264fc0849a0be58fe0da3'
 
@@ -37,7 +37,10 @@ async function startMesh(t: Test, { onAnnounce, ...options }: MeshOptions = {}):
     return {}
   })
   const processor = await startProcessor(t, authority, options)
-  const gateway = await startMember(t, authority, 'gateway', 'g1')
+  const gateway = new TestWorker('gateway', testOptions(authority.home, 'g1'))
+  await authority.admit(gateway)
+  // It stops first: a gateway that dials a processor which has just gone waits for that dial.
+  await start(t, gateway, -1)
   return { authority, processor, link: await linked(gateway, processor), announced, withdrawn }
 }
 
