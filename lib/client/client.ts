@@ -1,0 +1,400 @@
+import RPC from '@hyperswarm/rpc'
+import DHT from 'hyperdht'
+import {
+  decodeKey,
+  type EmbeddingRequest,
+  type EmbeddingResult,
+  type GenerateEvent,
+  type InferenceInput,
+  type InputOf,
+  inferenceRequestSchema,
+  MeshError,
+  type MethodName,
+  methods,
+  newRequestId,
+  type ResponseOf,
+  validate,
+} from '../protocol/index.js'
+import { type Admin, makeAdmin } from './admin.js'
+import { Answer, cancelReason } from './answer.js'
+import { DirectoryCopy } from './directory.js'
+import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
+import { Peer } from './peer.js'
+import { Search } from './search.js'
+
+/** How long one dial may take; a dead peer on the same machine or LAN shows itself much sooner than one behind a NAT. */
+const DIAL_MS = { local: 1000, lan: 1500, private: 12_000, public: 12_000 } as const
+/** A gateway that has just failed is tried last for this long. */
+const AVOID_MS = 5000
+const REDIAL_MS = 150
+const LOOPBACK = '127.0.0.1'
+
+/** Bounds of one call. */
+export interface CallOptions {
+  /** Ends the call; the other side stops working on it. */
+  signal?: AbortSignal
+  /** Milliseconds until the call fails with TIMEOUT. Absent: the method's own deadline; none for a stream. */
+  timeoutMs?: number
+  /** Absent: a new one. Appears in errors, logs and the usage records. */
+  requestId?: string
+}
+
+type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
+/** What `chat` takes: `messages`, and whatever of `model`, `maxTokens`, `sampling`, `stop`, `format` is wanted. */
+export type ChatRequest = Without<Extract<InferenceInput, { kind: 'chat' }>, 'kind'>
+/** What `complete` takes: `prompt`, and the same as `chat`. */
+export type CompletionRequest = Without<Extract<InferenceInput, { kind: 'completion' }>, 'kind'>
+
+/** Calls that change nothing, or whose doing twice harms nobody: asked again where the answer was lost with the link. */
+const REPEATABLE: ReadonlySet<MethodName> = new Set([
+  'ping',
+  'embed',
+  'models',
+  'usage.self',
+  'mesh.status',
+  'users.list',
+  'keys.list',
+  'members.list',
+  'invites.list',
+  'audit.list',
+  'usage.query',
+])
+
+/**
+ * A client of one mesh. It connects at the first call, keeps one gateway, and takes another when that one is lost.
+ * Call `close()` when done: an open client keeps the process alive.
+ *
+ * Only a gateway that the mesh's directory lists gets the key and the prompts.
+ */
+export class MeshClient {
+  /** The mesh's address. */
+  readonly address: string
+  /** Users, keys, members, invites, audit and usage: what an admin manages. */
+  readonly admin: Admin
+  readonly #settings: Settings
+  readonly #dht: DHT
+  readonly #rpc: RPC
+  readonly #directory: DirectoryCopy
+  readonly #directoryReady: Promise<void>
+  readonly #peers = new Set<Peer>()
+  readonly #failed = new Map<string, number>()
+  #gateway: Peer | undefined
+  #finding: Promise<Peer> | undefined
+  #authority: Peer | undefined
+  #dialling: Promise<Peer> | undefined
+  #closing: Promise<void> | undefined
+
+  /** @throws MeshError CONFIG_INVALID where no mesh is named, BAD_REQUEST or INVALID_API_KEY where an option is wrong */
+  constructor(options: MeshClientOptions = {}) {
+    this.#settings = resolveOptions(options)
+    const { address, core, network, extraBootstrap } = this.#settings
+    this.address = address
+    // A key pair of its own for each client: two with the same would push each other out.
+    this.#dht = new DHT({
+      keyPair: DHT.keyPair(),
+      ...(network.kind === 'public' ? {} : { bootstrap: [...network.bootstrap, ...extraBootstrap] }),
+      ...(network.kind === 'local' ? { host: LOOPBACK } : {}),
+    })
+    this.#rpc = new RPC({ dht: this.#dht, keyPair: this.#dht.defaultKeyPair })
+    this.#directory = new DirectoryCopy(core)
+    this.#directoryReady = this.#directory.ready()
+    this.#directoryReady.catch(() => {})
+    this.#directory.view.on('change', () => this.#checkTrust())
+    this.#directory.view.on('error', () => {
+      // An entry that this version cannot read: what was read before it stands.
+    })
+    this.admin = makeAdmin({
+      authority: (name, body, callOptions) => this.#askAuthority(name, body, callOptions),
+      gateway: (name, body, callOptions) => this.#ask(name, body, callOptions),
+    })
+  }
+
+  /** Makes a client and waits until it has a gateway. @throws MeshError: which step of connecting failed */
+  static async connect(options: MeshClientOptions & { signal?: AbortSignal } = {}): Promise<MeshClient> {
+    const client = new MeshClient(options)
+    try {
+      await client.connect({ signal: options.signal })
+      return client
+    } catch (err) {
+      await client.close()
+      throw err
+    }
+  }
+
+  /**
+   * Waits until there is a gateway. Calls do so by themselves.
+   * @throws MeshError DHT_UNREACHABLE, MESH_NOT_FOUND, UNTRUSTED_GATEWAY, PEER_NOT_FOUND, HOLE_PUNCH_FAILED, REFUSED
+   */
+  async connect(options: { signal?: AbortSignal } = {}): Promise<void> {
+    await this.#connected(options.signal)
+  }
+
+  /** Asks for an answer to a conversation. It begins at once; see Answer for how to read it. */
+  chat(request: ChatRequest, options: CallOptions = {}): Answer {
+    return this.#generate({ kind: 'chat', ...request }, options)
+  }
+
+  /** Asks for a continuation of a text, without the model's chat template. */
+  complete(request: CompletionRequest, options: CallOptions = {}): Answer {
+    return this.#generate({ kind: 'completion', ...request }, options)
+  }
+
+  /** Vectors for texts. `input` may be one text or many. @throws MeshError */
+  async embed(
+    request: Omit<EmbeddingRequest, 'input'> & { input: string | string[] },
+    options?: CallOptions,
+  ): Promise<EmbeddingResult> {
+    const input = typeof request.input === 'string' ? [request.input] : request.input
+    return this.#ask('embed', { ...request, input }, options)
+  }
+
+  /** The mesh's models, and which processors have each. @throws MeshError */
+  async models(options?: CallOptions): Promise<ResponseOf<'models'>['models']> {
+    return (await this.#ask('models', {}, options)).models
+  }
+
+  /** What this client's key has used, and may use. @throws MeshError */
+  usage(options?: CallOptions): Promise<ResponseOf<'usage.self'>> {
+    return this.#ask('usage.self', {}, options)
+  }
+
+  /** Who runs in the mesh, as the gateway sees it. @throws MeshError */
+  status(options?: CallOptions): Promise<ResponseOf<'mesh.status'>> {
+    return this.#ask('mesh.status', {}, options)
+  }
+
+  /** The gateway's clock, in milliseconds since the epoch, and how long the answer took. @throws MeshError */
+  async ping(options?: CallOptions): Promise<{ at: number; rttMs: number }> {
+    await this.#connected(options?.signal)
+    const startedAt = performance.now()
+    const { at } = await this.#ask('ping', {}, options)
+    return { at, rttMs: performance.now() - startedAt }
+  }
+
+  /** Makes a user for oneself, where the mesh allows that. Needs no key. @throws MeshError */
+  register(body: InputOf<'users.register'>, options?: CallOptions): Promise<ResponseOf<'users.register'>> {
+    return this.#askAuthority('users.register', body, options)
+  }
+
+  /** Public key and name of the gateway in use; undefined while there is none. */
+  get gateway(): { publicKey: string; name: string } | undefined {
+    if (this.#gateway === undefined || this.#gateway.closed) return undefined
+    const { publicKey } = this.#gateway
+    return { publicKey, name: this.#directory.view.member(publicKey)?.name ?? '' }
+  }
+
+  /** Ends what is under way and lets everything go. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    for (const peer of this.#peers) peer.close()
+    await this.#directoryReady.catch(() => {})
+    await this.#rpc.destroy({ force: true })
+    await this.#dht.destroy({ force: true })
+    await this.#directory.close()
+  }
+
+  // --- calls ---
+
+  #generate(input: InferenceInput, options: CallOptions): Answer {
+    const { requestId = newRequestId(), signal, timeoutMs } = options
+    const timeout = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)
+    const signals = [signal, timeout].filter((one) => one !== undefined)
+    return new Answer(
+      requestId,
+      (ended) => this.#events(input, requestId, ended),
+      signals.length > 1 ? AbortSignal.any(signals) : signals[0],
+    )
+  }
+
+  /** The events of a generation. A stream that is lost before its first token is asked for once more elsewhere. */
+  async *#events(input: InferenceInput, requestId: string, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
+    const request = validate(inferenceRequestSchema, input, 'request')
+    const key = this.#key('A generation')
+    for (let attempt = 1; ; attempt++) {
+      const gateway = await this.#connected(signal)
+      let begun = false
+      try {
+        for await (const event of gateway.generate({ requestId, key, request }, signal)) {
+          begun ||= event.type === 'tokens'
+          yield event
+        }
+        return
+      } catch (err) {
+        this.#noteFailure(gateway, err)
+        if (begun || attempt > 1 || !isLost(err)) throw err
+      }
+    }
+  }
+
+  async #ask<M extends MethodName>(name: M, body: InputOf<M>, options: CallOptions = {}): Promise<ResponseOf<M>> {
+    return this.#call((signal) => this.#connected(signal), name, body, options)
+  }
+
+  async #askAuthority<M extends MethodName>(
+    name: M,
+    body: InputOf<M>,
+    options: CallOptions = {},
+  ): Promise<ResponseOf<M>> {
+    return this.#call((signal) => this.#toAuthority(signal), name, body, options)
+  }
+
+  async #call<M extends MethodName>(
+    connect: (signal?: AbortSignal) => Promise<Peer>,
+    name: M,
+    body: InputOf<M>,
+    options: CallOptions,
+  ): Promise<ResponseOf<M>> {
+    const { signal, timeoutMs, requestId = newRequestId() } = options
+    const key = methods[name].credential === 'none' ? undefined : this.#key(name)
+    for (let attempt = 1; ; attempt++) {
+      const peer = await connect(signal)
+      try {
+        return await peer.call(name, body, { key, requestId, signal, timeoutMs })
+      } catch (err) {
+        this.#noteFailure(peer, err)
+        if (attempt > 1 || !isLost(err) || !REPEATABLE.has(name)) throw cancelReason(signal, requestId) ?? err
+      }
+    }
+  }
+
+  #key(what: string): string {
+    const { key } = this.#settings
+    if (key !== undefined) return key
+    throw MeshError.INVALID_API_KEY(
+      `${what} wants an API key, and this client has none: give one with the option key, INFERMESH_KEY or --key`,
+    )
+  }
+
+  // --- connections ---
+
+  #dial = (publicKey: Buffer): Peer => {
+    const peer = new Peer(this.#rpc, this.#directory.store, publicKey, DIAL_MS[this.#settings.network.kind])
+    this.#peers.add(peer)
+    peer.once('close', () => this.#peers.delete(peer))
+    return peer
+  }
+
+  /** A gateway, the one in use or a new one. */
+  async #connected(signal: AbortSignal | undefined): Promise<Peer> {
+    this.#assertOpen()
+    if (this.#gateway !== undefined && !this.#gateway.closed) return this.#gateway
+    this.#finding ??= this.#find().finally(() => {
+      this.#finding = undefined
+    })
+    return unlessAborted(this.#finding, signal)
+  }
+
+  async #find(): Promise<Peer> {
+    await this.#directoryReady
+    const now = Date.now()
+    for (const [publicKey, at] of this.#failed) if (now - at > AVOID_MS) this.#failed.delete(publicKey)
+    const search = new Search({
+      settings: this.#settings,
+      dht: this.#dht,
+      directory: this.#directory,
+      dial: this.#dial,
+      avoid: new Set(this.#failed.keys()),
+    })
+    const gateway = await search.run()
+    this.#assertOpen()
+    this.#gateway = gateway
+    return gateway
+  }
+
+  /** The authority, whose public key a profile or the directory tells. */
+  async #toAuthority(signal: AbortSignal | undefined): Promise<Peer> {
+    this.#assertOpen()
+    if (this.#authority !== undefined && !this.#authority.closed) return this.#authority
+    this.#dialling ??= this.#dialAuthority().finally(() => {
+      this.#dialling = undefined
+    })
+    return unlessAborted(this.#dialling, signal)
+  }
+
+  async #dialAuthority(): Promise<Peer> {
+    await this.#directoryReady
+    const publicKey = this.#settings.authority ?? (await this.#listedAuthority())
+    const deadline = Date.now() + this.#settings.timeoutMs / 2
+    while (true) {
+      this.#assertOpen()
+      const peer = this.#dial(decodeKey(publicKey))
+      const failure = await failureToOpen(peer)
+      if (failure === undefined) {
+        this.#authority = peer
+        return peer
+      }
+      if (Date.now() + REDIAL_MS > deadline) {
+        throw MeshError.AUTHORITY_DOWN(
+          'The auth worker of the mesh cannot be reached. Inference goes on without it, but nothing can be changed: start it, or try again shortly',
+          { retryAfterMs: 2000, cause: failure.code },
+          { cause: failure },
+        )
+      }
+      await new Promise((resolve) => setTimeout(resolve, REDIAL_MS))
+    }
+  }
+
+  /** Whom the directory names as the authority, read from any gateway. */
+  async #listedAuthority(): Promise<string> {
+    const { view } = this.#directory
+    if (!view.known) await this.#connected(undefined)
+    const [authority] = view.membersWithRole('auth')
+    if (authority === undefined) throw MeshError.AUTHORITY_DOWN('The directory of this mesh names no auth worker')
+    return authority.publicKey
+  }
+
+  /** A gateway that was removed from the mesh gets nothing more. */
+  #checkTrust(): void {
+    const gateway = this.#gateway
+    if (gateway === undefined || gateway.closed || this.#directory.roleOf(gateway.publicKey) === 'gateway') return
+    gateway.close(MeshError.UNTRUSTED_GATEWAY('The gateway in use was removed from the mesh'))
+  }
+
+  #noteFailure(peer: Peer, err: unknown): void {
+    if (!isLost(err)) return
+    this.#failed.set(peer.publicKey, Date.now())
+    // A gateway that is shutting down answers still: do not ask it again.
+    peer.close(MeshError.from(err))
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw MeshError.LINK_CLOSED('This client was closed')
+  }
+}
+
+/** True where another gateway may do what this one could not. */
+function isLost(err: unknown): boolean {
+  return err instanceof MeshError && (err.code === 'LINK_CLOSED' || err.code === 'SHUTTING_DOWN')
+}
+
+/** Waits until a dial has ended. @returns why it failed; undefined where the peer is connected */
+function failureToOpen(peer: Peer): Promise<MeshError | undefined> {
+  return new Promise((resolve) => {
+    peer.once('open', () => resolve(undefined))
+    peer.once('close', resolve)
+  })
+}
+
+/** @throws MeshError CANCELLED or TIMEOUT as soon as the signal aborts; the work itself goes on for others */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work
+  let onAbort: () => void = () => {}
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(cancelReason(signal) ?? MeshError.CANCELLED('The call was cancelled'))
+    if (signal.aborted) onAbort()
+    else signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}

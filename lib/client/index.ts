@@ -1,0 +1,32 @@
+export {
+  type ApiKeyInfo,
+  type ChatMessage,
+  type EmbeddingRequest,
+  type EmbeddingResult,
+  type ErrorCode,
+  type ErrorDetails,
+  type Finish,
+  type FinishReason,
+  type GenerateEvent,
+  type InferenceResult,
+  type InviteInfo,
+  type Limits,
+  type Member,
+  MeshError,
+  type MeshProfile,
+  type Model,
+  type NetworkKind,
+  type OutputFormat,
+  type Role,
+  type Route,
+  type Sampling,
+  type Timing,
+  type Usage,
+  type UsageRow,
+  type UserInfo,
+  type WorkerView,
+} from '../protocol/index.js'
+export type { Admin } from './admin.js'
+export { Answer, type Chunk } from './answer.js'
+export { type CallOptions, type ChatRequest, type CompletionRequest, MeshClient } from './client.js'
+export type { MeshClientOptions } from './options.js'

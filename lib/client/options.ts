@@ -1,0 +1,160 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import {
+  decodeKey,
+  encodeKey,
+  homeFiles,
+  homePath,
+  MeshError,
+  type MeshProfile,
+  meshProfileSchema,
+  type NetworkKind,
+  parseApiKey,
+  parseJson,
+  validate,
+} from '../protocol/index.js'
+
+/** Which mesh to use, and as whom. Everything has a default from the home, as the CLI has it. */
+export interface MeshClientOptions {
+  /**
+   * The mesh: its address, `address@host:port,host:port` with the DHT's bootstrap nodes, or a whole profile.
+   * Absent: INFERMESH_MESH, else the mesh of the home.
+   */
+  mesh?: string | MeshProfile
+  /** API key. Absent: INFERMESH_KEY, else the admin's key where the home made this mesh. */
+  key?: string
+  /** Absent: INFERMESH_HOME, else ~/.infermesh. */
+  home?: string
+  /** `host:port` of DHT nodes, where `mesh` is an address on a network of its own. */
+  bootstrap?: string[]
+  /** Kind of network, where `mesh` is an address. Absent: `public` without bootstrap nodes, `local` where they are on 127.0.0.1, else `private`. */
+  network?: NetworkKind
+  /** How long finding and verifying a gateway may take. Absent: 5 s on local and LAN networks, else 20 s. */
+  timeoutMs?: number
+}
+
+/** Options after every default is filled in. */
+export interface Settings {
+  address: string
+  /** The directory's core key: the address as bytes. */
+  core: Buffer
+  /** The authority's public key, where a profile tells it. */
+  authority: string | undefined
+  network: MeshProfile['network']
+  /** Further DHT nodes of this machine that help when the bootstrap node is down. */
+  extraBootstrap: string[]
+  key: string | undefined
+  timeoutMs: number
+}
+
+const TIMEOUT_MS = { local: 5000, lan: 5000, private: 20_000, public: 20_000 } as const
+const BOOTSTRAP = /^[^\s:]+:\d{1,5}$/
+
+/** @throws MeshError CONFIG_INVALID when no mesh is named or a file is unreadable, BAD_REQUEST when an option is wrong */
+export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEnv = process.env): Settings {
+  const home = homePath(options.home)
+  const own = readProfile(home)
+  const profile = resolveProfile(options, env, home, own)
+  const { kind } = profile.network
+  const core = decodeKey(profile.address, 'mesh address')
+  const address = encodeKey(core)
+  return {
+    address,
+    core,
+    authority: profile.authority,
+    network: profile.network,
+    extraBootstrap: kind === 'local' || kind === 'lan' ? neighbours(home, own, address) : [],
+    // The home's key is for the home's mesh only: no other mesh may see it.
+    key: readKey(options.key ?? env.INFERMESH_KEY ?? (own?.address === address ? adminKey(home) : undefined)),
+    timeoutMs: options.timeoutMs ?? TIMEOUT_MS[kind],
+  }
+}
+
+type Profile = Omit<MeshProfile, 'authority'> & { authority: string | undefined }
+
+function resolveProfile(
+  options: MeshClientOptions,
+  env: NodeJS.ProcessEnv,
+  home: string,
+  own: MeshProfile | undefined,
+): Profile {
+  const mesh = options.mesh ?? (env.INFERMESH_MESH || undefined) ?? own
+  if (mesh === undefined) {
+    throw MeshError.CONFIG_INVALID(
+      `${home} belongs to no mesh yet: run \`infermesh up\` to make one, \`infermesh join <invite>\`, or name one with --mesh`,
+    )
+  }
+  if (typeof mesh !== 'string') return validate(meshProfileSchema, mesh, 'mesh', 'CONFIG_INVALID')
+
+  const [text = '', nodes] = mesh.trim().split('@', 2)
+  const address = encodeKey(decodeKey(text, 'mesh address'))
+  const bootstrap = options.bootstrap ?? nodes?.split(',').filter((node) => node !== '')
+  if (bootstrap === undefined && options.network === undefined && own?.address === address) return own
+  return { address, authority: undefined, network: resolveNetwork(bootstrap ?? [], options.network) }
+}
+
+function resolveNetwork(bootstrap: string[], kind: NetworkKind | undefined): MeshProfile['network'] {
+  const wrong = bootstrap.find((node) => !BOOTSTRAP.test(node))
+  if (wrong !== undefined) {
+    throw MeshError.BAD_REQUEST(`${JSON.stringify(wrong)} is no bootstrap node: expected host:port`, {
+      param: 'bootstrap',
+    })
+  }
+  if (bootstrap.length > 0) {
+    const loopback = bootstrap.every((node) => node.startsWith('127.') || node.startsWith('localhost:'))
+    return { kind: kind ?? (loopback ? 'local' : 'private'), bootstrap }
+  }
+  if (kind === undefined || kind === 'public') return { kind: 'public', bootstrap }
+  throw MeshError.BAD_REQUEST(`A ${kind} network wants bootstrap nodes: give host:port of one`, { param: 'bootstrap' })
+}
+
+function readProfile(home: string): MeshProfile | undefined {
+  const { mesh } = homeFiles(home)
+  const text = readIfThere(mesh)
+  if (text === undefined) return undefined
+  return validate(meshProfileSchema, parseJson(Buffer.from(text), mesh), mesh, 'CONFIG_INVALID')
+}
+
+function adminKey(home: string): string | undefined {
+  return readIfThere(homeFiles(home).adminKey)
+}
+
+function readKey(text: string | undefined): string | undefined {
+  const key = text?.trim()
+  if (key === undefined || key === '') return undefined
+  if (parseApiKey(key) === undefined) throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>')
+  return key
+}
+
+/** DHT nodes of this home's own workers: the mesh is found through them too while the authority restarts. */
+function neighbours(home: string, own: MeshProfile | undefined, address: string): string[] {
+  if (own?.address !== address) return []
+  const { statusDir } = homeFiles(home)
+  const nodes: string[] = []
+  for (const name of filesIn(statusDir)) {
+    try {
+      const status = JSON.parse(readFileSync(`${statusDir}/${name}`, 'utf8')) as { addresses?: { dht?: unknown } }
+      const dht = status.addresses?.dht
+      if (typeof dht === 'string' && BOOTSTRAP.test(dht)) nodes.push(dht)
+    } catch {
+      // Being written or removed right now: one helper fewer.
+    }
+  }
+  return nodes
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw MeshError.CONFIG_INVALID(`${path} cannot be read: ${(err as Error).message}`, {}, { cause: err })
+  }
+}
+
+function filesIn(dir: string): string[] {
+  try {
+    return readdirSync(dir).filter((name) => name.endsWith('.json'))
+  } catch {
+    return []
+  }
+}

@@ -1,0 +1,251 @@
+import type DHT from 'hyperdht'
+import { connectError, decodeKey, encodeKey, MeshError } from '../protocol/index.js'
+import type { DirectoryCopy } from './directory.js'
+import type { Settings } from './options.js'
+import type { Peer } from './peer.js'
+
+/** Dials under way at a time: enough that a dead gateway delays nobody, few enough not to load a large mesh. */
+const PARALLEL_DIALS = 4
+/** A connected peer that the directory does not list is dropped after this long: its own copy may be a little newer. */
+const GRACE_MS = 750
+/** A peer that could not be dialled may be tried again after this long. */
+const REDIAL_MS = 250
+const LOOKUP_MS = { first: 50, last: 500 } as const
+/** Looking for anybody at all ends after this long: a wrong address should not cost the whole deadline. */
+const NOBODY_MS = { local: 2500, lan: 2500, private: 10_000, public: 10_000 } as const
+/** How long a bootstrap node may take to answer, where nobody is found. */
+const PING_MS = 1500
+const TICK_MS = 50
+
+export interface SearchOptions {
+  settings: Settings
+  dht: DHT
+  directory: DirectoryCopy
+  dial: (publicKey: Buffer) => Peer
+  /** Gateways that have just failed: tried only when nothing else is left. */
+  avoid: ReadonlySet<string>
+}
+
+interface Candidate {
+  publicKey: string
+  peer?: Peer
+  openedAt?: number
+  failedAt?: number
+}
+
+/**
+ * Looks for gateways that announce the mesh's address, dials several at a time, reads the directory from whoever has
+ * it, and ends with the first connected peer that the directory lists as a gateway. Until then no peer is told
+ * anything but which core is wanted.
+ */
+export class Search {
+  readonly #options: SearchOptions
+  readonly #candidates = new Map<string, Candidate>()
+  readonly #strangers = new Set<string>()
+  readonly #startedAt = Date.now()
+  #dialError: MeshError | undefined
+  #resolve: (peer: Peer) => void = () => {}
+  #reject: (err: MeshError) => void = () => {}
+  #over = false
+
+  constructor(options: SearchOptions) {
+    this.#options = options
+  }
+
+  /** @throws MeshError DHT_UNREACHABLE, MESH_NOT_FOUND, UNTRUSTED_GATEWAY, or why no gateway could be dialled */
+  async run(): Promise<Peer> {
+    const { directory } = this.#options
+    const onChange = () => this.#judge()
+    const timer = setInterval(() => this.#tick(), TICK_MS)
+    directory.view.on('change', onChange)
+    try {
+      return await new Promise<Peer>((resolve, reject) => {
+        this.#resolve = resolve
+        this.#reject = reject
+        this.#addKnown()
+        void this.#lookUp()
+      })
+    } finally {
+      this.#over = true
+      clearInterval(timer)
+      directory.view.off('change', onChange)
+    }
+  }
+
+  /** Gateways of an earlier connection's directory need not be looked up. */
+  #addKnown(): void {
+    for (const { publicKey } of this.#options.directory.view.membersWithRole('gateway')) this.#add(publicKey)
+  }
+
+  /** One lookup sees who announces at that moment: again and again, until a gateway is found. */
+  async #lookUp(): Promise<void> {
+    const { dht, directory } = this.#options
+    let pauseMs: number = LOOKUP_MS.first
+    while (!this.#over) {
+      try {
+        for await (const { peers } of dht.lookup(directory.view.core.discoveryKey)) {
+          if (this.#over) return
+          for (const { publicKey } of peers) this.#add(encodeKey(publicKey))
+        }
+      } catch {
+        // A lookup that fails found nobody.
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs))
+      pauseMs = Math.min(pauseMs * 2, LOOKUP_MS.last)
+    }
+  }
+
+  #add(publicKey: string): void {
+    // The authority announces the address too, but serves no requests: everyone would burden it.
+    if (publicKey === this.#options.settings.authority || this.#candidates.has(publicKey)) return
+    this.#candidates.set(publicKey, { publicKey })
+    this.#dialMore()
+  }
+
+  #dialMore(): void {
+    const now = Date.now()
+    const { avoid } = this.#options
+    const all = [...this.#candidates.values()]
+    let free = PARALLEL_DIALS - all.filter(({ peer, openedAt }) => peer !== undefined && openedAt === undefined).length
+    const waiting = all.filter(
+      ({ peer, publicKey, failedAt }) =>
+        peer === undefined &&
+        !this.#strangers.has(publicKey) &&
+        (failedAt === undefined || now - failedAt > REDIAL_MS) &&
+        (!avoid.has(publicKey) || now - this.#startedAt > GRACE_MS),
+    )
+    // Spread clients over the gateways.
+    for (const candidate of shuffle(waiting)) {
+      if (free-- <= 0 || this.#over) return
+      this.#dial(candidate)
+    }
+  }
+
+  #dial(candidate: Candidate): void {
+    const peer = this.#options.dial(decodeKey(candidate.publicKey))
+    candidate.peer = peer
+    peer.once('open', () => {
+      candidate.openedAt = Date.now()
+      this.#judge()
+      this.#dialMore()
+    })
+    peer.once('close', (reason) => {
+      if (candidate.peer !== peer) return
+      if (candidate.openedAt === undefined) this.#dialError = reason
+      else if (!this.#options.directory.view.known) this.#dialError ??= reason
+      candidate.peer = undefined
+      candidate.openedAt = undefined
+      candidate.failedAt = Date.now()
+    })
+  }
+
+  /** Takes the first connected peer that the directory lists as a gateway, and lets the others go. */
+  #judge(): void {
+    if (this.#over) return
+    const { directory } = this.#options
+    const found = [...this.#candidates.values()].find(
+      ({ peer, publicKey }) => peer?.opened === true && directory.roleOf(publicKey) === 'gateway',
+    )?.peer
+    if (found === undefined) return
+    this.#over = true
+    this.#letGo(found)
+    this.#resolve(found)
+  }
+
+  #letGo(keep?: Peer): void {
+    for (const candidate of this.#candidates.values()) {
+      const { peer } = candidate
+      candidate.peer = undefined
+      if (peer !== keep) peer?.close()
+    }
+  }
+
+  #tick(): void {
+    if (this.#over) return
+    this.#judge()
+    this.#dropStrangers()
+    this.#addKnown()
+    this.#dialMore()
+    const { timeoutMs, network } = this.#options.settings
+    const allowedMs = this.#candidates.size === 0 ? Math.min(timeoutMs, NOBODY_MS[network.kind]) : timeoutMs
+    if (!this.#over && Date.now() - this.#startedAt >= allowedMs) void this.#giveUp()
+  }
+
+  #dropStrangers(): void {
+    const { directory } = this.#options
+    if (!directory.view.known) return
+    const now = Date.now()
+    for (const { peer, publicKey, openedAt } of this.#candidates.values()) {
+      if (peer === undefined || openedAt === undefined || now - openedAt < GRACE_MS) continue
+      if (directory.roleOf(publicKey) !== undefined) continue
+      this.#strangers.add(publicKey)
+      peer.close(MeshError.UNTRUSTED_GATEWAY(`${peer.label} is not in the directory of this mesh`))
+    }
+  }
+
+  async #giveUp(): Promise<void> {
+    this.#over = true
+    const connected = [...this.#candidates.values()].filter(({ openedAt }) => openedAt !== undefined).length
+    const reason = await this.#reason(connected)
+    this.#letGo()
+    this.#reject(reason)
+  }
+
+  async #reason(connected: number): Promise<MeshError> {
+    const { settings, directory, dht } = this.#options
+    const { address, network } = settings
+    const details = { mesh: address, candidates: this.#candidates.size }
+    if (this.#candidates.size === 0) {
+      if (!(await answers(dht, network.bootstrap))) {
+        return MeshError.DHT_UNREACHABLE(
+          network.bootstrap.length > 0
+            ? `No DHT node answers at ${network.bootstrap.join(', ')}: is the mesh running? \`infermesh up\` starts it where it was made`
+            : 'No node of the public DHT answers: is this machine online, and may it send UDP?',
+          details,
+        )
+      }
+      return MeshError.MESH_NOT_FOUND(
+        `Nobody announces the mesh ${address} on the ${network.kind} network: check the address, and that a gateway runs`,
+        details,
+      )
+    }
+    if (directory.view.known && directory.view.membersWithRole('gateway').length === 0) {
+      return MeshError.PEER_NOT_FOUND(
+        'The mesh has no gateway yet: start one with `infermesh up --role gateway`',
+        details,
+      )
+    }
+    if (this.#strangers.size > 0 || connected > 0) {
+      const peers = this.#strangers.size + connected
+      return MeshError.UNTRUSTED_GATEWAY(
+        directory.view.known
+          ? `Whoever answers for this address (${peers}) is no gateway in the directory of the mesh; nothing was sent to them`
+          : `Whoever answers for this address (${peers}) cannot show the directory of the mesh; nothing was sent to them`,
+        details,
+      )
+    }
+    return this.#dialError ?? connectError(undefined, 'The gateway')
+  }
+}
+
+/** True when one of the nodes answers; for the public DHT, when any node is known. */
+async function answers(dht: DHT, bootstrap: string[]): Promise<boolean> {
+  if (bootstrap.length === 0) return dht.toArray().length > 0
+  const pings = bootstrap.map(async (node) => {
+    const colon = node.lastIndexOf(':')
+    await dht.ping({ host: node.slice(0, colon), port: Number(node.slice(colon + 1)) })
+  })
+  const late = new Promise<never>((_, reject) => setTimeout(reject, PING_MS, new Error('no answer')).unref())
+  return Promise.race([Promise.any(pings), late]).then(
+    () => true,
+    () => false,
+  )
+}
+
+function shuffle<T>(items: T[]): T[] {
+  for (let i = items.length - 1; i > 0; i--) {
+    const j = Math.floor(Math.random() * (i + 1))
+    ;[items[i], items[j]] = [items[j] as T, items[i] as T]
+  }
+  return items
+}
