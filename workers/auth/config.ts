@@ -1,0 +1,14 @@
+import { z } from 'zod'
+import { limitsSchema } from '../../lib/protocol/index.js'
+
+export const authConfigSchema = z.strictObject({
+  /** Whether strangers may make a user for themselves. */
+  selfRegistration: z.boolean(),
+  /** Limits of users who registered themselves. */
+  registrationLimits: limitsSchema,
+  /** Registrations that are tried in one minute, from all strangers together: each costs a slow hash. */
+  registrationsPerMinute: z.int().min(1),
+  /** Wrong invites that one peer may present in one minute. */
+  joinFailuresPerMinute: z.int().min(1),
+})
+export type AuthConfig = z.output<typeof authConfigSchema>

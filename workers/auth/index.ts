@@ -1,0 +1,2 @@
+export { hashPassword, verifyPassword } from './passwords.js'
+export { AuthWorker } from './worker.js'

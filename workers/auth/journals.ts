@@ -1,0 +1,74 @@
+import { decodeKey, encodeKey, MeshError } from '../../lib/protocol/index.js'
+import type { Logger, Store } from '../../lib/worker-base/index.js'
+import { authorityKeys } from './accounts.js'
+import { Journal } from './journal.js'
+import type { UsageLedger } from './ledger.js'
+import type { Register } from './register.js'
+
+export interface JournalsOptions {
+  register: Register
+  store: Store
+  ledger: UsageLedger
+  log: Logger
+  /** Core keys that are no journals: the authority's own. */
+  own: readonly string[]
+  onFolded: (counts: { folded: number; malformed: number }) => void
+}
+
+/** The journals of all gateways that ever were in the mesh: what a removed one wrote before still counts. */
+export class Journals {
+  readonly #options: JournalsOptions
+  readonly #open = new Map<string, Journal>()
+
+  constructor(options: JournalsOptions) {
+    this.#options = options
+  }
+
+  /** Entries of all journals that are not folded yet, as far as is known. */
+  get lag(): number {
+    return [...this.#open.values()].reduce((sum, { lag }) => sum + lag, 0)
+  }
+
+  /** Goes on where the last run ended. */
+  async open(): Promise<void> {
+    for (const key of this.#options.register.accounts.journals.keys()) await this.#follow(key)
+  }
+
+  /**
+   * Remembers a gateway's journal and follows it.
+   * @throws MeshError BAD_REQUEST for what is no core key, CONFLICT for a core that is not this gateway's journal
+   */
+  async enlist(gateway: string, journal: string, signal?: AbortSignal): Promise<void> {
+    const { register, own } = this.#options
+    const key = encodeKey(decodeKey(journal, 'journal key'))
+    await register.change((draft) => {
+      const known = register.accounts.journals.get(key)
+      if (own.includes(key) || (known !== undefined && known.gateway !== gateway)) {
+        throw MeshError.CONFLICT(`The core ${key} is not this gateway's journal: each gateway writes one of its own`)
+      }
+      if (known !== undefined) return
+      const member = register.directory.members.get(gateway)
+      draft.account(authorityKeys.journal(key), { gateway, at: register.now() })
+      draft.audit(member ? `${member.role}/${member.name}` : gateway, 'gateway.enlist', key)
+    }, signal)
+    await this.#follow(key)
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#open.values()].map((journal) => journal.close()))
+  }
+
+  async #follow(key: string): Promise<void> {
+    if (this.#open.has(key)) return
+    const { store, ledger, log, onFolded } = this.#options
+    const journal = new Journal({
+      core: store.replica(decodeKey(key)),
+      key,
+      ledger,
+      onFolded,
+      onError: (err) => log.error({ err, journal: key }, 'a journal cannot be folded now'),
+    })
+    this.#open.set(key, journal)
+    await journal.open()
+  }
+}

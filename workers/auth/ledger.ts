@@ -1,0 +1,160 @@
+import type Hyperbee from 'hyperbee'
+import { z } from 'zod'
+import {
+  encodeJson,
+  type JournalRecord,
+  journalRecordSchema,
+  parseJson,
+  type UsageRow,
+  usageRowSchema,
+  validate,
+} from '../../lib/protocol/index.js'
+
+const HOUR_MS = 3_600_000
+/** The end of the year 9999: later years would sort before earlier ones. */
+const MAX_TIME = 253_402_300_799_999 - HOUR_MS
+
+const cursorSchema = z.object({ next: z.int().min(1) })
+const lastSchema = z.object({ at: z.number() })
+
+/** More than any request has: what a faulty gateway writes must not make the sums overflow. */
+const tokens = z.int().min(0).max(1_000_000_000)
+
+const recordSchema = journalRecordSchema.extend({
+  /** Stands between slashes in the usage's keys. */
+  keyId: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+  at: z.number().int().min(0).max(MAX_TIME),
+  promptTokens: tokens,
+  cachedTokens: tokens,
+  completionTokens: tokens,
+})
+
+const keys = {
+  hour: (hour: string, keyId: string, model: string) => `hour/${hour}/${keyId}/${model}`,
+  last: (keyId: string) => `last/${keyId}`,
+  cursor: (journal: string) => `cursor/${journal}`,
+}
+
+export interface UsageFilter {
+  /** Milliseconds since the epoch: hours that end after this. */
+  from: number
+  /** Hours that begin before this. */
+  to?: number | undefined
+  user?: string | undefined
+  keyId?: string | undefined
+}
+
+/** Reads a journal's entry. @throws MeshError STORE_INVALID when it is no record */
+export function parseRecord(value: Uint8Array): JournalRecord {
+  return validate(recordSchema, parseJson(value, 'journal record'), 'journal record', 'STORE_INVALID')
+}
+
+/** The usage: what all journals say, added up by hour, key and model. */
+export class UsageLedger {
+  readonly #bee: Hyperbee
+  readonly #lastUsedAt = new Map<string, number>()
+
+  constructor(bee: Hyperbee) {
+    this.#bee = bee
+  }
+
+  async open(): Promise<void> {
+    await this.#bee.ready()
+    for await (const { key, value } of this.#bee.createReadStream({ gte: 'last/', lt: 'last0' })) {
+      this.#lastUsedAt.set(key.slice('last/'.length), read(lastSchema, value, key).at)
+    }
+  }
+
+  /** When a key was last used, as far as the journals have been folded. */
+  lastUsedAt(keyId: string): number | undefined {
+    return this.#lastUsedAt.get(keyId)
+  }
+
+  /** The first entry of a journal that has not been folded. */
+  async cursor(journal: string): Promise<number> {
+    const key = keys.cursor(journal)
+    const entry = await this.#bee.get(key)
+    return entry === null ? 1 : read(cursorSchema, entry.value, key).next
+  }
+
+  /**
+   * Adds a journal's entries from `from` up to `next` to the totals. Totals and cursor are one batch, and the cursor
+   * must stand at `from`: whatever is replayed, each record counts once.
+   * @returns false when these entries were folded before
+   */
+  async fold(journal: string, from: number, next: number, records: JournalRecord[]): Promise<boolean> {
+    const rows = new Map<string, UsageRow>()
+    const last = new Map<string, number>()
+    for (const record of records) {
+      const hour = hourOf(record.at)
+      const key = keys.hour(hour, record.keyId, record.model)
+      const row = rows.get(key) ?? emptyRow(hour, record)
+      addTo(row, record)
+      rows.set(key, row)
+      const known = last.get(record.keyId) ?? this.#lastUsedAt.get(record.keyId) ?? 0
+      last.set(record.keyId, Math.max(known, record.at))
+    }
+    const batch = this.#bee.batch()
+    try {
+      const cursorKey = keys.cursor(journal)
+      const cursor = await batch.get(cursorKey)
+      if ((cursor === null ? 1 : read(cursorSchema, cursor.value, cursorKey).next) !== from) return false
+      for (const [key, row] of rows) {
+        const stored = await batch.get(key)
+        await batch.put(key, encodeJson(stored === null ? row : sum(read(usageRowSchema, stored.value, key), row)))
+      }
+      for (const [keyId, at] of last) await batch.put(keys.last(keyId), encodeJson({ at }))
+      await batch.put(cursorKey, encodeJson({ next }))
+      await batch.flush()
+    } finally {
+      await batch.close()
+    }
+    for (const [keyId, at] of last) this.#lastUsedAt.set(keyId, at)
+    return true
+  }
+
+  /** Rows of the hours that overlap the range, oldest first. */
+  async query({ from, to, user, keyId }: UsageFilter): Promise<UsageRow[]> {
+    const rows: UsageRow[] = []
+    const lt = to === undefined ? 'hour0' : `hour/${hourOf(Math.min(to, MAX_TIME) + HOUR_MS - 1)}/`
+    const range = { gte: `hour/${hourOf(Math.min(from, MAX_TIME))}/`, lt }
+    if (range.gte >= range.lt) return rows
+    for await (const { key, value } of this.#bee.createReadStream(range)) {
+      const row = read(usageRowSchema, value, key)
+      if ((user === undefined || row.user === user) && (keyId === undefined || row.keyId === keyId)) rows.push(row)
+    }
+    return rows
+  }
+}
+
+/** Such as 2026-01-31T15. */
+function hourOf(time: number): string {
+  return new Date(time).toISOString().slice(0, 13)
+}
+
+function emptyRow(hour: string, { keyId, user, model }: JournalRecord): UsageRow {
+  return { hour, keyId, user, model, requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
+}
+
+function addTo(row: UsageRow, record: JournalRecord): void {
+  row.requests++
+  if (record.outcome !== 'stop' && record.outcome !== 'length') row.failures++
+  row.promptTokens += record.promptTokens
+  row.cachedTokens += record.cachedTokens
+  row.completionTokens += record.completionTokens
+}
+
+function sum(a: UsageRow, b: UsageRow): UsageRow {
+  return {
+    ...a,
+    requests: a.requests + b.requests,
+    failures: a.failures + b.failures,
+    promptTokens: a.promptTokens + b.promptTokens,
+    cachedTokens: a.cachedTokens + b.cachedTokens,
+    completionTokens: a.completionTokens + b.completionTokens,
+  }
+}
+
+function read<T extends z.ZodType>(schema: T, value: Buffer, key: string): z.output<T> {
+  return validate(schema, parseJson(value, key), key, 'STORE_INVALID')
+}

@@ -1,0 +1,181 @@
+import {
+  decodeKey,
+  directoryKeys,
+  encodeKey,
+  type Member,
+  MeshError,
+  type RequestOf,
+} from '../../lib/protocol/index.js'
+import { accountKeys } from '../../lib/worker-base/index.js'
+import { authorityKeys } from './accounts.js'
+import { type Actor, SYSTEM } from './actor.js'
+import type { Invites } from './invites.js'
+import type { Models } from './models.js'
+import { nearby } from './nearby.js'
+import type { Register } from './register.js'
+import type { Throttle } from './throttle.js'
+
+export interface MembersOptions {
+  register: Register
+  invites: Invites
+  models: Models
+  /** Public key of the authority itself. */
+  authority: string
+  /** Bounds the wrong invites of one peer. */
+  throttle: Throttle
+}
+
+/** Who belongs to the mesh. */
+export class Members {
+  readonly #register: Register
+  readonly #invites: Invites
+  readonly #models: Models
+  readonly #authority: string
+  readonly #throttle: Throttle
+
+  constructor({ register, invites, models, authority, throttle }: MembersOptions) {
+    this.#register = register
+    this.#invites = invites
+    this.#models = models
+    this.#authority = authority
+    this.#throttle = throttle
+  }
+
+  get #members(): Map<string, Member> {
+    return this.#register.directory.members
+  }
+
+  /** By role, then name. */
+  list(): Member[] {
+    return [...this.#members.values()].sort((a, b) => (label(a) < label(b) ? -1 : 1))
+  }
+
+  /** Lists the authority itself. */
+  async enrolSelf(name: string): Promise<void> {
+    await this.#register.change((draft) => {
+      const known = this.#members.get(this.#authority)
+      if (known?.name === name) return
+      const member: Member = { publicKey: this.#authority, role: 'auth', name, addedAt: this.#register.now() }
+      draft.audit(SYSTEM.user, 'member.join', label(member), { publicKey: this.#authority })
+      draft.directory(directoryKeys.member(this.#authority), member)
+    })
+  }
+
+  /**
+   * Spends an invite: the peer becomes a member. A peer that is one already, with the same role, is told so.
+   * @param peer public key of the caller, as its connection proved it
+   * @throws MeshError INVITE_INVALID, CONFLICT when the name is taken, RATE_LIMITED after too many wrong invites
+   */
+  join(peer: string, request: RequestOf<'join'>, signal?: AbortSignal): Promise<Member> {
+    return this.#register.change((draft) => {
+      const { id, secret, role, name } = request
+      const known = this.#members.get(peer)
+      if (known?.role === role) return known
+      this.#throttle.check(peer, 'wrong invites')
+      const invite = this.#prove(peer, id, secret)
+      this.#invites.mustAdmit(invite, { peer, role, name })
+      if (known !== undefined) {
+        throw MeshError.CONFLICT(
+          `This worker's key belongs to ${label(known)} already. Start a ${role} with a name (--rack) of its own`,
+        )
+      }
+      const removed = this.#register.accounts.removed.get(peer)
+      if (removed !== undefined && (invite.reusable || invite.spentAt !== undefined)) {
+        throw MeshError.INVITE_INVALID(
+          `This worker was removed from the mesh at ${new Date(removed.at).toISOString()}; only a fresh invite lets it back in: infermesh invite --role ${role}`,
+          { reason: 'removed' },
+        )
+      }
+      this.#mustBeFree(role, name)
+
+      const now = this.#register.now()
+      const member: Member = { publicKey: peer, role, name, addedAt: now }
+      if (!invite.reusable && invite.spentAt === undefined) {
+        draft.account(accountKeys.invite(id), { ...invite, spentAt: now, spentBy: peer })
+      }
+      if (removed !== undefined) draft.account(authorityKeys.removed(peer), undefined)
+      draft.audit(SYSTEM.user, 'member.join', label(member), { publicKey: peer, invite: id })
+      draft.directory(directoryKeys.member(peer), member)
+      return member
+    }, signal)
+  }
+
+  /**
+   * Removes a member: its links are cut, and it comes back only with a fresh invite.
+   * @param given a public key, a name, or `role/name`
+   * @throws MeshError NOT_FOUND, CONFLICT for a name that several have and for the authority itself
+   */
+  remove(by: Actor, given: string, signal?: AbortSignal): Promise<Member> {
+    return this.#register.change((draft) => {
+      const member = this.#find(given)
+      if (member.publicKey === this.#authority) {
+        throw MeshError.CONFLICT(`${label(member)} is the authority of this mesh and cannot be removed`)
+      }
+      draft.account(authorityKeys.removed(member.publicKey), { at: this.#register.now() })
+      draft.audit(by.user, 'member.remove', label(member), { publicKey: member.publicKey })
+      draft.directory(directoryKeys.member(member.publicKey), undefined)
+      this.#models.draftForget(draft, member.publicKey)
+      return member
+    }, signal)
+  }
+
+  /** Completes removals that a crash cut in two. */
+  async repair(): Promise<void> {
+    await this.#register.change((draft) => {
+      for (const publicKey of this.#members.keys()) {
+        if (this.#register.accounts.removed.has(publicKey)) {
+          draft.directory(directoryKeys.member(publicKey), undefined)
+        }
+      }
+    })
+  }
+
+  #prove(peer: string, id: string, secret: string) {
+    try {
+      return this.#invites.prove(id, secret)
+    } catch (err) {
+      this.#throttle.count(peer)
+      throw err
+    }
+  }
+
+  #mustBeFree(role: string, name: string): void {
+    const names = new Set(this.list().flatMap((member) => (member.role === role ? [member.name] : [])))
+    if (!names.has(name)) return
+    let number = 2
+    while (names.has(`${name}-${number}`)) number++
+    throw MeshError.CONFLICT(
+      `Another ${role} is named ${name}. Start this one with another name, such as --rack ${name}-${number}, or remove the other: infermesh members remove ${role}/${name}`,
+      { suggestion: `${name}-${number}` },
+    )
+  }
+
+  #find(given: string): Member {
+    const members = this.list()
+    const named = members.filter((member) => label(member) === given || member.name === given)
+    if (named.length > 1) {
+      throw MeshError.CONFLICT(
+        `${given} is the name of ${named.length} members: say which of ${named.map(label).join(', ')}`,
+        { candidates: named.map(label) },
+      )
+    }
+    const member = named[0] ?? this.#members.get(asPublicKey(given) ?? '')
+    if (member !== undefined) return member
+    throw MeshError.NOT_FOUND(`No member is ${given.slice(0, 64)}. ${nearby(given, members.map(label))}`, {
+      param: 'member',
+    })
+  }
+}
+
+/** `processor/p1`: how people tell members apart. */
+function label({ role, name }: Pick<Member, 'role' | 'name'>): string {
+  return `${role}/${name}`
+}
+
+function asPublicKey(text: string): string | undefined {
+  try {
+    return encodeKey(decodeKey(text))
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,155 @@
+import { encodeInvite, MeshError, type MeshProfile } from '../../lib/protocol/index.js'
+import type { CallContext, Net } from '../../lib/worker-base/index.js'
+import type { Actor } from './actor.js'
+import { mustBeSelfOrAdmin } from './actor.js'
+import { readAudit } from './audit.js'
+import type { AuthConfig } from './config.js'
+import { type Invites, inviteInfo } from './invites.js'
+import type { Journals } from './journals.js'
+import { type Keys, keyInfo } from './keys.js'
+import type { UsageLedger } from './ledger.js'
+import type { Members } from './members.js'
+import type { AuthMetrics } from './metrics.js'
+import type { Models } from './models.js'
+import { hashPassword } from './passwords.js'
+import type { Register } from './register.js'
+import { Throttle } from './throttle.js'
+import { type Users, userInfo } from './users.js'
+
+export interface AuthParts {
+  config: AuthConfig
+  profile: MeshProfile
+  register: Register
+  users: Users
+  keys: Keys
+  invites: Invites
+  members: Members
+  models: Models
+  journals: Journals
+  ledger: UsageLedger
+  metrics: AuthMetrics
+  /** What a gateway needs to read the accounts and the usage. Never log it. */
+  cores: { accounts: string; accountsEncryptionKey: string; usage: string }
+}
+
+type Respond = Net['dispatcher']['respond']
+
+/** Serves everything that the authority answers. */
+export function serveMethods(respond: Respond, parts: AuthParts): void {
+  serveWorkers(respond, parts)
+  serveUsers(respond, parts)
+  serveKeys(respond, parts)
+  serveMembers(respond, parts)
+  serveRecords(respond, parts)
+}
+
+/** The dispatcher calls a handler of a method that wants a credential only with a principal. */
+function actor({ principal }: CallContext): Actor {
+  if (principal === undefined) throw new Error('a method without a credential has no actor')
+  return principal
+}
+
+function serveWorkers(respond: Respond, { members, models, journals, metrics, cores }: AuthParts): void {
+  respond('join', async (request, { peer, signal }) => {
+    try {
+      return { member: await members.join(peer, request, signal) }
+    } catch (err) {
+      if (err instanceof MeshError) metrics.joinRefused(String(err.details.reason ?? err.code))
+      throw err
+    }
+  })
+  respond('models.announce', async (model, { peer, signal }) => {
+    await models.announce(peer, model, signal)
+    return {}
+  })
+  respond('models.withdraw', async ({ name }, { peer, signal }) => {
+    await models.withdraw(peer, name, signal)
+    return {}
+  })
+  respond('gateway.enlist', async ({ journal }, { peer, signal }) => {
+    await journals.enlist(peer, journal, signal)
+    return cores
+  })
+}
+
+function serveUsers(respond: Respond, { config, register, users }: AuthParts): void {
+  const registrations = new Throttle(config.registrationsPerMinute, register.now)
+
+  respond('users.register', async ({ name, password }, { signal }) => {
+    if (!config.selfRegistration) {
+      throw MeshError.FORBIDDEN('Nobody can register themselves in this mesh: ask an admin for an API key')
+    }
+    registrations.check('all', 'registrations')
+    registrations.count('all')
+    users.mustBeFree(name)
+    const hash = await hashPassword(password)
+    const { user, key } = await users.selfRegister(name, hash, config.registrationLimits, signal)
+    return { user: userInfo(user), key: key.text }
+  })
+  respond('users.add', async ({ password, ...request }, context) => {
+    users.mustBeFree(request.name)
+    const passwordHash = password === undefined ? undefined : await hashPassword(password)
+    return userInfo(await users.add(actor(context), { ...request, passwordHash }, context.signal))
+  })
+  respond('users.list', async () => ({ users: users.list().map(userInfo) }))
+  respond('users.limits', async ({ name, limits }, context) =>
+    userInfo(await users.setLimits(actor(context), name, limits, context.signal)),
+  )
+  respond('users.remove', async ({ name }, context) => {
+    await users.remove(actor(context), name, context.signal)
+    return {}
+  })
+  respond('users.passwd', async ({ name, password }, context) => {
+    const by = actor(context)
+    mustBeSelfOrAdmin(by, name ?? by.user, 'set the password')
+    await users.setPassword(by, name ?? by.user, await hashPassword(password), context.signal)
+    return {}
+  })
+}
+
+function serveKeys(respond: Respond, { keys, ledger }: AuthParts): void {
+  respond('keys.create', async (request, context) => {
+    const { entry, text } = await keys.create(actor(context), request, context.signal)
+    return { ...keyInfo(entry), key: text }
+  })
+  respond('keys.list', async (_, context) => ({
+    keys: keys.list(actor(context)).map((key) => keyInfo(key, ledger.lastUsedAt(key.id))),
+  }))
+  respond('keys.revoke', async ({ id }, context) => {
+    const key = await keys.revoke(actor(context), id, context.signal)
+    return keyInfo(key, ledger.lastUsedAt(key.id))
+  })
+}
+
+function serveMembers(respond: Respond, { profile, members, invites }: AuthParts): void {
+  respond('members.list', async () => ({ members: members.list() }))
+  respond('members.remove', ({ member }, context) => members.remove(actor(context), member, context.signal))
+  respond('invites.create', async (request, context) => {
+    const { entry, secret } = await invites.create(actor(context), request, context.signal)
+    const { id, role, name } = entry
+    return { ...inviteInfo(entry), invite: encodeInvite({ id, secret, profile, role, name }) }
+  })
+  respond('invites.list', async () => ({ invites: invites.list().map(inviteInfo) }))
+  respond('invites.revoke', async ({ id }, context) => {
+    await invites.revoke(actor(context), id, context.signal)
+    return {}
+  })
+}
+
+function serveRecords(respond: Respond, { register, keys, ledger }: AuthParts): void {
+  respond('audit.list', async ({ limit }) => ({ entries: await readAudit(register.accounts.bee, limit) }))
+  respond('usage.query', async (request, context) => {
+    const by = actor(context)
+    if (request.user !== undefined) mustBeSelfOrAdmin(by, request.user, 'see usage')
+    if (request.keyId !== undefined && !keys.list(by).some(({ id }) => id === request.keyId)) {
+      throw MeshError.NOT_FOUND(
+        `No API key${by.role === 'admin' ? '' : ` of ${by.user}`} has the id ${request.keyId}`,
+        {
+          param: 'keyId',
+        },
+      )
+    }
+    const user = by.role === 'admin' ? request.user : by.user
+    return { rows: await ledger.query({ ...request, user }) }
+  })
+}

@@ -1,0 +1,125 @@
+import type Hyperbee from 'hyperbee'
+import { type AuditEntry, type Directory, encodeJson, MeshError } from '../../lib/protocol/index.js'
+import { accountKeys } from '../../lib/worker-base/index.js'
+import type { AuthorityAccounts } from './accounts.js'
+
+/** What one change writes, collected while it is decided. A value of undefined deletes the entry. */
+export interface Draft {
+  account(key: string, value: object | undefined): void
+  directory(key: string, value: object | undefined): void
+  /** @param actor user name, or `system`; @param detail never a secret */
+  audit(actor: string, action: string, target: string, detail?: Record<string, unknown>): void
+}
+
+interface Edit {
+  key: string
+  value: object | undefined
+}
+
+export interface RegisterOptions {
+  accounts: AuthorityAccounts
+  directory: Directory
+  now: () => number
+  /** Told how long each batch took. */
+  onWrite?: (store: 'accounts' | 'directory', seconds: number) => void
+}
+
+/**
+ * The only writer of the accounts and the directory. Changes are made one after another: each is decided from what the
+ * ones before it wrote, so two that race cannot both win.
+ *
+ * A change is one batch in the accounts, its audit entry included, and then one in the directory. A crash in between
+ * leaves the stricter half: an invite is spent but its member not yet listed (it may join again with the same invite),
+ * a removal is recorded but the member still listed (`Members.repair` completes it at the next start).
+ */
+export class Register {
+  readonly accounts: AuthorityAccounts
+  readonly directory: Directory
+  readonly now: () => number
+  readonly #onWrite: NonNullable<RegisterOptions['onWrite']>
+  #last: Promise<unknown> = Promise.resolve()
+  #closed = false
+
+  constructor({ accounts, directory, now, onWrite }: RegisterOptions) {
+    this.accounts = accounts
+    this.directory = directory
+    this.now = now
+    this.#onWrite = onWrite ?? (() => {})
+  }
+
+  /**
+   * Makes one change and resolves once it is stored and visible in the maps.
+   * @param decide reads the maps, throws where the change may not be, and says what to write
+   * @param signal a change whose caller has gone is not begun
+   * @throws MeshError SHUTTING_DOWN, DISK_FULL, and what `decide` throws
+   */
+  async change<T>(decide: (draft: Draft) => T, signal?: AbortSignal): Promise<T> {
+    if (this.#closed) {
+      throw MeshError.SHUTTING_DOWN('The authority is stopping. Try again shortly', { retryAfterMs: 2000 })
+    }
+    const result = this.#last.then(() => {
+      signal?.throwIfAborted()
+      return this.#make(decide)
+    })
+    this.#last = result.catch(() => {})
+    return result
+  }
+
+  /** Finishes the changes under way and takes no more. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#last
+  }
+
+  async #make<T>(decide: (draft: Draft) => T): Promise<T> {
+    const accounts: Edit[] = []
+    const directory: Edit[] = []
+    const at = this.now()
+    let seq = this.accounts.nextAudit
+    const result = decide({
+      account: (key, value) => accounts.push({ key, value }),
+      directory: (key, value) => directory.push({ key, value }),
+      audit: (actor, action, target, detail) => {
+        const entry: AuditEntry = { seq, at, actor, action, target, ...(detail && { detail }) }
+        accounts.push({ key: accountKeys.audit(seq), value: entry })
+        seq++
+      },
+    })
+    await this.#write('accounts', accounts)
+    await this.#write('directory', directory)
+    return result
+  }
+
+  async #write(store: 'accounts' | 'directory', edits: Edit[]): Promise<void> {
+    if (edits.length === 0) return
+    const started = performance.now()
+    const view = this[store]
+    await writeBatch(view.bee, edits)
+    await view.refresh()
+    this.#onWrite(store, (performance.now() - started) / 1000)
+  }
+}
+
+/** Writes all edits or none. @throws MeshError DISK_FULL */
+async function writeBatch(bee: Hyperbee, edits: Edit[]): Promise<void> {
+  const batch = bee.batch()
+  try {
+    for (const { key, value } of edits) {
+      if (value === undefined) await batch.del(key)
+      else await batch.put(key, encodeJson(value))
+    }
+    await batch.flush()
+  } catch (err) {
+    throw storeError(err)
+  } finally {
+    await batch.close()
+  }
+}
+
+/** What went wrong with a store, in our vocabulary. */
+export function storeError(err: unknown): MeshError {
+  const text = `${(err as NodeJS.ErrnoException | null)?.code ?? ''} ${err instanceof Error ? err.message : ''}`
+  return /ENOSPC|no space left/i.test(text)
+    ? MeshError.DISK_FULL('The authority’s disk is full: nothing was changed', {}, { cause: err })
+    : MeshError.from(err)
+}

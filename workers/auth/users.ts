@@ -1,0 +1,126 @@
+import { type Limits, MeshError, type RequestOf, type User, type UserInfo } from '../../lib/protocol/index.js'
+import { accountKeys } from '../../lib/worker-base/index.js'
+import { type Actor, mustBeSelfOrAdmin, SYSTEM } from './actor.js'
+import type { Keys, NewKey } from './keys.js'
+import { nearby } from './nearby.js'
+import type { Draft, Register } from './register.js'
+
+/** The people who use the mesh. */
+export class Users {
+  readonly #register: Register
+  readonly #keys: Keys
+
+  constructor(register: Register, keys: Keys) {
+    this.#register = register
+    this.#keys = keys
+  }
+
+  get #users(): Map<string, User> {
+    return this.#register.accounts.users
+  }
+
+  list(): User[] {
+    return [...this.#users.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  /** @throws MeshError CONFLICT when the name is taken, BAD_REQUEST when it is the authority's own */
+  mustBeFree(name: string): void {
+    if (name === SYSTEM.user) {
+      throw MeshError.BAD_REQUEST(`${name} stands for the authority itself in the audit trail; choose another name`, {
+        param: 'name',
+      })
+    }
+    if (this.#users.has(name)) throw MeshError.CONFLICT(`A user is named ${name} already`, { param: 'name' })
+  }
+
+  /** @throws MeshError CONFLICT, BAD_REQUEST */
+  add(
+    by: Actor,
+    request: Omit<RequestOf<'users.add'>, 'password'> & { passwordHash?: string | undefined },
+    signal?: AbortSignal,
+  ): Promise<User> {
+    return this.#register.change((draft) => this.draftNew(draft, by, 'user.add', request), signal)
+  }
+
+  /** Makes a user and its first key for somebody who asked. @throws MeshError CONFLICT, BAD_REQUEST */
+  selfRegister(
+    name: string,
+    passwordHash: string,
+    limits: Limits,
+    signal?: AbortSignal,
+  ): Promise<{ user: User; key: NewKey }> {
+    return this.#register.change((draft) => {
+      const by: Actor = { user: name, role: 'user' }
+      const user = this.draftNew(draft, by, 'user.register', { name, role: 'user', passwordHash, limits })
+      return { user, key: this.#keys.draftNew(draft, by, { user: name, label: 'registration', limits: {} }) }
+    }, signal)
+  }
+
+  /** Adds a new user to a change. @throws MeshError CONFLICT, BAD_REQUEST */
+  draftNew(
+    draft: Draft,
+    by: Actor,
+    action: 'user.add' | 'user.register',
+    { name, role, passwordHash, limits }: Omit<User, 'createdAt'>,
+  ): User {
+    this.mustBeFree(name)
+    const user: User = { name, role, passwordHash, limits, createdAt: this.#register.now() }
+    draft.account(accountKeys.user(name), user)
+    draft.audit(by.user, action, name, { role, limits })
+    return user
+  }
+
+  /** @throws MeshError NOT_FOUND */
+  setLimits(by: Actor, name: string, limits: Limits, signal?: AbortSignal): Promise<User> {
+    return this.#register.change((draft) => {
+      const before = this.#get(name)
+      const user: User = { ...before, limits }
+      draft.account(accountKeys.user(name), user)
+      draft.audit(by.user, 'user.limits', name, { before: before.limits, after: limits })
+      return user
+    }, signal)
+  }
+
+  /** @throws MeshError NOT_FOUND, FORBIDDEN */
+  setPassword(by: Actor, name: string, passwordHash: string, signal?: AbortSignal): Promise<void> {
+    return this.#register.change((draft) => {
+      mustBeSelfOrAdmin(by, name, 'set the password')
+      draft.account(accountKeys.user(name), { ...this.#get(name), passwordHash })
+      draft.audit(by.user, 'user.passwd', name)
+    }, signal)
+  }
+
+  /** Removes a user and revokes its keys. @throws MeshError NOT_FOUND, CONFLICT for the last admin */
+  remove(by: Actor, name: string, signal?: AbortSignal): Promise<void> {
+    return this.#register.change((draft) => {
+      const user = this.#get(name)
+      const others = this.list().filter((other) => other.role === 'admin' && other.name !== name)
+      if (user.role === 'admin' && !others.some((other) => this.#keys.live(other.name).length > 0)) {
+        throw MeshError.CONFLICT(
+          others.length === 0
+            ? `${name} is the last admin: without one nobody could administer the mesh. Make another one first, then remove this`
+            : `No other admin than ${name} has an API key. Make one for ${others[0]?.name} first, then remove ${name}`,
+        )
+      }
+      draft.account(accountKeys.user(name), undefined)
+      draft.audit(by.user, 'user.remove', name, { role: user.role })
+      for (const key of this.#register.accounts.keys.values()) {
+        if (key.user === name && key.revokedAt === undefined) this.#keys.draftRevoke(draft, by, key)
+      }
+    }, signal)
+  }
+
+  #get(name: string): User {
+    const user = this.#users.get(name)
+    if (user === undefined) {
+      throw MeshError.NOT_FOUND(`No user is named ${name}. ${nearby(name, this.#users.keys())}`, { param: 'name' })
+    }
+    return user
+  }
+}
+
+/** A user as an admin may see it. */
+export function userInfo(user: User): UserInfo {
+  const { passwordHash, ...info } = user
+  return { ...info, hasPassword: passwordHash !== undefined }
+}

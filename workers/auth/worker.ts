@@ -1,0 +1,179 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import Hyperbee from 'hyperbee'
+import type Hypercore from 'hypercore'
+import { encodeKey, MeshError, type MeshProfile, newApiKey } from '../../lib/protocol/index.js'
+import {
+  BaseWorker,
+  netConfigSchema,
+  readProfile,
+  type WorkerOptions,
+  writeProfile,
+} from '../../lib/worker-base/index.js'
+import { AuthorityAccounts } from './accounts.js'
+import { type AuthConfig, authConfigSchema } from './config.js'
+import { ensureAdmin, ensureHomeInvite } from './first-start.js'
+import { Invites } from './invites.js'
+import { Journals } from './journals.js'
+import { Keys } from './keys.js'
+import { UsageLedger } from './ledger.js'
+import { Members } from './members.js'
+import { serveMethods } from './methods.js'
+import { registerMetrics } from './metrics.js'
+import { Models } from './models.js'
+import { Register } from './register.js'
+import { readSecretFile, writeSecretFile } from './secrets.js'
+import { Throttle } from './throttle.js'
+import { Users } from './users.js'
+
+/** The authority: the only writer of the directory and of the accounts, and the one who adds up the usage. */
+export class AuthWorker extends BaseWorker {
+  readonly #config: AuthConfig
+  #directoryCore: Hypercore | undefined
+  #register: Register | undefined
+  #invites: Invites | undefined
+  #journals: Journals | undefined
+
+  /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
+  constructor(options: WorkerOptions) {
+    super('auth', options)
+    this.#config = this.config('auth', authConfigSchema)
+  }
+
+  /** The home's mesh; at the first start a new one, whose address is the key of the directory just made. */
+  protected override async _profile(): Promise<MeshProfile> {
+    const core = this.store.own('directory')
+    await core.ready()
+    this.#directoryCore = core
+    const address = encodeKey(core.key)
+    if (existsSync(this.files.mesh)) return this.#knownProfile(address)
+    const { kind, bootstrap } = this.config('net', netConfigSchema)
+    if (kind === 'private' && bootstrap.length === 0) {
+      throw MeshError.CONFIG_INVALID('net.bootstrap: a private network needs at least one DHT node, as host:port')
+    }
+    return { address, authority: this.publicKey, network: { kind, bootstrap } }
+  }
+
+  /** @throws MeshError CONFIG_INVALID when this worker is not the authority of the home's mesh */
+  #knownProfile(address: string): MeshProfile {
+    const known = readProfile(this.home)
+    if (known.address !== address) {
+      throw MeshError.CONFIG_INVALID(
+        `${this.files.mesh} says that this home belongs to the mesh ${known.address}, whose directory is not in ${this.workerDir}. Restore that folder, or make a new mesh in another home (--data-dir)`,
+      )
+    }
+    if (known.authority !== this.publicKey) {
+      throw MeshError.CONFIG_INVALID(
+        `${this.files.mesh} names the authority ${known.authority}, but ${join(this.workerDir, 'identity.key')} is another key. Restore that file: the members of the mesh know no other authority`,
+      )
+    }
+    return known
+  }
+
+  protected override _directoryCore(): Hypercore {
+    if (this.#directoryCore === undefined) throw new Error('the directory is opened with the profile')
+    return this.#directoryCore
+  }
+
+  protected override async _prepare(): Promise<void> {
+    const encryptionKey = await this.#accountsKey()
+    const accounts = new AuthorityAccounts(this.store.own('accounts', encryptionKey))
+    await accounts.open()
+    accounts.on('error', (err) => this.fatal(err))
+    this.net.dispatcher.authenticate = (key) => accounts.authenticate(key)
+
+    const usageCore = this.store.own('usage')
+    const ledger = new UsageLedger(new Hyperbee(usageCore, { keyEncoding: 'utf-8', valueEncoding: 'binary' }))
+    await ledger.open()
+
+    const metrics = registerMetrics(this.registry, {
+      members: (role) => this.directory.membersWithRole(role).length,
+      journalLag: () => this.#journals?.lag ?? 0,
+    })
+    const register = new Register({
+      accounts,
+      directory: this.directory,
+      now: Date.now,
+      onWrite: (store, seconds) => metrics.storeOp(`${store}.write`, seconds),
+    })
+    const keys = new Keys(register, newApiKey)
+    const users = new Users(register, keys)
+    const invites = new Invites(register, newApiKey)
+    const models = new Models(register)
+    const throttle = new Throttle(this.#config.joinFailuresPerMinute, Date.now)
+    const members = new Members({ register, invites, models, authority: this.publicKey, throttle })
+    const cores = {
+      accounts: encodeKey(accounts.core.key),
+      accountsEncryptionKey: encryptionKey.toString('hex'),
+      usage: encodeKey(usageCore.key),
+    }
+    const journals = new Journals({
+      register,
+      store: this.store,
+      ledger,
+      log: this.log,
+      own: [this.profile.address, cores.accounts, cores.usage],
+      onFolded: (counts) => metrics.folded(counts),
+    })
+    this.#register = register
+    this.#invites = invites
+    this.#journals = journals
+
+    await members.repair()
+    await models.repair()
+    await members.enrolSelf(this.name)
+    await ensureAdmin(register, users, this.files.adminKey)
+    await journals.open()
+    const { dispatcher } = this.net
+    serveMethods(dispatcher.respond.bind(dispatcher), {
+      config: this.#config,
+      profile: this.profile,
+      register,
+      users,
+      keys,
+      invites,
+      members,
+      models,
+      journals,
+      ledger,
+      metrics,
+      cores,
+    })
+  }
+
+  /** The net has started, so the profile holds the address of the bootstrap node that it serves. */
+  protected override async _start(): Promise<void> {
+    if (this.#invites === undefined) throw new Error('invites are made before the worker starts')
+    await ensureHomeInvite(this.#invites, this.profile, this.files.homeInvite)
+    writeProfile(this.home, this.profile)
+  }
+
+  protected override async _stop(): Promise<void> {
+    await this.#register?.close()
+    await this.#journals?.close()
+  }
+
+  /**
+   * The key that the accounts' blocks are encrypted with, made at the first start and kept with mode 0600.
+   * @throws MeshError STORE_INVALID when the accounts are there but their key is not
+   */
+  async #accountsKey(): Promise<Buffer> {
+    const path = join(this.workerDir, 'accounts.key')
+    const text = readSecretFile(path)
+    if (text !== undefined) {
+      if (/^[0-9a-f]{64}$/.test(text)) return Buffer.from(text, 'hex')
+      throw MeshError.STORE_INVALID(`${path} is no key: expected 64 hexadecimal digits. Restore it from a backup`)
+    }
+    const core = this.store.own('accounts')
+    await core.ready()
+    const { length } = core
+    await core.close()
+    if (length > 0) {
+      throw MeshError.STORE_INVALID(`${path} is missing, and the accounts cannot be read without it. Restore it`)
+    }
+    const key = randomBytes(32)
+    writeSecretFile(path, key.toString('hex'))
+    return key
+  }
+}
