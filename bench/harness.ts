@@ -1,0 +1,135 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { MeshClient } from '../lib/client/index.js'
+import { homeFiles, type Role, type WorkerStatus } from '../lib/protocol/index.js'
+import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
+
+/** What benches share: a mesh of real processes on loopback in a home of its own, and figures. */
+
+export const CLI = join(PACKAGE_ROOT, 'dist', 'cli', 'main.js')
+const WORKER = join(PACKAGE_ROOT, 'dist', 'worker.js')
+const STAND_IN = join(PACKAGE_ROOT, 'dist', 'bench', 'stand-in-processor.js')
+const START_MS = 20_000
+
+export interface BenchMesh {
+  home: string
+  /** Process ids by role. */
+  pids: Map<Role, number>
+  client(): MeshClient
+  stop(): Promise<void>
+}
+
+/** A home that is removed when the process ends. */
+export function benchHome(): string {
+  const home = mkdtempSync(join(tmpdir(), 'infermesh-bench-'))
+  process.on('exit', () => rmSync(home, { recursive: true, force: true }))
+  return home
+}
+
+/**
+ * Starts one worker of each role as a process of its own.
+ * @param standIn variables of the stand-in engine; absent: the embedded model
+ */
+export async function startMesh(
+  options: { standIn?: Record<string, string>; roles?: Role[]; set?: Partial<Record<Role, string[]>> } = {},
+): Promise<BenchMesh> {
+  const { standIn, roles = ['auth', 'gateway', 'processor'], set = {} } = options
+  const home = benchHome()
+  const children: ChildProcess[] = []
+  const pids = new Map<Role, number>()
+  for (const role of roles) {
+    const isStandIn = role === 'processor' && standIn !== undefined
+    const settings = ['log.level=warn', 'http.port=0', 'metrics.port=0', ...(set[role] ?? [])].flatMap((one) => [
+      '--set',
+      one,
+    ])
+    const args = isStandIn ? [STAND_IN, home] : [WORKER, '--wtype', role, '--data-dir', home, ...settings]
+    const child = spawn(process.execPath, args, {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, ...standIn },
+    })
+    children.push(child)
+    await untilReady(home, role, child)
+    pids.set(role, child.pid as number)
+  }
+  const clients: MeshClient[] = []
+  const mesh: BenchMesh = {
+    home,
+    pids,
+    client() {
+      const client = new MeshClient({ home })
+      clients.push(client)
+      return client
+    },
+    async stop() {
+      await Promise.all(clients.map((client) => client.close()))
+      await Promise.all(children.reverse().map((child) => end(child)))
+    },
+  }
+  await untilServing(mesh)
+  return mesh
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const ended = new Promise((resolve) => child.once('exit', resolve))
+  child.kill('SIGTERM')
+  await ended
+}
+
+async function untilReady(home: string, role: Role, child: ChildProcess): Promise<void> {
+  const file = homeFiles(home).status(role, role)
+  const deadline = Date.now() + START_MS
+  while (Date.now() < deadline) {
+    if (child.exitCode !== null) throw new Error(`${role} exited with ${child.exitCode}`)
+    if (existsSync(file) && readStatus(home, role).load.state === 'ready') return
+    await sleep(10)
+  }
+  throw new Error(`${role} was not ready within ${START_MS} ms`)
+}
+
+async function untilServing(mesh: BenchMesh): Promise<void> {
+  const { http } = readStatus(mesh.home, 'gateway').addresses
+  const deadline = Date.now() + START_MS
+  while (Date.now() < deadline) {
+    if ((await fetch(`${http}/readyz`)).ok) return
+    await sleep(20)
+  }
+  throw new Error(`the gateway was not ready to serve within ${START_MS} ms`)
+}
+
+export function readStatus(home: string, role: Role, name: string = role): WorkerStatus {
+  return JSON.parse(readFileSync(homeFiles(home).status(role, name), 'utf8')) as WorkerStatus
+}
+
+/** Resident memory of a process and of its children, in MB (10^6 bytes). */
+export function residentMb(pid: number): number {
+  const rows = execFileSync('ps', ['-A', '-o', 'pid=,ppid=,rss='], { encoding: 'utf8' })
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number) as [number, number, number])
+  const kb = rows.filter(([own, parent]) => own === pid || parent === pid).reduce((sum, [, , rss]) => sum + rss, 0)
+  return (kb * 1024) / 1e6
+}
+
+/** The p-th quantile (0 to 1) of some figures, by nearest rank. */
+export function quantile(values: readonly number[], p: number): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  return sorted[Math.min(sorted.length - 1, Math.ceil(p * sorted.length) - 1)] ?? Number.NaN
+}
+
+export interface Figure {
+  what: string
+  value: string
+  /** What it should reach; absent where the figure is for information. */
+  target?: string
+  met?: boolean
+}
+
+/** A figure with an upper bound. */
+export function atMost(what: string, value: number, bound: number, unit: string, digits = 1): Figure {
+  return { what, value: `${value.toFixed(digits)} ${unit}`, target: `< ${bound} ${unit}`, met: value < bound }
+}
