@@ -1,0 +1,33 @@
+import type { Test } from 'brittle'
+import Corestore from 'corestore'
+import { Directory, newApiKey } from '../lib/protocol/index.js'
+import { AuthorityAccounts } from '../workers/auth/accounts.js'
+import { Invites } from '../workers/auth/invites.js'
+import { Keys } from '../workers/auth/keys.js'
+import { Members } from '../workers/auth/members.js'
+import { Models } from '../workers/auth/models.js'
+import { Register } from '../workers/auth/register.js'
+import { Throttle } from '../workers/auth/throttle.js'
+import { Users } from '../workers/auth/users.js'
+
+export const AUTHORITY = 'the-authority'
+export const ADMIN = { user: 'root', role: 'admin' } as const
+
+/** What the authority decides with, on real stores, without a network and with a clock that the test moves. */
+export async function openDomain(t: Test, dir?: string) {
+  const clock = { now: Date.UTC(2026, 0, 31, 15, 30) }
+  const corestore = new Corestore(dir ?? (await t.tmp()))
+  t.teardown(() => corestore.close(), { order: 1 })
+  const accounts = new AuthorityAccounts(corestore.get({ name: 'accounts' }))
+  await accounts.open()
+  const directory = new Directory(corestore.get({ name: 'directory' }))
+  await directory.open()
+  const register = new Register({ accounts, directory, now: () => clock.now })
+  const keys = new Keys(register, newApiKey)
+  const users = new Users(register, keys)
+  const invites = new Invites(register, newApiKey)
+  const models = new Models(register)
+  const throttle = new Throttle(3, () => clock.now)
+  const members = new Members({ register, invites, models, authority: AUTHORITY, throttle })
+  return { clock, corestore, accounts, directory, register, keys, users, invites, models, members }
+}
