@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import RPC from '@hyperswarm/rpc'
+import RPC, { type Client } from '@hyperswarm/rpc'
 import type { Test } from 'brittle'
 import DHT from 'hyperdht'
 import {
@@ -88,25 +88,31 @@ export async function startStranger(t: Test, home: string, peer: string, keyPair
   const { network } = readProfile(home)
   const dht = new DHT({ keyPair, bootstrap: network.bootstrap, host: '127.0.0.1' })
   const rpc = new RPC({ dht, keyPair })
-  const client = rpc.connect(decodeKey(peer), { keyPair })
-  client.on('error', () => {})
-  const opened = new Promise<void>((resolve, reject) => {
-    client.on('open', () => resolve())
-    client.on('close', () => reject(new Error('The connection closed before it was open')))
-  })
   const close = async (): Promise<void> => {
-    client.destroy()
     await rpc.destroy({ force: true })
     await dht.destroy({ force: true })
   }
   t.teardown(close, { order: -++started })
-  await opened
-  const channel = client.rpc
-  if (channel === null) throw new Error('The client has no RPC channel')
+  const channel = await connect(rpc, peer, keyPair)
   return {
     keyPair,
     call: (name, body, options) => callMethod(channel, name, body, options),
     generate: (request, signal) => new Generation(channel.mux, request, signal),
     close,
   }
+}
+
+/** Dials until the peer, which may have started just now, has announced itself. */
+async function connect(rpc: RPC, peer: string, keyPair: Stranger['keyPair']): Promise<NonNullable<Client['rpc']>> {
+  const deadline = Date.now() + 10_000
+  while (Date.now() < deadline) {
+    const client = rpc.connect(decodeKey(peer), { keyPair })
+    const opened = await new Promise<boolean>((resolve) => {
+      client.on('open', () => resolve(true))
+      client.on('close', () => resolve(false))
+    })
+    if (opened && client.rpc !== null) return client.rpc
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  throw new Error(`${peer} does not answer`)
 }
