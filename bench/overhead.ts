@@ -4,9 +4,9 @@ import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 import { Engine } from '../workers/processor/engine-process.js'
 import { atMost, type Figure, quantile, startMesh } from './harness.js'
 
-const ROUNDS = 60
-const WARM_UP = 5
-const TOKENS = 64
+const ROUNDS = 100
+const WARM_UP = 100
+const TOKENS = 48
 
 interface Sample {
   firstMs: number

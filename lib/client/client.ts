@@ -7,13 +7,11 @@ import {
   type GenerateEvent,
   type InferenceInput,
   type InputOf,
-  inferenceRequestSchema,
   MeshError,
   type MethodName,
   methods,
   newRequestId,
   type ResponseOf,
-  validate,
 } from '../protocol/index.js'
 import { type Admin, makeAdmin } from './admin.js'
 import { Answer, cancelReason } from './answer.js'
@@ -216,13 +214,12 @@ export class MeshClient {
 
   /** The events of a generation. A stream that is lost before its first token is asked for once more elsewhere. */
   async *#events(input: InferenceInput, requestId: string, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
-    const request = validate(inferenceRequestSchema, input, 'request')
     const key = this.#key('A generation')
     for (let attempt = 1; ; attempt++) {
       const gateway = await this.#connected(signal)
       let begun = false
       try {
-        for await (const event of gateway.generate({ requestId, key, request }, signal)) {
+        for await (const event of gateway.generate({ requestId, key, request: input }, signal)) {
           begun ||= event.type === 'tokens'
           yield event
         }

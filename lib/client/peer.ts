@@ -8,7 +8,7 @@ import {
   connectError,
   encodeKey,
   type GenerateEvent,
-  type GenerateRequest,
+  type GenerateInput,
   Generation,
   type InputOf,
   MeshError,
@@ -108,7 +108,7 @@ export class Peer extends EventEmitter<PeerEvents> {
   }
 
   /** Opens a generation and gives its events. @throws MeshError LINK_CLOSED, CANCELLED, or what the gateway says */
-  async *generate(request: GenerateRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent> {
+  async *generate(request: GenerateInput, signal?: AbortSignal): AsyncGenerator<GenerateEvent> {
     const { rpc } = this.#client
     if (rpc === null || this.closed) throw this.#lost('the request')
     const release = this.#hold()

@@ -4,7 +4,7 @@ import type { Channel, Message } from 'protomux'
 import { z } from 'zod'
 import { MeshError } from './errors.js'
 import { requestIdSchema } from './ids.js'
-import { type Finish, finishSchema, type InferenceRequest, inferenceRequestSchema } from './inference.js'
+import { type Finish, finishSchema, inferenceRequestSchema } from './inference.js'
 import { encodeJson, MAX_MESSAGE_BYTES } from './rpc.js'
 import { parseJson, validate } from './validate.js'
 
@@ -35,11 +35,9 @@ export const generateRequestSchema = z.object({
   key: z.string().max(200).optional(),
   request: inferenceRequestSchema,
 })
-export interface GenerateRequest {
-  requestId: string
-  key?: string
-  request: InferenceRequest
-}
+/** A request as its opener sends it; the reader fills in the defaults. */
+export type GenerateInput = z.input<typeof generateRequestSchema>
+export type GenerateRequest = z.output<typeof generateRequestSchema>
 
 /** A batch of generated tokens. `text` may be empty while a character's bytes are incomplete. */
 export interface Tokens {
@@ -138,6 +136,21 @@ function decodeTokens(bytes: Uint8Array): Tokens {
   }
 }
 
+/**
+ * Holds what is written on a link back until the end of this turn of the event loop: the tokens that several streams
+ * get at once then travel as one packet, and answering a request does not wait for the send.
+ */
+function cork(mux: Protomux): void {
+  if (corked.has(mux)) return
+  corked.add(mux)
+  mux.cork()
+  setImmediate(() => {
+    corked.delete(mux)
+    mux.uncork()
+  })
+}
+const corked = new WeakSet<Protomux>()
+
 /** The reading end: an async iterator over the events of one generation, ended by `finish` or by a throw. */
 export class Generation implements AsyncIterable<GenerateEvent> {
   readonly #channel: Channel
@@ -153,7 +166,7 @@ export class Generation implements AsyncIterable<GenerateEvent> {
    * Opens the channel and sends the request with it.
    * @throws MeshError LINK_CLOSED when the link is gone, MESSAGE_TOO_LARGE, CANCELLED
    */
-  constructor(mux: Protomux, request: GenerateRequest, signal?: AbortSignal) {
+  constructor(mux: Protomux, request: GenerateInput, signal?: AbortSignal) {
     const { requestId } = request
     if (signal?.aborted) throw MeshError.CANCELLED('The generation was cancelled', { requestId })
     const handshake = encodeJson(request)
@@ -236,6 +249,7 @@ export class Generation implements AsyncIterable<GenerateEvent> {
 
 /** The writing end of one generation, as a handler gets it. */
 export class GenerationSink {
+  readonly #mux: Protomux
   readonly #channel: Channel
   readonly #event: Message<Uint8Array>
   readonly #cancelled = new AbortController()
@@ -247,6 +261,8 @@ export class GenerationSink {
 
   constructor(mux: Protomux, id: Buffer, onclose: () => void) {
     this.requestId = id.toString()
+    this.#mux = mux
+    cork(mux)
     const channel = mux.createChannel({
       protocol: GENERATE_PROTOCOL,
       id,
@@ -316,6 +332,7 @@ export class GenerationSink {
 
   #send(bytes: Buffer): void {
     this.#credits--
+    cork(this.#mux)
     this.#event.send(bytes)
   }
 
@@ -356,7 +373,7 @@ export function acceptGenerations(mux: Protomux, handler: GenerateHandler): void
     const sink = new GenerationSink(mux, id, () => open--)
     sink.handshake
       .then((bytes) => {
-        const request = validate(generateRequestSchema, parseJson(bytes, 'The request'), 'request') as GenerateRequest
+        const request = validate(generateRequestSchema, parseJson(bytes, 'The request'), 'request')
         return handler({ ...request, requestId: sink.requestId }, sink)
       })
       .catch((err: unknown) => sink.fail(MeshError.from(err)))

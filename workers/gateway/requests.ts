@@ -236,15 +236,15 @@ export class Requests {
         )
         const timer = setTimeout(() => stalled.abort(), this.#options.stallMs)
         try {
+          // After the processor was asked: it works while the caller reads this.
+          emit({ type: 'started', processor: progress.processor ?? '' })
           for await (const event of generation) {
             timer.refresh()
             if (event.type === 'finish') {
               progress.usage = event.usage
               return { reason: event.reason, usage: event.usage }
             }
-            if (event.type === 'started') {
-              emit({ type: 'started', processor: progress.processor ?? '' })
-            } else if (event.type === 'tokens') {
+            if (event.type === 'tokens') {
               if (event.index !== emitted) {
                 throw MeshError.PROCESSOR_LOST(
                   `${link.label} sent token ${event.index} where ${emitted} was next; the answer is not complete`,

@@ -89,13 +89,10 @@ export class ProcessorWorker extends BaseWorker {
     const model = this.shelf.get(request.model)
     const engine = await this.shelf.loaded(model)
     const ended = new AbortController()
-    let started = false
     const finish = await engine.generate(
       request,
       (tokens) => {
         try {
-          if (!started) sink.push({ type: 'started', processor: this.name })
-          started = true
           sink.push({ type: 'tokens', ...tokens })
         } catch (err) {
           // The reader is gone or too slow: the slot is for others.

@@ -11,7 +11,7 @@ import {
   callMethod,
   encodeJson,
   encodeKey,
-  type GenerateRequest,
+  type GenerateInput,
   Generation,
   goodbyeSchema,
   type Hello,
@@ -111,7 +111,7 @@ export class Link extends EventEmitter<LinkEvents> {
   }
 
   /** Asks the other side for a generation. @throws MeshError LINK_CLOSED, CANCELLED */
-  generate(request: GenerateRequest, signal?: AbortSignal): Generation {
+  generate(request: GenerateInput, signal?: AbortSignal): Generation {
     return new Generation(this.mux, request, signal)
   }
 
