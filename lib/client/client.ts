@@ -7,6 +7,7 @@ import {
   type GenerateEvent,
   type InferenceInput,
   type InputOf,
+  type Member,
   MeshError,
   type MethodName,
   methods,
@@ -87,9 +88,8 @@ export class MeshClient {
     this.#settings = resolveOptions(options)
     const { address, core, network, extraBootstrap } = this.#settings
     this.address = address
-    // A key pair of its own for each client: two with the same would push each other out.
     this.#dht = new DHT({
-      keyPair: DHT.keyPair(),
+      keyPair: DHT.keyPair(options.seed),
       ...(network.kind === 'public' ? {} : { bootstrap: [...network.bootstrap, ...extraBootstrap] }),
       ...(network.kind === 'local' ? { host: LOOPBACK } : {}),
     })
@@ -172,6 +172,14 @@ export class MeshClient {
   /** Makes a user for oneself, where the mesh allows that. Needs no key. @throws MeshError */
   register(body: InputOf<'users.register'>, options?: CallOptions): Promise<ResponseOf<'users.register'>> {
     return this.#askAuthority('users.register', body, options)
+  }
+
+  /**
+   * Spends an invite: the key pair of this client, which `seed` names, becomes a member of the mesh.
+   * @throws MeshError INVITE_INVALID, CONFLICT where the name is taken, AUTHORITY_DOWN
+   */
+  async join(body: InputOf<'join'>, options?: CallOptions): Promise<Member> {
+    return (await this.#askAuthority('join', body, options)).member
   }
 
   /** Public key and name of the gateway in use; undefined while there is none. */

@@ -30,6 +30,11 @@ export interface MeshClientOptions {
   network?: NetworkKind
   /** How long finding and verifying a gateway may take. Absent: 5 s on local and LAN networks, else 20 s. */
   timeoutMs?: number
+  /**
+   * Seed of the client's key pair, 32 bytes. Absent: a random one. Two connected processes with the same key pair push
+   * each other out, so only what has to prove an identity wants it.
+   */
+  seed?: Uint8Array
 }
 
 /** Options after every default is filled in. */

@@ -45,10 +45,24 @@ export function homeFiles(home: string) {
     worker: (role: string, name: string) => join(home, 'workers', `${role}-${name}`),
     /** This home's own copy of the facilities' settings. */
     configDir: join(home, 'config', 'facs'),
-    /** What the supervisor of this home runs. */
+    /** The workers that `infermesh up` starts here: WorkerName[]. */
+    roles: join(home, 'roles.json'),
+    /** What the supervisor of this home runs: SupervisorState. */
     supervisor: join(home, 'supervisor.json'),
+    /** 0600. What people typed at `infermesh chat`. */
+    chatHistory: join(home, 'chat.history'),
   }
 }
+
+export const workerNameSchema = z.object({ role: roleSchema, name: nameSchema })
+export type WorkerName = z.infer<typeof workerNameSchema>
+
+export const supervisorStateSchema = z.object({
+  pid: z.int(),
+  startedAt: z.number(),
+  roles: z.array(workerNameSchema),
+})
+export type SupervisorState = z.infer<typeof supervisorStateSchema>
 
 export const inviteTextSchema = z.object({
   id: z.string(),
