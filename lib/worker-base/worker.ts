@@ -1,6 +1,7 @@
 import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { KeyPair } from 'hyperdht'
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { z } from 'zod'
@@ -11,6 +12,7 @@ import {
   encodeKey,
   type Hello,
   homeFiles,
+  type InviteText,
   type Load,
   MeshError,
   type MeshProfile,
@@ -33,6 +35,9 @@ import { Store } from './store.js'
 export const VERSION: string = (
   createRequire(import.meta.url)(join(PACKAGE_ROOT, 'package.json')) as { version: string }
 ).version
+
+/** How long a worker that is linked with the authority waits to see itself in the directory. */
+const DIRECTORY_WAIT_MS = 5000
 
 const workerConfigSchema = z.strictObject({
   /** How long one facility may take to start or stop. */
@@ -85,6 +90,7 @@ export abstract class BaseWorker {
   #started: Facility[] = []
   #state: Load['state'] = 'starting'
   #stopping: Promise<void> | undefined
+  #joining: Promise<void> | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(role: Role, options: WorkerOptions) {
@@ -277,25 +283,61 @@ export abstract class BaseWorker {
     net.dispatcher.respond('metrics.collect', async () => ({ metrics: await this.registry.getMetricsAsJSON() }))
     if (this.publicKey === this.profile.authority) return
     net.on('link', (link) => {
-      if (link.publicKey === this.profile.authority) this.#join(link).catch((err: unknown) => this.#onJoinFailed(err))
+      if (link.publicKey === this.profile.authority) this.#joinThrough(link)
+    })
+    // What a worker has on disk may be from before it was removed: it learns that only now.
+    this.directory.on('change', () => {
+      const authority = net.members.get(this.profile.authority)
+      if (authority !== undefined) this.#joinThrough(authority)
     })
     net.on('unlink', (link, reason) => {
       if (link.publicKey === this.profile.authority && reason.code === 'NOT_A_MEMBER') this.fatal(reason)
     })
   }
 
+  #joinThrough(authority: Link): void {
+    this.#joining ??= this.#join(authority)
+      .catch((err: unknown) => this.#onJoinFailed(err))
+      .finally(() => {
+        this.#joining = undefined
+      })
+  }
+
   /** Spends this home's invite where the directory does not list this worker yet. */
   async #join(authority: Link): Promise<void> {
-    if (this.directory.member(this.publicKey) !== undefined) return
+    if (this.#listed) return
+    let invite: InviteText
+    try {
+      invite = this.#readInvite()
+    } catch (err) {
+      // A member that has only just linked may not have read the directory yet, and needs no invite.
+      if (await this.#listedSoon()) return
+      throw err
+    }
+    const { id, secret } = invite
+    // The authority answers one that is a member already without looking at the invite.
+    await authority.call('join', { id, secret, role: this.role, name: this.name })
+    this.log.info('joined the mesh')
+  }
+
+  get #listed(): boolean {
+    return this.directory.member(this.publicKey) !== undefined
+  }
+
+  async #listedSoon(): Promise<boolean> {
+    const end = Date.now() + DIRECTORY_WAIT_MS
+    while (!this.#listed && Date.now() < end && this.#stopping === undefined) await sleep(20)
+    return this.#listed
+  }
+
+  #readInvite(): InviteText {
     const text = this.#sources.env.INFERMESH_INVITE ?? readIfThere(this.files.homeInvite)
     if (text === undefined) {
       throw MeshError.NOT_A_MEMBER(
         'This worker is not a member of the mesh and has no invite. Run `infermesh invite` where the mesh was made, then `infermesh join <invite>` here',
       )
     }
-    const { id, secret } = decodeInvite(text)
-    await authority.call('join', { id, secret, role: this.role, name: this.name })
-    this.log.info('joined the mesh')
+    return decodeInvite(text)
   }
 
   #onJoinFailed(err: unknown): void {
@@ -312,6 +354,10 @@ export abstract class BaseWorker {
 
   #collectProcessMetrics(): void {
     collectDefaultMetrics({ register: this.registry })
+    // Gauges with a counter's name, and nothing but sums of the series by type.
+    for (const name of ['handles', 'requests', 'resources']) {
+      this.registry.removeSingleMetric(`nodejs_active_${name}_total`)
+    }
     new Gauge({
       name: 'infermesh_build_info',
       help: 'Always 1; the labels say what runs.',
