@@ -4,6 +4,7 @@ import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'brittle'
 import test from 'brittle'
+import Corestore from 'corestore'
 import DHT from 'hyperdht'
 import { decodeInvite, decodeKey, encodeKey, homeFiles, METHOD_NAMES, methods } from '../lib/protocol/index.js'
 import { Accounts, readProfile } from '../lib/worker-base/index.js'
@@ -308,6 +309,34 @@ test('a gateway reads the accounts and sees a revoked key within a second', asyn
   const blind = gateway.store.corestore.get({ key: decodeKey(cores.accounts) })
   t.absent((await blind.get(1)).includes('admin'), 'the blocks on the gateway’s disk are encrypted')
   await blind.close()
+})
+
+test('who is no member reads the directory and nothing else, whatever keys it knows', async (t) => {
+  const { home, auth } = await startMesh(t)
+  const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
+  await untilJoined(gateway)
+  const journal = gateway.store.own('journal')
+  await journal.ready()
+  const { accounts } = await gateway.net.authority().call('gateway.enlist', { journal: encodeKey(journal.key) })
+
+  const corestore = new Corestore(await t.tmp())
+  t.teardown(() => corestore.close(), { order: 1 })
+  const { network, address } = readProfile(home)
+  const dht = new DHT({ bootstrap: network.bootstrap, host: '127.0.0.1' })
+  t.teardown(() => dht.destroy({ force: true }), { order: -1000 })
+  for (const peer of [auth, gateway]) {
+    const conn = dht.connect(decodeKey(peer.publicKey))
+    conn.on('error', () => {})
+    corestore.replicate(conn)
+  }
+  const directory = corestore.get({ key: decodeKey(address) })
+  directory.download({ start: 0, end: -1 })
+  const secret = corestore.get({ key: decodeKey(accounts) })
+  secret.download({ start: 0, end: -1 })
+  await until(() => directory.length > 0, 'the directory is read')
+  await new Promise((resolve) => setTimeout(resolve, 300))
+  t.is(secret.length, 0)
+  t.ok(secret.peers.length === 0, 'nobody offers the accounts')
 })
 
 test('SIGKILL in the midst of changes loses no key that was acknowledged', async (t) => {

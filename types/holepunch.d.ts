@@ -214,6 +214,7 @@ declare module 'hyperswarm' {
 
 declare module 'hypercore' {
   import { EventEmitter } from 'node:events'
+  import type { Duplex } from 'streamx'
 
   export default class Hypercore extends EventEmitter {
     readonly key: Buffer
@@ -231,6 +232,7 @@ declare module 'hypercore' {
     /** Call the returned function once there are no more peers to find: until then `update` waits. */
     findingPeers(): () => void
     append(blocks: Uint8Array | Uint8Array[]): Promise<{ length: number }>
+    replicate(stream: Duplex): Duplex
     close(): Promise<void>
   }
 }

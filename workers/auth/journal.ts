@@ -5,8 +5,9 @@ import { parseRecord, type UsageLedger } from './ledger.js'
 
 /** Entries folded in one batch. */
 const BATCH = 500
-/** A fold that failed is tried again after this. */
+/** A fold that failed is tried again after this, and after twice as long each time that it fails again. */
 const RETRY_MS = 1000
+const MAX_RETRY_MS = 300_000
 
 export interface JournalOptions {
   core: Hypercore
@@ -28,6 +29,7 @@ export class Journal {
   #again = false
   #closing = false
   #retry: NodeJS.Timeout | undefined
+  #retryMs = RETRY_MS
 
   constructor(options: JournalOptions) {
     this.#options = options
@@ -73,7 +75,8 @@ export class Journal {
     this.#options.onError?.(err)
     this.#again = false
     clearTimeout(this.#retry)
-    this.#retry = setTimeout(this.#trigger, RETRY_MS)
+    this.#retry = setTimeout(this.#trigger, this.#retryMs)
+    this.#retryMs = Math.min(MAX_RETRY_MS, 2 * this.#retryMs)
   }
 
   async #foldAll(): Promise<void> {
@@ -101,5 +104,6 @@ export class Journal {
     }
     if (await ledger.fold(key, this.#next, end, records)) onFolded?.({ folded: records.length, malformed })
     this.#next = end
+    this.#retryMs = RETRY_MS
   }
 }

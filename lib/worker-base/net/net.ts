@@ -87,6 +87,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #options: NetOptions
   readonly #role: Role
   readonly #links = new Set<Link>()
+  /** Links that carry every core of this worker, not the directory alone. */
+  readonly #replicating = new WeakSet<Link>()
   readonly #dialled = new Set<string>()
   /** Dials under way: when they began, and their last error by public key. */
   readonly #dials = new Map<string, { conn: NoiseStream; since: number }>()
@@ -267,8 +269,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
         )
       }
     }
-    // After our own channels, in the same tick. A peer replicates only cores whose key it knows.
-    this.#options.store.corestore.replicate(conn)
+    // After our own channels, in the same tick. A member replicates the cores whose keys it was told; a client gets the
+    // directory alone, because a removed member still has the keys of others.
+    if (link.role === 'client') this.directory.core.replicate(conn)
+    else this.#replicateAll(link)
   }
 
   /** Counts a peer that has said hello among the members, once the directory says that it is one. */
@@ -282,6 +286,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (known === link) return
     known?.close(MeshError.LINK_CLOSED('A newer connection took this one’s place'))
     this.members.set(publicKey, link)
+    this.#replicateAll(link)
     this.#reasons.delete(publicKey)
     link.report(this.#options.load())
     this.#options.log.info({ peer: link.label, publicKey }, 'linked')
@@ -302,6 +307,12 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (!this.#stopping)
       this.#options.log.info({ peer: link.label, code: reason.code, reason: reason.message }, 'link closed')
     this.emit('unlink', link, reason)
+  }
+
+  #replicateAll(link: Link): void {
+    if (this.#replicating.has(link)) return
+    this.#replicating.add(link)
+    this.#options.store.corestore.replicate(link.conn)
   }
 
   async #runGeneration(link: Link, request: GenerateRequest, sink: GenerationSink): Promise<void> {
