@@ -36,6 +36,15 @@ async function addUser(admin: Stranger, key: string, name: string): Promise<stri
   return (await admin.call('keys.create', { user: name }, { key })).key
 }
 
+/** The authority as a process of its own. */
+function spawnAuth(t: Test, home: string) {
+  const entry = fileURLToPath(new URL('../worker.js', import.meta.url))
+  const args = [entry, '--wtype', 'auth', '--data-dir', home, '--set', 'log.level=silent']
+  const child = spawn(process.execPath, args, { stdio: 'ignore' })
+  t.teardown(() => child.kill('SIGKILL'))
+  return child
+}
+
 const mode = (path: string) => (statSync(path).mode & 0o777).toString(8)
 
 test('the first start makes a mesh, and every secret it writes is its owner’s alone', async (t) => {
@@ -103,6 +112,27 @@ test('a home that belongs to another mesh does not start an authority of its own
   const profile = { address, authority: address, network: { kind: 'local', bootstrap: ['127.0.0.1:1'] } }
   writeFileSync(homeFiles(home).mesh, JSON.stringify(profile))
   t.is(await codeOf(new AuthWorker(testOptions(home, 'auth')).start()), 'CONFIG_INVALID')
+})
+
+test('a first start that was killed half-way is completed by the next', async (t) => {
+  const home = await testHome(t)
+  const files = homeFiles(home)
+  const workerDir = files.worker('auth', 'auth')
+  const steps = [`${workerDir}/identity.key`, `${workerDir}/accounts.key`, files.adminKey, files.homeInvite, files.mesh]
+  for (const path of steps) {
+    const child = spawnAuth(t, home)
+    await until(() => existsSync(path), `${path} is there`)
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  const auth = await startAuth(t, home)
+  const stranger = await startStranger(t, home, auth.publicKey)
+  const key = adminKey(home)
+  t.is((await stranger.call('users.list', {}, { key })).users.length, 1)
+  t.is((await stranger.call('keys.list', {}, { key })).keys.length, 1, 'there is no key that nobody has')
+  t.is((await stranger.call('invites.list', {}, { key })).invites.length, 1)
+  const { id, secret } = decodeInvite(readFileSync(files.homeInvite, 'utf8'))
+  t.is((await stranger.call('join', { id, secret, role: 'processor', name: 'p1' })).member.name, 'p1')
 })
 
 test('accounts whose encryption key is gone are not opened as if they were new', async (t) => {
@@ -341,18 +371,7 @@ test('who is no member reads the directory and nothing else, whatever keys it kn
 
 test('SIGKILL in the midst of changes loses no key that was acknowledged', async (t) => {
   const home = await testHome(t)
-  const child = () => {
-    const entry = fileURLToPath(new URL('../worker.js', import.meta.url))
-    const process_ = spawn(
-      process.execPath,
-      [entry, '--wtype', 'auth', '--data-dir', home, '--set', 'log.level=silent'],
-      {
-        stdio: 'ignore',
-      },
-    )
-    t.teardown(() => process_.kill('SIGKILL'))
-    return process_
-  }
+  const child = () => spawnAuth(t, home)
   const statusFile = homeFiles(home).status('auth', 'auth')
   const ready = (pid: number | undefined) => () => {
     try {
