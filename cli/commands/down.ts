@@ -1,0 +1,56 @@
+import type { Command } from 'commander'
+import { homePath, MeshError } from '../../lib/protocol/index.js'
+import { optionsOf } from '../shared/mesh.js'
+import { print, printJson, withSpinner } from '../shared/output.js'
+import { integer } from '../shared/parse.js'
+import { isAlive, runningSupervisor, runningWorkers } from '../supervisor/state.js'
+
+const POLL_MS = 25
+
+export function define(command: Command): void {
+  command
+    .option('--force', 'end everything at once, without finishing what runs')
+    .option('--timeout <seconds>', 'how long to wait for what runs', integer, 60)
+    .addHelpText('after', '\nExamples:\n  infermesh down\n  infermesh down --force')
+    .action(async (_options, self: Command) => {
+      const options = optionsOf<{ force?: boolean; timeout: number }>(self)
+      const home = homePath(options.home)
+      const supervisor = runningSupervisor(home)
+      // Also workers that were started one by one, or whose supervisor was killed.
+      const workers = runningWorkers(home).map(({ pid }) => pid)
+      if (supervisor !== undefined) signal(supervisor.pid, 'SIGTERM')
+      else for (const pid of workers) signal(pid, 'SIGTERM')
+      if (options.force) for (const pid of [...workers, supervisor?.pid]) if (pid) signal(pid, 'SIGKILL')
+
+      const pids = [...(supervisor === undefined ? [] : [supervisor.pid]), ...workers]
+      await withSpinner('finishing what runs', options.json === true, gone(pids, options.timeout * 1000))
+      if (options.json) printJson({ stopped: pids.length > 0, pid: supervisor?.pid, workers: workers.length })
+      else print(pids.length === 0 ? `Nothing runs in ${home}` : `Stopped ${workers.length} workers`)
+    })
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === 'EPERM') {
+      throw MeshError.FORBIDDEN(`The process with pid ${pid} belongs to another user: stop it as that user`)
+    }
+    // It has just ended by itself.
+  }
+}
+
+/** @throws MeshError TIMEOUT */
+async function gone(pids: number[], timeoutMs: number): Promise<void> {
+  const deadline = Date.now() + timeoutMs
+  while (true) {
+    const left = pids.filter(isAlive)
+    if (left.length === 0) return
+    if (Date.now() > deadline) {
+      throw MeshError.TIMEOUT(
+        `Still running after ${timeoutMs / 1000} s: pid ${left.join(', ')}. \`infermesh down --force\` ends it at once`,
+      )
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+  }
+}

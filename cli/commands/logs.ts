@@ -1,0 +1,128 @@
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import type { Command } from 'commander'
+import { homeFiles, homePath, MeshError } from '../../lib/protocol/index.js'
+import { optionsOf } from '../shared/mesh.js'
+import { cyan, dim, print, printable, red, yellow } from '../shared/output.js'
+import { integer } from '../shared/parse.js'
+
+const POLL_MS = 200
+
+export function define(command: Command): void {
+  command
+    .argument('[worker]', 'role, name or role-name (default: all)')
+    .option('-f, --follow', 'go on with what comes')
+    .option('-n, --lines <n>', 'how many of the last lines', integer, 50)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  infermesh logs\n  infermesh logs gateway -f\n  infermesh logs --json | jq .msg',
+    )
+    .action(async (worker: string | undefined, _options, self: Command) => {
+      const options = optionsOf<{ follow?: boolean; lines: number }>(self)
+      const { logDir } = homeFiles(homePath(options.home))
+      const show = (line: string) => print(options.json ? line : pretty(line))
+      const files = logFiles(logDir, worker)
+      if (files.length === 0 && !options.follow) {
+        throw MeshError.NOT_FOUND(
+          worker === undefined ? `No logs in ${logDir}` : `No log of ${JSON.stringify(worker)} in ${logDir}`,
+        )
+      }
+      const tails = new Map(files.map((path) => [path, new Tail(path)]))
+      const lines = [...tails.values()].flatMap((tail) => tail.read()).sort((a, b) => timeOf(a) - timeOf(b))
+      for (const line of options.lines === 0 ? [] : lines.slice(-options.lines)) show(line)
+      while (options.follow) {
+        await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+        for (const path of logFiles(logDir, worker)) if (!tails.has(path)) tails.set(path, new Tail(path))
+        const more = [...tails.values()].flatMap((tail) => tail.read()).sort((a, b) => timeOf(a) - timeOf(b))
+        for (const line of more) show(line)
+      }
+    })
+}
+
+/** A file that grows, line by line. */
+class Tail {
+  readonly #path: string
+  #offset = 0
+  #rest = ''
+
+  constructor(path: string) {
+    this.#path = path
+  }
+
+  /** The whole lines that came since the last call. */
+  read(): string[] {
+    if (!existsSync(this.#path)) return []
+    const file = openSync(this.#path, 'r')
+    try {
+      const { size } = fstatSync(file)
+      // A smaller file was put aside and begun anew.
+      if (size < this.#offset) this.#offset = 0
+      const bytes = Buffer.alloc(size - this.#offset)
+      readSync(file, bytes, 0, bytes.byteLength, this.#offset)
+      this.#offset = size
+      const lines = (this.#rest + bytes.toString('utf8')).split('\n')
+      this.#rest = lines.pop() ?? ''
+      return lines.filter((line) => line !== '')
+    } finally {
+      closeSync(file)
+    }
+  }
+}
+
+function logFiles(dir: string, worker: string | undefined): string[] {
+  if (!existsSync(dir)) return []
+  return readdirSync(dir)
+    .filter((file) => file.endsWith('.log'))
+    .filter((file) => {
+      const id = basename(file, '.log')
+      const dash = id.indexOf('-')
+      return worker === undefined || worker === id || worker === id.slice(0, dash) || worker === id.slice(dash + 1)
+    })
+    .map((file) => join(dir, file))
+}
+
+interface Entry {
+  level?: number
+  time?: number
+  role?: string
+  worker?: string
+  msg?: string
+  err?: { type?: string; message?: string; stack?: string; code?: string }
+  [field: string]: unknown
+}
+
+function parse(line: string): Entry | undefined {
+  try {
+    return JSON.parse(line) as Entry
+  } catch {
+    return undefined
+  }
+}
+
+function timeOf(line: string): number {
+  return parse(line)?.time ?? 0
+}
+
+const LEVELS: [number, string][] = [
+  [60, red('FATAL')],
+  [50, red('ERROR')],
+  [40, yellow('WARN ')],
+  [30, 'INFO '],
+  [20, dim('DEBUG')],
+  [0, dim('TRACE')],
+]
+
+/** A line for people. What is no JSON is shown as it is. */
+function pretty(line: string): string {
+  const entry = parse(line)
+  if (entry === undefined) return printable(line)
+  const { level = 30, time = 0, role, worker, msg = '', err, ...facts } = entry
+  const levelText = LEVELS.find(([from]) => level >= from)?.[1] ?? ''
+  const at = new Date(time).toTimeString().slice(0, 8)
+  const rest = Object.entries(facts)
+    .filter(([name]) => name !== 'pid' && name !== 'hostname')
+    .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+  const who = role === worker ? role : `${role} ${worker}`
+  const problem = err === undefined ? '' : `\n${dim(printable(err.stack ?? err.message ?? '').replace(/^/gm, '    '))}`
+  return `${dim(at)} ${levelText} ${cyan(printable(who ?? ''))} ${printable(msg)}${rest.length > 0 ? dim(` ${printable(rest.join(' '))}`) : ''}${problem}`
+}

@@ -1,0 +1,46 @@
+import type { Command } from 'commander'
+import { optionsOf, withMesh } from '../shared/mesh.js'
+import { print, printJson, printTable, timeText } from '../shared/output.js'
+
+export function define(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
+Examples:
+  infermesh members ls
+  infermesh members remove p1
+  infermesh members remove processor/p1`,
+  )
+
+  command
+    .command('ls')
+    .alias('list')
+    .description('list the workers that belong to the mesh')
+    .addHelpText('after', '\nExample:\n  infermesh members ls --json')
+    .action(async (_options, self: Command) => {
+      const common = optionsOf(self)
+      const members = await withMesh(common, (mesh, signal) => mesh.admin.members.list({ signal }))
+      const rows = members.map(({ role, name, addedAt, notAfter, publicKey }) => [
+        role,
+        name,
+        timeText(addedAt),
+        timeText(notAfter),
+        publicKey,
+      ])
+      if (common.json) printJson({ members })
+      else printTable(['ROLE', 'NAME', 'ADDED', 'UNTIL', 'PUBLIC KEY'], rows, 'No members yet.')
+    })
+
+  command
+    .command('remove')
+    .alias('rm')
+    .description('take a worker out of the mesh and cut its links')
+    .argument('<member>', 'name, role/name where names repeat, or public key')
+    .addHelpText('after', '\nExample:\n  infermesh members remove p1')
+    .action(async (member: string, _options, self: Command) => {
+      const common = optionsOf(self)
+      const removed = await withMesh(common, (mesh, signal) => mesh.admin.members.remove({ member }, { signal }))
+      if (common.json) printJson(removed)
+      else print(`${removed.role} ${removed.name} is no longer a member of the mesh`)
+    })
+}

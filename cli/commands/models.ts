@@ -1,0 +1,66 @@
+import { resolve } from 'node:path'
+import type { Command } from 'commander'
+import { optionsOf, withMesh } from '../shared/mesh.js'
+import { MODEL_HEAD, modelRows } from '../shared/models.js'
+import { bytesText, print, printJson, printTable } from '../shared/output.js'
+
+export function define(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
+Examples:
+  infermesh models ls
+  infermesh models add ~/models/Qwen2.5-7B-Instruct-Q4_K_M.gguf
+  infermesh models add /data/phi-4.gguf --name phi-4 --processor p1
+  infermesh models rm phi-4`,
+  )
+
+  command
+    .command('ls')
+    .alias('list')
+    .description('list the mesh’s models and who has them')
+    .addHelpText('after', '\nExample:\n  infermesh models ls --json')
+    .action(async (_options, self: Command) => {
+      const common = optionsOf(self)
+      const models = await withMesh(common, (mesh, signal) => mesh.models({ signal }))
+      if (common.json) printJson({ models })
+      else printTable(MODEL_HEAD, modelRows(models), 'No models yet: `infermesh models add <file.gguf>`.')
+    })
+
+  command
+    .command('add')
+    .description('have a processor serve a GGUF file on its machine')
+    .argument('<file>', 'path of the GGUF file on the processor’s machine')
+    .option('--name <name>', 'what requests call it (default: from the file)')
+    .option('--processor <name>', 'which processor (default: the only one)')
+    .addHelpText('after', '\nExample:\n  infermesh models add ./phi-4-Q4_K_M.gguf --name phi-4')
+    .action(async (file: string, _options, self: Command) => {
+      const options = optionsOf<{ name?: string; processor?: string }>(self)
+      const { name, processor } = options
+      // A relative path means this machine, which is the processor's where no other is named.
+      const path = processor === undefined ? resolve(file) : file
+      const model = await withMesh(
+        options,
+        (mesh, signal) => mesh.admin.models.add({ path, name, processor }, { signal }),
+        'reading and announcing the file',
+      )
+      if (options.json) printJson(model)
+      else print(`${model.name} (${model.quantisation}, ${bytesText(model.sizeBytes)}) is on ${model.processor}`)
+    })
+
+  command
+    .command('rm')
+    .alias('remove')
+    .description('stop serving a model; its file stays')
+    .argument('<name>', 'name of the model')
+    .option('--processor <name>', 'on this processor only (default: on all)')
+    .addHelpText('after', '\nExample:\n  infermesh models rm phi-4')
+    .action(async (name: string, _options, self: Command) => {
+      const options = optionsOf<{ processor?: string }>(self)
+      const { processors } = await withMesh(options, (mesh, signal) =>
+        mesh.admin.models.remove({ name, processor: options.processor }, { signal }),
+      )
+      if (options.json) printJson({ name, processors })
+      else print(`${name} is no longer served by ${processors.join(', ')}`)
+    })
+}

@@ -1,0 +1,66 @@
+import type { Command } from 'commander'
+import type { MeshClient, WorkerView } from '../../lib/client/index.js'
+import { optionsOf, withMesh } from '../shared/mesh.js'
+import { MODEL_HEAD, modelRows } from '../shared/models.js'
+import { bold, cyan, dim, durationText, green, print, printJson, printTable, red, yellow } from '../shared/output.js'
+
+type Status = Awaited<ReturnType<MeshClient['status']>>
+
+export function define(command: Command): void {
+  command
+    .addHelpText(
+      'after',
+      `
+Examples:
+  infermesh status
+  infermesh status --json | jq '.workers[] | select(.state != "ready")'`,
+    )
+    .action(async (_options, self: Command) => {
+      const common = optionsOf(self)
+      const status = await withMesh(common, (mesh, signal) => mesh.status({ signal }))
+      if (common.json) printJson(status)
+      else printStatus(status)
+    })
+}
+
+/** Shows a mesh's workers and models to a person. */
+export function printStatus({ mesh, workers, models }: Status): void {
+  print(`${dim('mesh')}  ${bold(mesh)}`)
+  print()
+  printWorkers(workers)
+  print()
+  printTable(MODEL_HEAD, modelRows(models), 'No models yet.')
+}
+
+/** Shows workers as a table, and why those that are down are down. */
+export function printWorkers(workers: WorkerView[]): void {
+  const rows = workers.map((worker) => [
+    worker.role,
+    worker.name,
+    stateText(worker.state),
+    worker.since === undefined ? '-' : durationText(Date.now() - worker.since),
+    loadText(worker),
+    addressText(worker),
+  ])
+  printTable(['ROLE', 'NAME', 'STATE', 'UP', 'LOAD', 'ADDRESS'], rows, 'No workers yet.')
+  for (const { role, name, reason } of workers) if (reason) print(dim(`${role} ${name}: ${reason}`))
+}
+
+function stateText(state: WorkerView['state']): string {
+  const paint = { ready: green, starting: yellow, draining: yellow, suspect: yellow, down: red }[state]
+  return paint(state)
+}
+
+function loadText({ role, load }: WorkerView): string {
+  if (load === undefined || (role !== 'gateway' && role !== 'processor')) return '-'
+  const slots = load.models.reduce((sum, model) => sum + model.slots, 0)
+  const parts = [role === 'processor' && slots > 0 ? `${load.running} of ${slots} slots` : `${load.running} running`]
+  if (load.queued > 0) parts.push(`${load.queued} waiting`)
+  if (load.gpu !== undefined) parts.push(load.gpu.backend)
+  return parts.join(', ')
+}
+
+function addressText({ addresses = {} }: WorkerView): string {
+  const shown = addresses.http ?? addresses.metrics
+  return shown === undefined ? '-' : cyan(shown)
+}

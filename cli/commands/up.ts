@@ -1,0 +1,319 @@
+import { spawn } from 'node:child_process'
+import { existsSync, openSync, readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import { MeshClient } from '../../lib/client/index.js'
+import {
+  type ErrorBody,
+  homeFiles,
+  homePath,
+  MeshError,
+  type MeshProfile,
+  makePrivateDir,
+  networkKindSchema,
+  parseApiKey,
+  type WorkerStatus,
+} from '../../lib/protocol/index.js'
+import { Conversation } from '../shared/conversation.js'
+import { type Common, optionsOf } from '../shared/mesh.js'
+import { bold, cyan, dim, interruptible, onTerminal, print, printJson, withSpinner } from '../shared/output.js'
+import { gather, port } from '../shared/parse.js'
+import type { Child } from '../supervisor/child.js'
+import { LiveTable } from '../supervisor/live-table.js'
+import { planWorkers, rememberPlan, type UpOptions } from '../supervisor/plan.js'
+import { selfCheck } from '../supervisor/self-check.js'
+import { Supervisor } from '../supervisor/supervisor.js'
+import { printStatus } from './status.js'
+
+/** Set in the background process that `--detach` starts. */
+const DETACHED = 'INFERMESH_DETACHED'
+
+export function define(command: Command): void {
+  command
+    .option('--role <role[:name]>', 'auth, gateway, processor or metrics; can be repeated (default: all four)', gather)
+    .option('--name <name>', 'name of this machine’s workers (default: their role)')
+    .option('-d, --detach', 'go on in the background; `infermesh down` stops it')
+    .option('--http-port <port>', 'port of the OpenAI-compatible HTTP API; 0: a free one (default: 8080)', port)
+    .option('--metrics-port <port>', 'port of the Prometheus metrics; 0: a free one (default: 9464)', port)
+    .option('--host <address>', 'address that these two listen on (default: 127.0.0.1)')
+    .addOption(
+      new Option('--network <kind>', 'who can find the mesh; counts when it is made (default: local)').choices(
+        networkKindSchema.options,
+      ),
+    )
+    .option('--bootstrap <host:port>', 'DHT node of a private network; can be repeated', gather)
+    .option('--net-host <address>', 'this machine’s address in the LAN (default: the first)')
+    .addOption(
+      new Option('--gpu <kind>', 'what runs models (default: auto)').choices([
+        'auto',
+        'cuda',
+        'vulkan',
+        'metal',
+        'off',
+      ]),
+    )
+    .option('--set <facility.key=value>', 'any other setting of the workers; can be repeated', gather)
+    .option('--show-key', 'print the whole admin key')
+    .option('--no-check', 'do not ask the mesh a first question')
+    .addHelpText(
+      'after',
+      `
+The first time it makes a mesh of its own. In a terminal it ends in a chat; elsewhere it serves until SIGTERM.
+
+Examples:
+  infermesh up
+  infermesh up --detach --http-port 0 --json
+  infermesh up --network lan --host 0.0.0.0
+  infermesh up --role processor --gpu cuda`,
+    )
+    .action(async (_options, self: Command) => up(optionsOf<RunOptions>(self)))
+}
+
+interface RunOptions extends UpOptions, Common {
+  detach?: boolean
+  showKey?: boolean
+  check: boolean
+}
+
+/** Starts this machine's workers and stays with them, or leaves them in the background. */
+export async function up(options: RunOptions): Promise<void> {
+  const home = resolve(homePath(options.home))
+  if (process.env[DETACHED] !== undefined && process.send !== undefined) return serveDetached(home, options)
+  if (options.detach) return startDetached(home, options)
+
+  const plan = planWorkers(home, options)
+  const supervisor = new Supervisor(home, plan.specs)
+  const stop = stopOnSignal(supervisor)
+  try {
+    await startInSight(supervisor, options.json === true)
+    rememberPlan(home, plan)
+    supervisor.on('change', sayChange)
+    if (options.json) printJson(report(home, supervisor.statuses()))
+    else printReport(home, supervisor.statuses(), options.showKey === true)
+    await Promise.race([afterStart(home, options, supervisor), stop.requested])
+  } catch (err) {
+    // Ctrl-C while the workers start is no failure of theirs.
+    if (!stop.isRequested()) throw err
+  } finally {
+    supervisor.off('change', sayChange)
+    await withSpinner('finishing what runs', options.json === true, supervisor.stop())
+    stop.release()
+  }
+}
+
+/** Starts the workers; on a terminal a table shows how far each is. */
+async function startInSight(supervisor: Supervisor, quiet: boolean): Promise<void> {
+  const live = new LiveTable(supervisor.children, quiet)
+  const draw = () => live.draw()
+  supervisor.on('change', draw)
+  try {
+    await supervisor.start()
+  } finally {
+    supervisor.off('change', draw)
+    live.end()
+  }
+}
+
+/** The first question, and then a chat in a terminal; elsewhere nothing until a signal comes. */
+async function afterStart(home: string, options: RunOptions, supervisor: Supervisor): Promise<void> {
+  const talks = onTerminal() && process.stdin.isTTY === true && options.json !== true
+  if (!hasKey(home)) {
+    if (talks) print(dim('This home has no API key. With one in INFERMESH_KEY, `infermesh chat` works here too.'))
+    return forever()
+  }
+  const mesh = new MeshClient({ home })
+  try {
+    if (options.check) await selfCheck(mesh, options.json === true)
+    if (!talks) return await forever()
+    print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
+    await new Conversation(mesh, {
+      historyFile: homeFiles(home).chatHistory,
+      commands: {
+        '/status': { help: 'workers, addresses and models', run: async () => printStatus(await mesh.status()) },
+        '/key': { help: 'the whole admin key', run: async () => print(adminKey(home) ?? 'none') },
+        '/restarts': {
+          help: 'how often each worker had to be started again',
+          run: async () => {
+            for (const { role, name, restarts } of supervisor.children) print(`${role} ${name}: ${restarts}`)
+          },
+        },
+      },
+    }).run()
+  } finally {
+    await mesh.close()
+  }
+}
+
+// --- in the background ---
+
+type Message = { type: 'ready'; statuses: WorkerStatus[] } | { type: 'failed'; error: ErrorBody }
+
+/** The background process: tells the process that started it how it went, then serves until a signal comes. */
+async function serveDetached(home: string, options: RunOptions): Promise<void> {
+  const tell = (message: Message) => new Promise<void>((resolve) => process.send?.(message, () => resolve()))
+  const plan = planWorkers(home, options)
+  const supervisor = new Supervisor(home, plan.specs)
+  const stop = stopOnSignal(supervisor)
+  try {
+    await supervisor.start()
+    rememberPlan(home, plan)
+    supervisor.on('change', sayChange)
+    await tell({ type: 'ready', statuses: supervisor.statuses() })
+    process.disconnect?.()
+    await stop.requested
+  } catch (err) {
+    if (process.connected) await tell({ type: 'failed', error: MeshError.from(err).toJSON() })
+    if (!stop.isRequested()) throw err
+  } finally {
+    await supervisor.stop()
+    stop.release()
+    if (process.connected) process.disconnect?.()
+  }
+}
+
+async function startDetached(home: string, options: RunOptions): Promise<void> {
+  // Wrong options are said here, by the process that the person sees.
+  planWorkers(home, options)
+  const statuses = await withSpinner('starting the workers', options.json === true, launch(home))
+  if (!options.json) printReport(home, statuses, options.showKey === true)
+  if (options.check && hasKey(home)) {
+    const mesh = new MeshClient({ home })
+    try {
+      await selfCheck(mesh, options.json === true)
+    } finally {
+      await mesh.close()
+    }
+  }
+  if (options.json) printJson(report(home, statuses))
+  else print(dim('It goes on in the background: `infermesh chat` talks to it, `infermesh down` stops it.'))
+}
+
+/** Starts this same command as a background process, and waits until its workers are ready. @throws MeshError why not */
+function launch(home: string): Promise<WorkerStatus[]> {
+  const { logDir } = homeFiles(home)
+  makePrivateDir(home)
+  makePrivateDir(logDir)
+  const log = openSync(join(logDir, 'supervisor.out'), 'a', 0o600)
+  const args = process.argv.slice(2).filter((arg) => arg !== '--detach' && arg !== '-d')
+  const child = spawn(process.execPath, [process.argv[1] ?? '', ...args, '--home', home], {
+    stdio: ['ignore', log, log, 'ipc'],
+    detached: true,
+    windowsHide: true,
+    env: { ...process.env, [DETACHED]: '1' },
+  })
+  return interruptible(
+    (signal) =>
+      new Promise<WorkerStatus[]>((resolve, reject) => {
+        signal.addEventListener('abort', () => child.kill('SIGTERM'), { once: true })
+        child.on('message', (message) => {
+          const told = message as Message
+          if (told.type === 'failed') return reject(MeshError.fromJSON(told.error))
+          child.disconnect()
+          child.unref()
+          resolve(told.statuses)
+        })
+        child.once('error', reject)
+        child.once('exit', (code) =>
+          reject(MeshError.INTERNAL(`The background process ended with code ${code}. \`infermesh logs\` may say why`)),
+        )
+      }),
+  )
+}
+
+// --- what is said ---
+
+/** What `up --json` prints. `key` and `http` are absent where this home has none. */
+function report(home: string, statuses: WorkerStatus[]) {
+  const http = addressOf(statuses, 'http')
+  return {
+    mesh: profileOf(home)?.address,
+    key: adminKey(home),
+    endpoints: {
+      http,
+      openai: http === undefined ? undefined : `${http}/v1`,
+      metrics: addressOf(statuses, 'metrics'),
+    },
+    workers: statuses.map(({ role, name, publicKey, pid, addresses }) => ({ role, name, publicKey, pid, addresses })),
+  }
+}
+
+function printReport(home: string, statuses: WorkerStatus[], showKey: boolean): void {
+  const { endpoints, mesh } = report(home, statuses)
+  const lines: [string, string | undefined][] = [
+    ['mesh', mesh],
+    ['OpenAI API', endpoints.openai === undefined ? undefined : cyan(endpoints.openai)],
+    ['metrics', endpoints.metrics === undefined ? undefined : cyan(endpoints.metrics)],
+    ['key', keyText(home, showKey)],
+  ]
+  for (const [name, value] of lines) if (value !== undefined) print(`${dim(name.padEnd(12))}${value}`)
+  print()
+}
+
+function keyText(home: string, whole: boolean): string | undefined {
+  const key = adminKey(home)
+  if (key === undefined) return undefined
+  if (whole) return bold(key)
+  return `im_${parseApiKey(key)?.id}_…  ${dim(`(in ${homeFiles(home).adminKey}; --show-key prints it)`)}`
+}
+
+/** Says on standard error what happens to workers after the start. */
+function sayChange(child: Child): void {
+  const { role, name, state, reason } = child
+  if (state === 'restarting')
+    process.stderr.write(`infermesh: ${reason?.message ?? `${role} ${name} ended`}; starting it again\n`)
+  if (state === 'failed')
+    process.stderr.write(`infermesh: ${reason?.message ?? `${role} ${name} failed`}; it is not started again\n`)
+}
+
+// --- small things ---
+
+/** The first SIGINT or SIGTERM asks for a stop in order, the second ends everything at once. */
+function stopOnSignal(supervisor: Supervisor) {
+  let requested = false
+  let request: () => void = () => {}
+  const promise = new Promise<void>((resolve) => {
+    request = resolve
+  })
+  const onSignal = () => {
+    if (requested) {
+      supervisor.kill()
+      process.exit(130)
+    }
+    requested = true
+    request()
+    // Also where the start is still under way.
+    void supervisor.stop()
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+  return {
+    requested: promise,
+    isRequested: () => requested,
+    release: () => {
+      process.off('SIGTERM', onSignal)
+      process.off('SIGINT', onSignal)
+    },
+  }
+}
+
+function forever(): Promise<never> {
+  return new Promise(() => {})
+}
+
+function addressOf(statuses: WorkerStatus[], name: string): string | undefined {
+  return statuses.map(({ addresses }) => addresses[name]).find((address) => address !== undefined)
+}
+
+function profileOf(home: string): MeshProfile | undefined {
+  const { mesh } = homeFiles(home)
+  return existsSync(mesh) ? (JSON.parse(readFileSync(mesh, 'utf8')) as MeshProfile) : undefined
+}
+
+function adminKey(home: string): string | undefined {
+  const path = homeFiles(home).adminKey
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined
+}
+
+function hasKey(home: string): boolean {
+  return (process.env.INFERMESH_KEY ?? '') !== '' || adminKey(home) !== undefined
+}

@@ -1,0 +1,97 @@
+import type { Command } from 'commander'
+import { withLimits } from '../shared/limits.js'
+import { optionsOf, withMesh } from '../shared/mesh.js'
+import { print, printJson, printTable, timeText } from '../shared/output.js'
+import { type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
+import { readPassword } from '../shared/password.js'
+
+export function define(command: Command): void {
+  command.addHelpText(
+    'after',
+    `
+Examples:
+  infermesh users add ann --budget 1M/month
+  infermesh keys create --user ann
+  infermesh users passwd ann
+  infermesh users rm ann`,
+  )
+
+  withLimits(
+    command
+      .command('add')
+      .description('add a user; make it a key with `keys create --user`')
+      .argument('<name>', 'name of the user')
+      .option('--admin', 'may manage users, keys, members and invites')
+      .option('--password', 'ask for a password, or read it from standard input'),
+  )
+    .addHelpText('after', '\nExample:\n  infermesh users add ann --rpm 60 --budget 1M/month')
+    .action(async (name: string, _options, self: Command) => {
+      const options = optionsOf<LimitOptions & { admin?: boolean; password?: boolean }>(self)
+      const password = options.password ? await readPassword(name) : undefined
+      const user = await withMesh(options, (mesh, signal) =>
+        mesh.admin.users.add(
+          { name, role: options.admin ? 'admin' : 'user', password, limits: limitsOf(options) },
+          { signal },
+        ),
+      )
+      if (options.json) printJson(user)
+      else
+        print(`${user.role === 'admin' ? 'Admin' : 'User'} ${user.name} is added, limits: ${limitsText(user.limits)}`)
+    })
+
+  command
+    .command('ls')
+    .alias('list')
+    .description('list users')
+    .addHelpText('after', '\nExample:\n  infermesh users ls')
+    .action(async (_options, self: Command) => {
+      const common = optionsOf(self)
+      const users = await withMesh(common, (mesh, signal) => mesh.admin.users.list({ signal }))
+      const rows = users.map(({ name, role, hasPassword, createdAt, limits }) => [
+        name,
+        role,
+        hasPassword ? 'yes' : 'no',
+        timeText(createdAt),
+        limitsText(limits),
+      ])
+      if (common.json) printJson({ users })
+      else printTable(['NAME', 'ROLE', 'PASSWORD', 'ADDED', 'LIMITS'], rows, 'No users yet.')
+    })
+
+  withLimits(command.command('limits').description('replace a user’s limits').argument('<name>', 'name of the user'))
+    .addHelpText('after', '\nExample:\n  infermesh users limits ann --budget 2M/month')
+    .action(async (name: string, _options, self: Command) => {
+      const options = optionsOf<LimitOptions>(self)
+      const user = await withMesh(options, (mesh, signal) =>
+        mesh.admin.users.limits({ name, limits: limitsOf(options) }, { signal }),
+      )
+      if (options.json) printJson(user)
+      else print(`Limits of ${user.name}: ${limitsText(user.limits)}`)
+    })
+
+  command
+    .command('rm')
+    .alias('remove')
+    .description('remove a user and revoke the user’s keys')
+    .argument('<name>', 'name of the user')
+    .addHelpText('after', '\nExample:\n  infermesh users rm ann')
+    .action(async (name: string, _options, self: Command) => {
+      const common = optionsOf(self)
+      await withMesh(common, (mesh, signal) => mesh.admin.users.remove({ name }, { signal }))
+      if (common.json) printJson({ name })
+      else print(`User ${name} is removed, and every key of ${name} revoked`)
+    })
+
+  command
+    .command('passwd')
+    .description('set a password: your own, or for an admin anyone’s')
+    .argument('[name]', 'name of the user (default: yourself)')
+    .addHelpText('after', '\nExamples:\n  infermesh users passwd ann\n  echo "$PASSWORD" | infermesh users passwd ann')
+    .action(async (name: string | undefined, _options, self: Command) => {
+      const common = optionsOf(self)
+      const password = await readPassword(name)
+      await withMesh(common, (mesh, signal) => mesh.admin.users.passwd({ name, password }, { signal }))
+      if (common.json) printJson({ name })
+      else print('The password is set')
+    })
+}

@@ -1,0 +1,84 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError } from 'commander'
+import { printError } from './shared/errors.js'
+
+/** A subcommand's file adds its arguments, options, help and action to the command made for it here. */
+interface CommandFile {
+  define(command: Command): void
+}
+
+interface Entry {
+  summary: string
+  load: () => Promise<CommandFile>
+}
+
+/** Only the subcommand that is wanted is loaded: the network's libraries cost more time than most commands take. */
+const commands: Record<string, Entry> = {
+  up: { summary: 'start this machine’s workers; makes a mesh the first time', load: () => import('./commands/up.js') },
+  down: { summary: 'stop this machine’s workers', load: () => import('./commands/down.js') },
+  chat: { summary: 'talk with a model', load: () => import('./commands/chat.js') },
+  run: { summary: 'ask one thing and print the answer', load: () => import('./commands/run.js') },
+  status: { summary: 'show workers, addresses and models', load: () => import('./commands/status.js') },
+  models: { summary: 'list, add and remove models', load: () => import('./commands/models.js') },
+  keys: { summary: 'make, list and revoke API keys', load: () => import('./commands/keys.js') },
+  users: { summary: 'add, list and remove users', load: () => import('./commands/users.js') },
+  members: { summary: 'list and remove the workers of the mesh', load: () => import('./commands/members.js') },
+  invite: { summary: 'make an invite for another machine', load: () => import('./commands/invite.js') },
+  join: { summary: 'join a mesh with an invite', load: () => import('./commands/join.js') },
+  usage: { summary: 'show who used how much', load: () => import('./commands/usage.js') },
+  logs: { summary: 'show the workers’ logs', load: () => import('./commands/logs.js') },
+  doctor: { summary: 'look for what is wrong on this machine', load: () => import('./commands/doctor.js') },
+  completion: { summary: 'print shell completion', load: () => import('./commands/completion.js') },
+}
+
+const EXAMPLES = `
+Examples:
+  infermesh up                          make a mesh on this machine and talk to it
+  infermesh run "Why is the sky blue?"
+  infermesh invite --role processor     and on the other machine: infermesh join <invite>
+  infermesh status
+
+Every command has --help.`
+
+async function main(args: string[]): Promise<void> {
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string
+  }
+  const program = new Command('infermesh')
+    .description('One private inference service from the machines you already own.')
+    .version(version, '-V, --version', 'print the version')
+    .option('--home <dir>', 'where this machine keeps its mesh (default: INFERMESH_HOME, else ~/.infermesh)')
+    .option('--mesh <address>', 'mesh address, or address@host:port with a bootstrap node (default: INFERMESH_MESH)')
+    .option('--key <key>', 'API key (default: INFERMESH_KEY, else <home>/admin.key)')
+    .option('--json', 'print JSON, for programs')
+    .helpOption('-h, --help', 'print help')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ outputError: () => {} })
+    .exitOverride()
+    .addHelpText('after', EXAMPLES)
+
+  const all = args.includes('completion')
+  for (const [name, { summary, load }] of Object.entries(commands)) {
+    const command = program.command(name).summary(summary).description(summary)
+    if (all || args.includes(name)) (await load()).define(command)
+    else command.action(() => {})
+  }
+  if (args.length === 0) {
+    program.outputHelp()
+    return
+  }
+  await program.parseAsync(args, { from: 'user' })
+}
+
+process.stdout.on('error', (err: NodeJS.ErrnoException) => {
+  // Whoever read the output has seen enough, as `head` does.
+  if (err.code === 'EPIPE') process.exit(0)
+})
+
+const args = process.argv.slice(2)
+main(args).catch((err: unknown) => {
+  // Help and version were printed: commander says so by a throw.
+  if (err instanceof CommanderError && err.exitCode === 0) return
+  process.exitCode = printError(err, args.includes('--json'))
+})

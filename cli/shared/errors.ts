@@ -1,0 +1,46 @@
+import { CommanderError } from 'commander'
+
+/** EX_USAGE of sysexits(3). */
+const USAGE = 64
+const SOFTWARE = 70
+/** What a shell says of a process that Ctrl-C ended. */
+const INTERRUPTED = 130
+
+interface Shown {
+  code: string
+  message: string
+  details?: Record<string, unknown>
+  exitCode: number
+}
+
+/** Ends a command that Ctrl-C or SIGTERM stopped: nothing is left to say. */
+export class Interrupted extends Error {}
+
+/** Prints an error as one line, or as JSON, on standard error. @returns the exit code for it */
+export function printError(err: unknown, json: boolean): number {
+  if (err instanceof Interrupted) return INTERRUPTED
+  const { exitCode, ...error } = shownOf(err)
+  const line = json ? JSON.stringify({ error }) : `infermesh: ${error.message}`
+  process.stderr.write(`${line}\n`)
+  return exitCode
+}
+
+/** MeshErrors are told by their shape: importing their class would load the protocol even to say that an option is wrong. */
+function shownOf(err: unknown): Shown {
+  if (err instanceof CommanderError) {
+    const message = err.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')
+    return { code: 'BAD_REQUEST', message: `${message}. See --help`, exitCode: USAGE }
+  }
+  const { name, code, message, details, exitCode } = err as Partial<Shown & Error>
+  if (name === 'MeshError' && typeof code === 'string' && typeof message === 'string') {
+    const hasDetails = details !== undefined && Object.keys(details).length > 0
+    return { code, message: oneLine(message), ...(hasDetails ? { details } : {}), exitCode: exitCode ?? SOFTWARE }
+  }
+  const text = err instanceof Error ? err.message : String(err)
+  if (process.env.INFERMESH_DEBUG !== undefined && err instanceof Error) process.stderr.write(`${err.stack}\n`)
+  return { code: 'INTERNAL', message: oneLine(text), exitCode: SOFTWARE }
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, ' ')
+}

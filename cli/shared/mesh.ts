@@ -1,0 +1,39 @@
+import type { Command } from 'commander'
+import { MeshClient, type MeshClientOptions } from '../../lib/client/index.js'
+import { interruptible, withSpinner } from './output.js'
+
+/** The options that every command takes. */
+export interface Common {
+  home?: string
+  mesh?: string
+  key?: string
+  json?: boolean
+}
+
+/** A command's own options together with the common ones. */
+export function optionsOf<T extends object>(command: Command): T & Common {
+  return command.optsWithGlobals<T & Common>()
+}
+
+export function clientOptions({ home, mesh, key }: Common): MeshClientOptions {
+  return { home, mesh, key }
+}
+
+/**
+ * Runs work with a client of the mesh that the options mean, and closes it. Ctrl-C ends it in good order.
+ * @throws MeshError, Interrupted
+ */
+export function withMesh<T>(
+  common: Common,
+  work: (mesh: MeshClient, signal: AbortSignal) => Promise<T>,
+  waitingFor = 'asking the mesh',
+): Promise<T> {
+  return interruptible(async (signal) => {
+    const mesh = new MeshClient(clientOptions(common))
+    try {
+      return await withSpinner(waitingFor, common.json === true, work(mesh, signal))
+    } finally {
+      await mesh.close()
+    }
+  })
+}

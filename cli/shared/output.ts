@@ -1,0 +1,168 @@
+import { Interrupted } from './errors.js'
+
+type Paint = (text: string) => string
+
+function allowsColour(stream: NodeJS.WriteStream): boolean {
+  return stream.isTTY === true && (process.env.NO_COLOR ?? '') === '' && process.env.TERM !== 'dumb'
+}
+
+function paint(open: number, close: number): Paint {
+  return (text) => (allowsColour(process.stdout) ? `\x1b[${open}m${text}\x1b[${close}m` : text)
+}
+
+export const bold = paint(1, 22)
+export const dim = paint(2, 22)
+export const red = paint(31, 39)
+export const green = paint(32, 39)
+export const yellow = paint(33, 39)
+export const cyan = paint(36, 39)
+
+/** True where a person sees what is printed. */
+export function onTerminal(): boolean {
+  return process.stdout.isTTY === true
+}
+
+export function print(text = ''): void {
+  process.stdout.write(`${text}\n`)
+}
+
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+}
+
+/** Waits until all that was printed has left this process: a pipe may take less than it is given. */
+export function flushed(): Promise<void> {
+  return new Promise((resolve) => process.stdout.write('', () => resolve()))
+}
+
+// What others wrote may hold escape sequences, and those can do more to a terminal than show text.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
+
+/** Text from a model or another machine, safe to show on a terminal. */
+export function printable(text: string): string {
+  return text.replace(CONTROL, '')
+}
+
+/** Writes a piece of an answer: as it is into a pipe or file, without control characters on a terminal. */
+export function writeAnswer(text: string): void {
+  process.stdout.write(onTerminal() ? printable(text) : text)
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the beginning of a colour
+const COLOUR = /\x1b\[\d+m/g
+
+function width(text: string): number {
+  return [...text.replace(COLOUR, '')].length
+}
+
+/** Lines of an aligned table. Cells that begin with a digit in every row are set to the right. */
+export function table(head: string[], rows: string[][]): string[] {
+  const cells = rows.map((row) => row.map((cell) => cell.replace(/[\r\n\t]+/g, ' ')))
+  const widths = head.map((title, i) => Math.max(width(title), ...cells.map((row) => width(row[i] ?? ''))))
+  const toRight = head.map((_, i) => cells.length > 0 && cells.every((row) => /^(\d|-$|$)/.test(row[i] ?? '')))
+  const line = (row: string[], style: Paint = (text) => text) =>
+    row
+      .map((cell, i) => {
+        const space = ' '.repeat((widths[i] ?? 0) - width(cell))
+        return toRight[i] ? space + style(cell) : style(cell) + space
+      })
+      .join('  ')
+      .trimEnd()
+  return [line(head, dim), ...cells.map((row) => line(row))]
+}
+
+/** Prints a table, or what to say where there are no rows. */
+export function printTable(head: string[], rows: string[][], empty: string): void {
+  if (rows.length === 0) print(dim(empty))
+  else for (const line of table(head, rows)) print(line)
+}
+
+/** 1536 as `1.5 KiB`. */
+export function bytesText(bytes: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  let value = bytes
+  let unit = 0
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024
+    unit++
+  }
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 1 : 0)} ${units[unit]}`
+}
+
+/** 30000000 as `30M`. */
+export function countText(count: number): string {
+  if (count < 10_000) return String(count)
+  for (const [size, unit] of [
+    [1e12, 'T'],
+    [1e9, 'B'],
+    [1e6, 'M'],
+    [1e3, 'k'],
+  ] as const) {
+    if (count >= size) return `${(count / size).toFixed(count / size < 10 ? 1 : 0)}${unit}`
+  }
+  return String(count)
+}
+
+/** Milliseconds as `340 ms`, `4.2 s`, `3 min`, `5 h` or `2 d`. */
+export function durationText(ms: number): string {
+  if (ms < 1000) return `${Math.round(ms)} ms`
+  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`
+  if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min`
+  if (ms < 86_400_000) return `${Math.floor(ms / 3_600_000)} h`
+  return `${Math.floor(ms / 86_400_000)} d`
+}
+
+/** A time as `2026-01-31 15:04`, in this machine's zone. */
+export function timeText(at: number | undefined): string {
+  if (at === undefined) return '-'
+  const date = new Date(at)
+  const two = (value: number) => String(value).padStart(2, '0')
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ${two(date.getHours())}:${two(date.getMinutes())}`
+}
+
+const FRAMES = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏']
+const FRAME_MS = 80
+/** Work that is done sooner shows nothing. */
+const QUIET_MS = 300
+
+/** Shows what is being waited for, on a terminal only, until the work has ended. */
+export async function withSpinner<T>(text: string, quiet: boolean, work: Promise<T>): Promise<T> {
+  if (quiet || process.stderr.isTTY !== true) return work
+  const startedAt = Date.now()
+  let shown = false
+  const timer = setInterval(() => {
+    const elapsed = Date.now() - startedAt
+    if (elapsed < QUIET_MS) return
+    shown = true
+    process.stderr.write(`\r\x1b[2K${FRAMES[Math.floor(elapsed / FRAME_MS) % FRAMES.length]} ${text}`)
+  }, FRAME_MS)
+  try {
+    return await work
+  } finally {
+    clearInterval(timer)
+    if (shown) process.stderr.write('\r\x1b[2K')
+  }
+}
+
+/**
+ * Runs work that Ctrl-C and SIGTERM end in good order: the mesh is told to stop what it does for us.
+ * @throws Interrupted
+ */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController()
+  const onSignal = () => {
+    if (controller.signal.aborted) process.exit(130)
+    controller.abort()
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  try {
+    return await work(controller.signal)
+  } catch (err) {
+    throw controller.signal.aborted ? new Interrupted() : err
+  } finally {
+    process.off('SIGINT', onSignal)
+    process.off('SIGTERM', onSignal)
+  }
+}

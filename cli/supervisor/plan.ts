@@ -1,0 +1,118 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { z } from 'zod'
+import {
+  homeFiles,
+  MeshError,
+  makePrivateDir,
+  nameSchema,
+  parseJson,
+  ROLES,
+  type Role,
+  roleSchema,
+  validate,
+  type WorkerName,
+  workerNameSchema,
+  writeFileAtomic,
+} from '../../lib/protocol/index.js'
+import type { WorkerSpec } from './child.js'
+
+/** What `infermesh up` takes. */
+export interface UpOptions {
+  role?: string[]
+  name?: string
+  network?: string
+  bootstrap?: string[]
+  host?: string
+  netHost?: string
+  httpPort?: number
+  metricsPort?: number
+  gpu?: string
+  set?: string[]
+}
+
+export interface Plan {
+  specs: WorkerSpec[]
+  /** This start makes the mesh: what it starts is what later starts mean. */
+  makesMesh: boolean
+}
+
+/**
+ * Which workers to start, with which settings: those asked for; else those this home had before; else one of each role
+ * where it makes its own mesh.
+ * @throws MeshError BAD_REQUEST, CONFIG_INVALID
+ */
+export function planWorkers(home: string, options: UpOptions): Plan {
+  const makesMesh = !existsSync(homeFiles(home).mesh)
+  const asked = options.role?.map((text) => parseRole(text, options.name))
+  const workers = asked ?? readRoles(home) ?? ROLES.map((role) => ({ role, name: options.name ?? role }))
+  const twice = workers.find(({ role, name }, i) => workers.findIndex((w) => w.role === role && w.name === name) !== i)
+  if (twice !== undefined) {
+    throw MeshError.BAD_REQUEST(
+      `--role ${twice.role}: two workers of one role want names of their own, such as --role ${twice.role}:a --role ${twice.role}:b`,
+    )
+  }
+  if (makesMesh && !workers.some(({ role }) => role === 'auth')) {
+    throw MeshError.CONFIG_INVALID(
+      `${home} belongs to no mesh yet: make one with \`infermesh up\`, or join one with \`infermesh join <invite>\``,
+    )
+  }
+  return { specs: workers.map((worker) => ({ ...worker, settings: settingsFor(worker.role, options) })), makesMesh }
+}
+
+/** `processor` or `processor:p1`. */
+function parseRole(text: string, fallbackName: string | undefined): WorkerName {
+  const [roleText, name] = text.split(':', 2)
+  const role = validate(roleSchema, roleText, '--role')
+  return { role, name: validate(nameSchema, name ?? fallbackName ?? role, '--role name') }
+}
+
+/** Adds a worker that has joined to those that `infermesh up` starts here. */
+export function rememberRole(home: string, worker: WorkerName): void {
+  const others = (readRoles(home) ?? []).filter(({ role, name }) => role !== worker.role || name !== worker.name)
+  writeRoles(home, [...others, worker])
+}
+
+/** Keeps what made the mesh as what `infermesh up` starts here. */
+export function rememberPlan(home: string, { specs, makesMesh }: Plan): void {
+  if (makesMesh) writeRoles(home, specs)
+}
+
+function readRoles(home: string): WorkerName[] | undefined {
+  const { roles } = homeFiles(home)
+  if (!existsSync(roles)) return undefined
+  return validate(z.array(workerNameSchema).min(1), parseJson(readFileSync(roles), roles), roles, 'CONFIG_INVALID')
+}
+
+function writeRoles(home: string, workers: WorkerName[]): void {
+  makePrivateDir(home)
+  writeFileAtomic(homeFiles(home).roles, `${JSON.stringify(workers.map(({ role, name }) => ({ role, name })))}\n`)
+}
+
+/** Each role is given the settings of the facilities it has. */
+function settingsFor(role: Role, options: UpOptions): string[] {
+  const { network, bootstrap, host, netHost, httpPort, metricsPort, gpu } = options
+  const settings: string[] = []
+  const add = (key: string, value: unknown) => {
+    if (value !== undefined) settings.push(`${key}=${JSON.stringify(value)}`)
+  }
+  add('net.kind', network)
+  add('net.bootstrap', bootstrap)
+  add('net.host', netHost)
+  if (role === 'gateway') {
+    add('http.host', host)
+    add('http.port', httpPort)
+  }
+  if (role === 'metrics') {
+    add('metrics.host', host)
+    add('metrics.port', metricsPort)
+  }
+  if (role === 'processor') add('engine.gpu', gpu)
+  return [...settings, ...(options.set ?? [])]
+}
+
+/** This machine's name in the form that workers' names have. */
+export function machineName(): string {
+  const name = (hostname().split('.')[0] ?? '').replace(/[^a-z0-9_.@-]/gi, '-').replace(/^[^a-z0-9]+/i, '')
+  return nameSchema.safeParse(name).success ? name : 'worker'
+}

@@ -1,0 +1,81 @@
+import { EventEmitter } from 'node:events'
+import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
+import { Child, type WorkerSpec } from './child.js'
+import { claimHome, releaseHome } from './state.js'
+
+const CHECK_MS = 25
+/** How long the workers may take to be ready. */
+const READY_MS = 60_000
+
+/** Runs the workers of one home: starts them, restarts what crashes, stops them in order. Emits `change` with the worker. */
+export class Supervisor extends EventEmitter<{ change: [Child] }> {
+  readonly children: Child[]
+  readonly #home: string
+  #timer: NodeJS.Timeout | undefined
+  #stopping: Promise<void> | undefined
+
+  constructor(home: string, specs: WorkerSpec[]) {
+    super()
+    this.#home = home
+    this.children = specs.map((spec) => new Child(home, spec, (child) => this.emit('change', child)))
+  }
+
+  /**
+   * Starts every worker, and the authority before the others, because its first start makes the mesh they join.
+   * @throws MeshError STORE_LOCKED where the home is run already, TIMEOUT, or why a worker cannot start
+   */
+  async start(): Promise<void> {
+    claimHome(
+      this.#home,
+      this.children.map(({ role, name }) => ({ role, name })),
+    )
+    this.#timer = setInterval(() => {
+      for (const child of this.children) child.check()
+    }, CHECK_MS)
+    const authority = this.children.filter(({ role }) => role === 'auth')
+    const others = this.children.filter(({ role }) => role !== 'auth')
+    await this.#startAll(authority)
+    await this.#startAll(others)
+  }
+
+  /** The workers' status files, as far as they are there. */
+  statuses(): WorkerStatus[] {
+    return this.children.map((child) => child.status).filter((status) => status !== undefined)
+  }
+
+  /** Stops the authority last, so that the others can still tell it what they must. */
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  /** Ends every worker at once. */
+  kill(): void {
+    for (const child of this.children) child.kill('SIGKILL')
+  }
+
+  async #stop(): Promise<void> {
+    const isAuthority = (child: Child) => child.role === 'auth'
+    await Promise.all(this.children.filter((child) => !isAuthority(child)).map((child) => child.stop()))
+    await Promise.all(this.children.filter(isAuthority).map((child) => child.stop()))
+    clearInterval(this.#timer)
+    releaseHome(this.#home)
+  }
+
+  async #startAll(children: Child[]): Promise<void> {
+    for (const child of children) child.start()
+    const deadline = Date.now() + READY_MS
+    while (this.#stopping === undefined) {
+      const failed = children.find(({ state }) => state === 'failed')
+      if (failed !== undefined) throw failed.reason ?? MeshError.INTERNAL(`${failed.role} ${failed.name} failed`)
+      const waiting = children.filter(({ state }) => state !== 'ready')
+      if (waiting.length === 0) return
+      if (Date.now() > deadline) {
+        const names = waiting.map(({ role, name }) => `${role} ${name}`).join(', ')
+        throw MeshError.TIMEOUT(`Not ready within ${READY_MS / 1000} s: ${names}. \`infermesh logs\` says more`)
+      }
+      await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
+    }
+    throw MeshError.CANCELLED('Stopped before all workers were ready')
+  }
+}
