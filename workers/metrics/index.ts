@@ -1,0 +1,1 @@
+export { MetricsWorker } from './worker.js'

@@ -1,0 +1,53 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { BaseWorker, type Facility, Http, type WorkerOptions } from '../../lib/worker-base/index.js'
+import { metricsConfigSchema } from './config.js'
+import { CONTENT_TYPE } from './exposition.js'
+import { Gatherer } from './gather.js'
+
+const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
+
+/** One Prometheus endpoint for the whole mesh. */
+export class MetricsWorker extends BaseWorker {
+  #http: Http | undefined
+
+  constructor(options: WorkerOptions) {
+    super('metrics', options)
+  }
+
+  protected override _facilities(): Facility[] {
+    const { token, ...address } = this.config('metrics', metricsConfigSchema)
+    if (token === '' && !LOOPBACK.has(address.host)) {
+      this.log.warn(`anyone who reaches ${address.host}:${address.port} can read the metrics: metrics.token is empty`)
+    }
+    const { net, registry, log, role, name } = this
+    const gatherer = new Gatherer({ net, registry, log, self: { role, name } })
+    const http = new Http(address)
+    http.app.get('/healthz', async () => ({ status: 'ok' }))
+    http.app.get('/metrics', async (request, reply) => {
+      if (token !== '' && !showsToken(request.headers.authorization, token)) {
+        return reply
+          .code(401)
+          .header('www-authenticate', 'Bearer')
+          .type('text/plain')
+          .send('The metrics of this mesh want `Authorization: Bearer <metrics.token>`\n')
+      }
+      return reply.type(CONTENT_TYPE).send(await gatherer.gather())
+    })
+    this.#http = http
+    return [http]
+  }
+
+  protected override _addresses(): Record<string, string> {
+    return this.#http?.url ? { metrics: `${this.#http.url}/metrics` } : {}
+  }
+}
+
+/** Compares hashes, so that neither the token's content nor its length shows in the time it takes. */
+function showsToken(authorization: string | undefined, token: string): boolean {
+  const [, given] = /^Bearer +(.+)$/i.exec(authorization ?? '') ?? []
+  return given !== undefined && timingSafeEqual(sha256(given), sha256(token))
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
