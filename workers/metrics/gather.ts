@@ -81,14 +81,12 @@ export class Gatherer {
     return { role, worker, families }
   }
 
-  /** Every member of the directory, whether it answered or not. */
+  /** Every member of the directory, whether it answered or not. The authority answers before the directory is read. */
   #up(answered: readonly Source[]): Family {
-    const { net, self } = this.#options
+    const { net } = this.#options
     // A worker that joined again with a new key can be there twice under one name.
-    const expected = new Map<string, Record<string, string>>()
-    for (const { role, name } of [self, ...net.directory.members.values()]) {
-      expected.set(`${role}/${name}`, { role, worker: name })
-    }
+    const expected = new Map(answered.map(({ role, worker }) => [`${role}/${worker}`, { role, worker }]))
+    for (const { role, name } of net.directory.members.values()) expected.set(`${role}/${name}`, { role, worker: name })
     const alive = new Set(answered.map(({ role, worker }) => `${role}/${worker}`))
     return {
       name: UP,

@@ -34,7 +34,7 @@ const REPORT_SPACING_MS = 10
 /** How long a dial may take: on one machine or LAN a dead peer is given up fast, so that its return is noticed within 2 s. */
 const DIAL_MS = { local: 800, lan: 1000, private: 12_000, public: 12_000 } as const
 /** How long a stopping worker tries to take its announcements back. */
-const LEAVE_MS = 1500
+const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
 const BACKOFFS_MS = [100, 200, 400, 500]
 
 /** Which roles a worker dials. Everyone dials the authority. */
@@ -155,7 +155,9 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     // Politely first: that takes this worker's announcements out of the DHT, where they would mislead for minutes.
     const swarm = this.#swarm
     if (swarm !== undefined) {
-      await withDeadline(swarm.destroy(), LEAVE_MS, 'Leaving the DHT').catch(() => swarm.destroy({ force: true }))
+      const leaveMs = LEAVE_MS[this.#options.profile.network.kind]
+      // Nodes that stopped just before do not answer; the swarm waits for them whether forced or not, its node does not.
+      await withDeadline(swarm.destroy(), leaveMs, 'Leaving the DHT').catch(() => swarm.dht.destroy({ force: true }))
     }
     await this.#bootstrap?.destroy({ force: true })
   }

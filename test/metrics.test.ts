@@ -1,0 +1,313 @@
+import { execFileSync, spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import test, { type Test } from 'brittle'
+import { Counter } from 'prom-client'
+import { merge, render } from '../workers/metrics/exposition.js'
+import { readFamilies } from '../workers/metrics/family.js'
+import { MetricsWorker } from '../workers/metrics/index.js'
+import {
+  linked,
+  sleep,
+  spawnMember,
+  start,
+  startAuthority,
+  startMember,
+  type TestAuthority,
+  testOptions,
+  until,
+} from './worker-kit.js'
+
+async function startMetrics(t: Test, authority: TestAuthority, token = ''): Promise<MetricsWorker> {
+  const flags = { metrics: { port: 0, token } }
+  const worker = new MetricsWorker(testOptions(authority.home, 'm1', { flags }))
+  await authority.admit(worker)
+  await start(t, worker)
+  await linked(worker, authority)
+  return worker
+}
+
+function url(worker: MetricsWorker): string {
+  return worker.status().addresses.metrics as string
+}
+
+async function scrape(worker: MetricsWorker): Promise<string> {
+  return (await fetch(url(worker))).text()
+}
+
+test('one scrape shows every worker of the mesh, told apart by role and worker', async (t) => {
+  const authority = await startAuthority(t)
+  const processor = await startMember(t, authority, 'processor', 'p1')
+  const metrics = await startMetrics(t, authority)
+  await linked(metrics, processor)
+
+  const response = await fetch(url(metrics))
+  t.is(response.headers.get('content-type'), 'text/plain; version=0.0.4; charset=utf-8')
+  const text = await response.text()
+  for (const labels of ['role="auth",worker="auth"', 'role="processor",worker="p1"', 'role="metrics",worker="m1"']) {
+    t.ok(text.includes(`infermesh_up{${labels}} 1\n`), `infermesh_up of ${labels}`)
+    t.ok(text.includes(`process_resident_memory_bytes{${labels}} `), `default metrics of ${labels}`)
+    t.ok(text.includes(`infermesh_build_info{${labels},version=`), `build info of ${labels}`)
+  }
+  t.is(text.split('# TYPE process_resident_memory_bytes ').length, 2, 'a type is told once')
+  t.ok(text.includes('infermesh_links{role="metrics",worker="m1",exported_role="auth",state="open"} 1'))
+  t.is((await fetch(url(metrics).replace('/metrics', '/healthz'))).status, 200)
+  t.is((await fetch(url(metrics).replace('/metrics', '/other'))).status, 404)
+})
+
+test('a worker that has stopped is down, and its other series are gone', async (t) => {
+  const authority = await startAuthority(t)
+  const processor = await startMember(t, authority, 'processor', 'p1')
+  const metrics = await startMetrics(t, authority)
+  const link = await linked(metrics, processor)
+  await processor.stop()
+  await until(() => link.closed, 'the link is closed')
+
+  const text = await scrape(metrics)
+  t.ok(text.includes('infermesh_up{role="processor",worker="p1"} 0\n'))
+  t.is(text.split('worker="p1"').length, 2, 'nothing else of it')
+})
+
+test('a worker that hangs delays a scrape by a second at most, and counts as down', async (t) => {
+  const authority = await startAuthority(t)
+  const processor = await spawnMember(t, authority, 'processor', 'p1')
+  const metrics = await startMetrics(t, authority)
+  await linked(metrics, processor)
+  t.ok((await scrape(metrics)).includes('infermesh_up{role="processor",worker="p1"} 1\n'))
+
+  processor.process.kill('SIGSTOP')
+  const began = performance.now()
+  const text = await scrape(metrics)
+  const tookMs = performance.now() - began
+  t.ok(tookMs < 1400, `answered within ${Math.round(tookMs)} ms`)
+  t.ok(text.includes('infermesh_up{role="processor",worker="p1"} 0\n'))
+  t.ok(text.includes('infermesh_up{role="auth",worker="auth"} 1\n'))
+})
+
+test('scrapes at the same time share one gathering, and the next one gathers anew', async (t) => {
+  const authority = await startAuthority(t)
+  const metrics = await startMetrics(t, authority)
+  let gathered = 0
+  const collect = authority.registry.getMetricsAsJSON.bind(authority.registry)
+  authority.registry.getMetricsAsJSON = async () => {
+    gathered++
+    await sleep(50)
+    return collect()
+  }
+  const counter = new Counter({ name: 'test_total', help: 'Counts.', registers: [authority.registry] })
+
+  counter.inc()
+  const texts = await Promise.all([scrape(metrics), scrape(metrics), scrape(metrics)])
+  t.is(gathered, 1)
+  t.ok(texts.every((text) => text.includes('test_total{role="auth",worker="auth"} 1\n')))
+  counter.inc()
+  t.ok((await scrape(metrics)).includes('test_total{role="auth",worker="auth"} 2\n'))
+  t.is(gathered, 2)
+})
+
+test('where a token is set, only its bearer can scrape', async (t) => {
+  const authority = await startAuthority(t)
+  const metrics = await startMetrics(t, authority, 'correct horse')
+  const status = async (authorization?: string) =>
+    (await fetch(url(metrics), { headers: authorization === undefined ? {} : { authorization } })).status
+  t.is(await status(), 401)
+  t.is(await status('Bearer wrong'), 401)
+  t.is(await status('Basic correct horse'), 401)
+  t.is(await status('Bearer '), 401)
+  t.is(await status('Bearer correct horse'), 200)
+  t.is((await fetch(url(metrics).replace('/metrics', '/healthz'))).status, 200, 'health needs no token')
+})
+
+test('what a faulty worker sends is left out and counted, and the rest is served', async (t) => {
+  const authority = await startAuthority(t)
+  const metrics = await startMetrics(t, authority)
+  authority.registry.getMetricsAsJSON = async () =>
+    [
+      null,
+      'text',
+      { name: 'no values', help: '', type: 'gauge' },
+      gauge('1bad'),
+      gauge('bad-name'),
+      gauge('evil\nname 1'),
+      { ...gauge('bad_type'), type: 'other' },
+      { ...gauge('bad_label'), values: [{ labels: { 'a"b': 'x' }, value: 1 }] },
+      { ...gauge('bad_value'), values: [{ labels: {}, value: 'x' }] },
+      { ...gauge('other_sample'), values: [{ metricName: 'infermesh_up', labels: {}, value: 0 }] },
+      { ...gauge('long_label'), values: [{ labels: { a: 'x'.repeat(5000) }, value: 1 }] },
+      { ...gauge('process_resident_memory_bytes'), type: 'counter' },
+      gauge('infermesh_up'),
+      { ...gauge('good_not_a_number'), values: [{ labels: {}, value: Number.NaN }] },
+      gauge('good'),
+    ] as never
+
+  const text = await scrape(metrics)
+  t.ok(text.includes('good{role="auth",worker="auth"} 1\n'))
+  t.ok(text.includes('good_not_a_number{role="auth",worker="auth"} NaN\n'))
+  t.absent(/bad|evil|other_sample|long_label/.test(text))
+  t.is(text.split('infermesh_up{role="auth"').length, 2, 'a worker cannot say who is up')
+  const next = await scrape(metrics)
+  t.ok(
+    next.includes(
+      'infermesh_gather_rejected_total{role="metrics",worker="m1",exported_role="auth",exported_worker="auth"} ',
+    ),
+  )
+})
+
+function gauge(name: string) {
+  return { name, help: 'Help.', type: 'gauge', values: [{ labels: {}, value: 1 }] }
+}
+
+test('labels and help are escaped as the text format wants', (t) => {
+  const families = [
+    {
+      name: 'g',
+      help: 'a\\b\n"c"',
+      type: 'gauge' as const,
+      samples: [{ name: 'g', labels: { l: 'a\\b\n"c"' }, value: 1 }],
+    },
+  ]
+  const text = render(merge([{ role: 'auth', worker: 'a', families }]).families)
+  t.is(text, '# HELP g a\\\\b\\n"c"\n# TYPE g gauge\ng{role="auth",worker="a",l="a\\\\b\\n\\"c\\""} 1\n')
+})
+
+test('a histogram of two workers stays one family with its infinities', (t) => {
+  const { families } = readFamilies([
+    {
+      name: 'h',
+      help: 'H.',
+      type: 'histogram',
+      values: [
+        { metricName: 'h_bucket', labels: { le: 1 }, value: 2 },
+        { metricName: 'h_bucket', labels: { le: '+Inf' }, value: 3 },
+        { metricName: 'h_sum', labels: {}, value: 4.5 },
+        { metricName: 'h_count', labels: {}, value: 3 },
+      ],
+    },
+  ])
+  const merged = merge([
+    { role: 'gateway', worker: 'g1', families },
+    { role: 'gateway', worker: 'g2', families },
+    { role: 'gateway', worker: 'g2', families },
+  ])
+  t.is(merged.conflicts, 4, 'a series sent twice is kept once')
+  t.is(
+    render(merged.families),
+    [
+      '# HELP h H.',
+      '# TYPE h histogram',
+      ...['g1', 'g2'].flatMap((worker) => [
+        `h_bucket{role="gateway",worker="${worker}",le="1"} 2`,
+        `h_bucket{role="gateway",worker="${worker}",le="+Inf"} 3`,
+        `h_sum{role="gateway",worker="${worker}"} 4.5`,
+        `h_count{role="gateway",worker="${worker}"} 3`,
+      ]),
+      '',
+    ].join('\n'),
+  )
+})
+
+test('a worker cannot send more series than the bound', (t) => {
+  const values = Array.from({ length: 15_000 }, (_, i) => ({ labels: { i }, value: i }))
+  const many = (name: string) => ({ name, help: '', type: 'gauge', values })
+  const { families, rejected } = readFamilies([many('first'), many('second'), gauge('third')])
+  t.alike(
+    families.map(({ name }) => name),
+    ['first', 'third'],
+  )
+  t.is(rejected, 1)
+})
+
+const missing = ['promtool', 'prometheus'].find((program) => {
+  try {
+    execFileSync(program, ['--version'], { stdio: 'ignore' })
+    return false
+  } catch {
+    return true
+  }
+})
+if (missing !== undefined) console.error(`# ${missing} is not installed: the tests with Prometheus are skipped`)
+
+test('promtool finds no fault in a real scrape', { skip: missing !== undefined }, async (t) => {
+  const authority = await startAuthority(t)
+  const processor = await startMember(t, authority, 'processor', 'p1')
+  const metrics = await startMetrics(t, authority)
+  await linked(metrics, processor)
+  const text = await scrape(metrics)
+  t.is(check(text), '')
+})
+
+function check(text: string): string {
+  try {
+    execFileSync('promtool', ['check', 'metrics'], { input: text, stdio: ['pipe', 'pipe', 'pipe'] })
+    return ''
+  } catch (err) {
+    const { stdout, stderr } = err as { stdout: Buffer; stderr: Buffer }
+    return `${stdout}${stderr}`
+  }
+}
+
+test('a real Prometheus scrapes the endpoint with its token and answers queries', {
+  skip: missing !== undefined,
+  timeout: 60_000,
+}, async (t) => {
+  const authority = await startAuthority(t)
+  const metrics = await startMetrics(t, authority, 'token')
+  const dir = await t.tmp()
+  const config = {
+    scrape_configs: [
+      {
+        job_name: 'infermesh',
+        scrape_interval: '200ms',
+        scrape_timeout: '200ms',
+        honor_labels: true,
+        authorization: { credentials: 'token' },
+        static_configs: [{ targets: [new URL(url(metrics)).host] }],
+      },
+    ],
+  }
+  // JSON is YAML.
+  writeFileSync(join(dir, 'prometheus.yml'), JSON.stringify(config))
+  const listen = `127.0.0.1:${await freePort()}`
+  const prometheus = spawn(
+    'prometheus',
+    [
+      `--config.file=${join(dir, 'prometheus.yml')}`,
+      `--storage.tsdb.path=${join(dir, 'data')}`,
+      `--web.listen-address=${listen}`,
+    ],
+    { stdio: 'ignore' },
+  )
+  const exited = new Promise((resolve) => prometheus.once('exit', resolve))
+  t.teardown(async () => {
+    prometheus.kill()
+    await exited
+  })
+
+  const query = async (text: string): Promise<{ metric: Record<string, string>; value: [number, string] }[]> => {
+    const response = await fetch(`http://${listen}/api/v1/query?query=${encodeURIComponent(text)}`)
+    return ((await response.json()) as { data: { result: [] } }).data.result
+  }
+  const answer = async (text: string) => {
+    for (let i = 0; i < 100; i++) {
+      const [first] = await query(text).catch(() => [])
+      if (first !== undefined) return first
+      await sleep(200)
+    }
+    throw new Error(`no answer to ${text}`)
+  }
+  const up = await answer('infermesh_up{role="auth"}')
+  t.is(up.metric.worker, 'auth')
+  t.is(up.value[1], '1')
+  t.is((await answer('count(infermesh_up == 1)')).value[1], '2')
+  t.ok(await answer('histogram_quantile(0.5, infermesh_rpc_duration_seconds_bucket{role="auth"})'))
+})
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = server.address() as { port: number }
+      server.close(() => resolve(port))
+    })
+  })
+}

@@ -1,0 +1,179 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'brittle'
+import {
+  directoryKeys,
+  encodeJson,
+  encodeKey,
+  homeFiles,
+  type MeshProfile,
+  type Role,
+  type WorkerStatus,
+} from '../lib/protocol/index.js'
+import { BaseWorker, type Link, type WorkerOptions, writeProfile } from '../lib/worker-base/index.js'
+
+/** Workers that are nothing but the base, and an authority that admits whom the test says. */
+
+export class TestWorker extends BaseWorker {}
+
+export class TestAuthority extends BaseWorker {
+  #address = ''
+
+  constructor(options: WorkerOptions) {
+    super('auth', options)
+  }
+
+  protected override async _profile(): Promise<MeshProfile> {
+    const core = this.store.own('directory')
+    await core.ready()
+    this.#address = encodeKey(core.key)
+    return { address: this.#address, authority: this.publicKey, network: { kind: 'local', bootstrap: [] } }
+  }
+
+  protected override _directoryCore() {
+    return this.store.own('directory')
+  }
+
+  protected override async _start(): Promise<void> {
+    await this.admit(this)
+    writeProfile(this.home, this.profile)
+  }
+
+  async admit(member: { publicKey: string; role: Role; name: string; notAfter?: number }): Promise<void> {
+    const { publicKey, role, name, notAfter } = member
+    await this.directory.bee.put(
+      directoryKeys.member(publicKey),
+      encodeJson({ publicKey, role, name, notAfter, addedAt: Date.now() }),
+    )
+  }
+
+  async remove(publicKey: string): Promise<void> {
+    await this.directory.bee.del(directoryKeys.member(publicKey))
+  }
+}
+
+/** Settings that keep a test quick and its log out of the way. */
+export function testOptions(home: string, name: string, options: Partial<WorkerOptions> = {}): WorkerOptions {
+  const { flags, ...rest } = options
+  return {
+    home,
+    name,
+    environment: {},
+    flags: { log: { level: process.env.TEST_LOG ?? 'silent' }, ...flags },
+    terminal: process.env.TEST_LOG !== undefined,
+    ...rest,
+  }
+}
+
+/** Starts a worker that stops with the test. */
+export async function start<W extends BaseWorker>(t: Test, worker: W, order = 0): Promise<W> {
+  t.teardown(() => worker.stop(), { order })
+  await worker.start()
+  return worker
+}
+
+/** A home with a started authority. */
+export async function startAuthority(t: Test): Promise<TestAuthority> {
+  return start(t, new TestAuthority(testOptions(await t.tmp(), 'auth')), 1)
+}
+
+/** A started member of the authority's mesh, on the same home. */
+export async function startMember(
+  t: Test,
+  authority: TestAuthority,
+  role: Role,
+  name: string,
+  options: Partial<WorkerOptions> = {},
+): Promise<TestWorker> {
+  const worker = new TestWorker(role, testOptions(authority.home, name, options))
+  await authority.admit(worker)
+  return start(t, worker)
+}
+
+/** Resolves with what `probe` gives once it is neither undefined nor false, looking every few milliseconds. */
+export async function until<T>(probe: () => T | undefined | false, what: string, withinMs = 5000): Promise<T> {
+  const end = performance.now() + withinMs
+  while (true) {
+    const found = probe()
+    if (found !== undefined && found !== false) return found
+    if (performance.now() > end) throw new Error(`${what}: not within ${withinMs} ms`)
+    await sleep(3)
+  }
+}
+
+/** The link from one worker to another, once it is there. */
+export function linked(from: BaseWorker, to: { publicKey: string }, withinMs = 5000): Promise<Link> {
+  return until(() => from.net.members.get(to.publicKey), `${from.name} is linked`, withinMs)
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+export interface Exit {
+  code: number | null
+  signal: NodeJS.Signals | null
+  stderr: string
+}
+
+export interface Child {
+  process: ChildProcess
+  exited: Promise<Exit>
+}
+
+/** Starts a Node program of the compiled tree, which is ended with the test. */
+export function spawnNode(t: Test, script: string, args: string[], env: NodeJS.ProcessEnv = {}): Child {
+  const path = fileURLToPath(new URL(`../${script}`, import.meta.url))
+  const child = spawn(process.execPath, ['--enable-source-maps', path, ...args], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
+  })
+  let stderr = ''
+  child.stderr.on('data', (bytes: Buffer) => {
+    stderr += bytes.toString()
+    if (process.env.TEST_LOG !== undefined) process.stderr.write(bytes)
+  })
+  const exited = new Promise<Exit>((resolve) => {
+    child.once('close', (code, signal) => resolve({ code, signal, stderr }))
+  })
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    child.kill('SIGCONT')
+    await exited
+  })
+  return { process: child, exited }
+}
+
+/** A member in a process of its own, once its status file says that it is ready. */
+export async function spawnMember(
+  t: Test,
+  authority: TestAuthority,
+  role: Role,
+  name: string,
+): Promise<Child & WorkerStatus> {
+  // Made here only for its identity: the child finds the same one in the home.
+  await authority.admit(new TestWorker(role, testOptions(authority.home, name)))
+  const child = spawnNode(t, 'test/worker-child.js', [role, authority.home, name])
+  return { ...child, ...(await ready(authority.home, role, name, child.process.pid)) }
+}
+
+/** What a worker's status file says once the worker is ready. */
+export function ready(home: string, role: Role, name: string, pid?: number, withinMs = 10_000): Promise<WorkerStatus> {
+  return until(
+    () => {
+      const status = readStatus(home, role, name)
+      return status?.load.state === 'ready' && (pid === undefined || status.pid === pid) ? status : undefined
+    },
+    `${role} ${name} is ready`,
+    withinMs,
+  )
+}
+
+export function readStatus(home: string, role: Role, name: string): WorkerStatus | undefined {
+  try {
+    return JSON.parse(readFileSync(homeFiles(home).status(role, name), 'utf8')) as WorkerStatus
+  } catch {
+    return undefined
+  }
+}
