@@ -1,9 +1,41 @@
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import Corestore from 'corestore'
 import { MeshClient, MeshError } from '../lib/client/index.js'
-import { atMost, type Figure, quantile, startMesh } from './harness.js'
+import { hashSecret, newApiKey } from '../lib/protocol/index.js'
+import { Accounts, accountKeys } from '../lib/worker-base/index.js'
+import { atMost, benchHome, type Figure, quantile, startMesh } from './harness.js'
 
 const ROUNDS = 10
 const CHECKS = 2000
+const KEYS = 10_000
+
+/** Times the check of a key as a gateway makes it, among many keys. Milliseconds. */
+async function timeKeyChecks(): Promise<number[]> {
+  const store = new Corestore(join(benchHome(), 'store'))
+  const accounts = new Accounts(store.get({ name: 'accounts' }))
+  const texts: string[] = []
+  await accounts.bee.ready()
+  const batch = accounts.bee.batch()
+  const user = { name: 'ann', role: 'user', limits: {}, createdAt: 0 }
+  await batch.put(accountKeys.user('ann'), Buffer.from(JSON.stringify(user)))
+  for (let i = 0; i < KEYS; i++) {
+    const { id, secret, text } = newApiKey()
+    texts.push(text)
+    const key = { id, user: 'ann', secretHash: hashSecret(secret), limits: {}, createdAt: 0 }
+    await batch.put(accountKeys.apiKey(id), Buffer.from(JSON.stringify(key)))
+  }
+  await batch.flush()
+  await accounts.open()
+  const times = texts.map((text) => {
+    const startedAt = performance.now()
+    accounts.authenticate(text)
+    return performance.now() - startedAt
+  })
+  await accounts.close()
+  await store.close()
+  return times
+}
 
 /** How fast what the authority decides takes hold. */
 export async function trust(): Promise<Figure[]> {
@@ -28,12 +60,14 @@ export async function trust(): Promise<Figure[]> {
       await admin.usage()
       checks.push(performance.now() - startedAt)
     }
+    const keyChecks = await timeKeyChecks()
     await admin.admin.members.remove({ member: 'processor/processor' })
     const removedAt = performance.now()
     await until(async () => (await admin.models()).every(({ processors }) => processors.length === 0), true)
     const removedMs = performance.now() - removedAt
     return [
       atMost('a revoked key is refused after, slowest of 10', Math.max(...revoked), 1000, 'ms'),
+      atMost(`key check among ${KEYS} keys, p99`, quantile(keyChecks, 0.99), 1, 'ms', 3),
       atMost('a removed member’s links are cut after', removedMs, 1000, 'ms'),
       {
         what: 'unary call with its key checked, p50 / p99',
