@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
-import { MeshClient } from '../../lib/client/index.js'
+import { MeshClient, type WorkerView } from '../../lib/client/index.js'
 import { homeFiles, homePath, MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 import { type Common, clientOptions, optionsOf } from '../shared/mesh.js'
 import { bytesText, dim, durationText, green, print, printJson, red, withSpinner, yellow } from '../shared/output.js'
@@ -56,7 +56,6 @@ async function examine(home: string, common: Common): Promise<Finding[]> {
     ...processes(home, workers),
     ...(await ports(home, workers)),
     embeddedModel(),
-    ...gpu(workers),
     ...(await mesh(common)),
   ]
 }
@@ -240,16 +239,6 @@ function embeddedModel(): Finding {
   return { check, state: 'ok', message: `${file}, ${bytesText(statSync(path).size)}` }
 }
 
-function gpu(workers: WorkerStatus[]): Finding[] {
-  return workers
-    .filter(({ load }) => load.gpu !== undefined)
-    .map(({ name, load }) => ({
-      check: 'gpu',
-      state: 'ok',
-      message: `processor ${name} uses ${load.gpu?.backend}${load.gpu?.devices.length ? ` (${load.gpu.devices.join(', ')})` : ''}: ${load.gpu?.reason}`,
-    }))
-}
-
 /** The network, the gateway and its clock, as a client of this home's mesh meets them. */
 async function mesh(common: Common): Promise<Finding[]> {
   const udp = await canUseUdp()
@@ -271,6 +260,7 @@ async function mesh(common: Common): Promise<Finding[]> {
     const connectMs = performance.now() - startedAt
     const { at, rttMs } = await client.ping()
     const skewMs = Math.abs(Date.now() - rttMs / 2 - at)
+    const { workers } = await client.status()
     return [
       { check: 'mesh', state: 'ok', message: `gateway ${client.gateway?.name} found in ${durationText(connectMs)}` },
       {
@@ -279,6 +269,7 @@ async function mesh(common: Common): Promise<Finding[]> {
         message: `${durationText(skewMs)} apart from the gateway’s, round trip ${durationText(rttMs)}`,
         ...(skewMs > CLOCK_WARN_MS ? { advice: 'set the clocks by NTP: keys and invites expire by them' } : {}),
       },
+      ...workers.flatMap(engine),
     ]
   } catch (err) {
     const failure = MeshError.from(err)
@@ -286,6 +277,31 @@ async function mesh(common: Common): Promise<Finding[]> {
   } finally {
     await client.close()
   }
+}
+
+/** What runs a processor's models, and why a model failed. */
+function engine({ role, name, state, load, reason }: WorkerView): Finding[] {
+  if (state === 'down') {
+    return [{ check: 'workers', state: 'warn', message: `${role} ${name} is down${reason ? `: ${reason}` : ''}` }]
+  }
+  const { gpu, models = [] } = load ?? {}
+  const failed = models.filter((model) => model.state === 'failed')
+  return [
+    ...(gpu === undefined
+      ? []
+      : [
+          {
+            check: 'gpu',
+            state: 'ok' as const,
+            message: `processor ${name} uses ${[gpu.backend, ...gpu.devices].join(', ')}: ${gpu.reason}`,
+          },
+        ]),
+    ...failed.map((model) => ({
+      check: 'model',
+      state: 'fail' as const,
+      message: `${model.name} on ${name}: ${model.reason ?? 'it did not load'}`,
+    })),
+  ]
 }
 
 const ADVICE: Partial<Record<string, string>> = {

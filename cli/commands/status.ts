@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import type { MeshClient, WorkerView } from '../../lib/client/index.js'
+import { ROLES } from '../../lib/protocol/index.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { MODEL_HEAD, modelRows } from '../shared/models.js'
 import { bold, cyan, dim, durationText, green, print, printJson, printTable, red, yellow } from '../shared/output.js'
@@ -34,7 +35,10 @@ export function printStatus({ mesh, workers, models }: Status): void {
 
 /** Shows workers as a table, and why those that are down are down. */
 export function printWorkers(workers: WorkerView[]): void {
-  const rows = workers.map((worker) => [
+  const inOrder = workers.toSorted(
+    (a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role) || a.name.localeCompare(b.name),
+  )
+  const rows = inOrder.map((worker) => [
     worker.role,
     worker.name,
     stateText(worker.state),

@@ -28,8 +28,13 @@ export function printError(err: unknown, json: boolean): number {
 /** MeshErrors are told by their shape: importing their class would load the protocol even to say that an option is wrong. */
 function shownOf(err: unknown): Shown {
   if (err instanceof CommanderError) {
-    const message = err.message.replace(/^error: /, '').replace(/\s*\n\s*/g, ' ')
-    return { code: 'BAD_REQUEST', message: `${message}. See --help`, exitCode: USAGE }
+    // A command that wants a subcommand has shown its help instead.
+    const message = err.code === 'commander.help' ? 'a subcommand is missing' : oneLine(err.message)
+    return {
+      code: 'BAD_REQUEST',
+      message: `${message.replace(/^error: /, '').replace(/\.$/, '')}. See --help`,
+      exitCode: USAGE,
+    }
   }
   const { name, code, message, details, exitCode } = err as Partial<Shown & Error>
   if (name === 'MeshError' && typeof code === 'string' && typeof message === 'string') {

@@ -56,11 +56,14 @@ function width(text: string): number {
   return [...text.replace(COLOUR, '')].length
 }
 
-/** Lines of an aligned table. Cells that begin with a digit in every row are set to the right. */
+/** A number, perhaps with a unit, or none. */
+const NUMBER = /^(-?|\d[\d.,]*( ?[A-Za-z%]{1,3})?)$/
+
+/** Lines of an aligned table. Columns of numbers are set to the right. */
 export function table(head: string[], rows: string[][]): string[] {
   const cells = rows.map((row) => row.map((cell) => cell.replace(/[\r\n\t]+/g, ' ')))
   const widths = head.map((title, i) => Math.max(width(title), ...cells.map((row) => width(row[i] ?? ''))))
-  const toRight = head.map((_, i) => cells.length > 0 && cells.every((row) => /^(\d|-$|$)/.test(row[i] ?? '')))
+  const toRight = head.map((_, i) => cells.length > 0 && cells.every((row) => NUMBER.test(row[i] ?? '')))
   const line = (row: string[], style: Paint = (text) => text) =>
     row
       .map((cell, i) => {
