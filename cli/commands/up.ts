@@ -90,7 +90,7 @@ export async function up(options: RunOptions): Promise<void> {
     supervisor.on('change', sayChange)
     if (options.json) printJson(report(home, supervisor.statuses()))
     else printReport(home, supervisor.statuses(), options.showKey === true)
-    await Promise.race([afterStart(home, options, supervisor), stop.requested])
+    await Promise.race([afterStart(home, options, supervisor, stop), stop.requested])
   } catch (err) {
     // Ctrl-C while the workers start is no failure of theirs.
     if (!stop.isRequested()) throw err
@@ -115,7 +115,7 @@ async function startInSight(supervisor: Supervisor, quiet: boolean): Promise<voi
 }
 
 /** The first question, and then a chat in a terminal; elsewhere nothing until a signal comes. */
-async function afterStart(home: string, options: RunOptions, supervisor: Supervisor): Promise<void> {
+async function afterStart(home: string, options: RunOptions, supervisor: Supervisor, stop: Stop): Promise<void> {
   const talks = onTerminal() && process.stdin.isTTY === true && options.json !== true
   if (!hasKey(home)) {
     if (talks) print(dim('This home has no API key. With one in INFERMESH_KEY, `infermesh chat` works here too.'))
@@ -126,6 +126,8 @@ async function afterStart(home: string, options: RunOptions, supervisor: Supervi
     if (options.check) await selfCheck(mesh, options.json === true)
     if (!talks) return await forever()
     print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
+    // From here on Ctrl-C is the conversation's.
+    stop.leaveInterrupts()
     await new Conversation(mesh, {
       historyFile: homeFiles(home).chatHistory,
       commands: {
@@ -289,12 +291,18 @@ function stopOnSignal(supervisor: Supervisor) {
   return {
     requested: promise,
     isRequested: () => requested,
+    /** SIGTERM asks still. */
+    leaveInterrupts: () => {
+      process.off('SIGINT', onSignal)
+    },
     release: () => {
       process.off('SIGTERM', onSignal)
       process.off('SIGINT', onSignal)
     },
   }
 }
+
+type Stop = ReturnType<typeof stopOnSignal>
 
 function forever(): Promise<never> {
   return new Promise(() => {})

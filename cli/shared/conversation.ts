@@ -40,6 +40,7 @@ export class Conversation {
   #model: string | undefined
   #system: string | undefined
   #messages: ChatMessage[] = []
+  #answering: AbortController | undefined
   #last: { finish: Finish; firstTokenMs: number; totalMs: number } | undefined
 
   constructor(mesh: MeshClient, options: ConversationOptions) {
@@ -51,13 +52,24 @@ export class Conversation {
 
   /** Goes on until the person leaves or the input ends. An answer that fails is said, and the conversation goes on. */
   async run(): Promise<void> {
+    // Ctrl-C stops the answer under way, never the program: at the prompt the terminal's keys come as input.
+    const onSignal = () => this.#answering?.abort()
+    process.on('SIGINT', onSignal)
+    try {
+      await this.#talk()
+    } finally {
+      process.off('SIGINT', onSignal)
+    }
+  }
+
+  async #talk(): Promise<void> {
     for await (const line of new Lines(bold('> '), this.#options.historyFile)) {
       const text = line.trim()
       if (text === '') continue
       if (text === '/exit' || text === '/quit' || text === '/bye') return
       try {
         if (/^\/[a-z]+( |$)/.test(text)) await this.#command(text)
-        else await interruptibly((signal) => this.#ask(text, signal))
+        else await this.#ask(text)
       } catch (err) {
         const failure = MeshError.from(err)
         if (failure.code === 'CANCELLED') print(dim('(stopped)'))
@@ -67,13 +79,15 @@ export class Conversation {
   }
 
   /** Asks once and shows the answer as it comes. A question without an answer leaves no trace in the conversation. */
-  async #ask(text: string, signal: AbortSignal): Promise<void> {
+  async #ask(text: string): Promise<void> {
+    const answering = new AbortController()
+    this.#answering = answering
     const question: ChatMessage = { role: 'user', content: text }
     const system: ChatMessage[] = this.#system === undefined ? [] : [{ role: 'system', content: this.#system }]
     const startedAt = performance.now()
     const answer = this.#mesh.chat(
       { model: this.#model, messages: [...system, ...this.#messages, question] },
-      { signal },
+      { signal: answering.signal },
     )
     const chunks = answer[Symbol.asyncIterator]()
     let said = ''
@@ -87,6 +101,7 @@ export class Conversation {
       const { finish } = await answer.result
       this.#last = { finish, firstTokenMs, totalMs: performance.now() - startedAt }
     } finally {
+      this.#answering = undefined
       if (said !== '' && !said.endsWith('\n')) print()
       // Also what was stopped half-way was said.
       if (said !== '') this.#messages.push(question, { role: 'assistant', content: said })
@@ -139,18 +154,6 @@ export class Conversation {
     const saved = { model: this.#model ?? finish?.route?.model, system: this.#system, messages: this.#messages }
     writeFileSync(file, `${JSON.stringify(saved, null, 2)}\n`, { mode: 0o600 })
     print(dim(`Saved ${this.#messages.length} messages in ${file}`))
-  }
-}
-
-/** Runs work that Ctrl-C ends without ending the program. */
-async function interruptibly(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
-  const controller = new AbortController()
-  const onSignal = () => controller.abort()
-  process.on('SIGINT', onSignal)
-  try {
-    await work(controller.signal)
-  } finally {
-    process.off('SIGINT', onSignal)
   }
 }
 

@@ -21,13 +21,13 @@ export interface WorkerSpec extends WorkerName {
   settings: string[]
 }
 
-export type ChildState = 'starting' | 'ready' | 'restarting' | 'failed' | 'stopped'
+export type ChildState = 'waiting' | 'starting' | 'ready' | 'restarting' | 'failed' | 'stopped'
 
 /** One worker as a child process, started again when it crashes. */
 export class Child {
   readonly role: Role
   readonly name: string
-  state: ChildState = 'starting'
+  state: ChildState = 'waiting'
   restarts = 0
   /** Why it failed or is being restarted. */
   reason: MeshError | undefined

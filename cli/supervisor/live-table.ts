@@ -2,6 +2,7 @@ import { dim, green, onTerminal, print, red, table, yellow } from '../shared/out
 import type { Child, ChildState } from './child.js'
 
 const PAINTS: Record<ChildState, (text: string) => string> = {
+  waiting: dim,
   starting: yellow,
   ready: green,
   restarting: yellow,
