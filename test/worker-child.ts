@@ -1,8 +1,26 @@
 import type { Role } from '../lib/protocol/index.js'
 import { runWorker } from '../lib/worker-base/index.js'
-import { TestWorker, testOptions } from './worker-kit.js'
+import { sleep, TestWorker, testOptions } from './worker-kit.js'
 
-/** A test's worker as a process: `node worker-child.js <role> <home> <name>`. */
+/** A test's worker as a process: `node worker-child.js <role> <home> <name> [behaviour]`. */
 
-const [role, home, name] = process.argv.slice(2) as [Role, string, string]
-await runWorker((options) => new TestWorker(role, options), testOptions(home, name))
+const [role, home, name, behaviour] = process.argv.slice(2) as [Role, string, string, string | undefined]
+
+class ChildWorker extends TestWorker {
+  protected override async _start(): Promise<void> {
+    if (behaviour === 'throws') setTimeout(() => failUnexpectedly(), 200)
+    if (behaviour === 'rejects') setTimeout(() => Promise.reject(new Error('a rejection nobody handles')), 200)
+  }
+
+  protected override async _drain(): Promise<void> {
+    if (behaviour === 'drains') await sleep(400)
+    if (behaviour === 'never drains') await sleep(60_000)
+    process.stderr.write('drained\n')
+  }
+}
+
+function failUnexpectedly(): void {
+  throw new Error('an error nobody expected')
+}
+
+await runWorker((options) => new ChildWorker(role, options), testOptions(home, name))

@@ -151,10 +151,16 @@ export async function spawnMember(
   authority: TestAuthority,
   role: Role,
   name: string,
+  behaviour?: string,
 ): Promise<Child & WorkerStatus> {
   // Made here only for its identity: the child finds the same one in the home.
   await authority.admit(new TestWorker(role, testOptions(authority.home, name)))
-  const child = spawnNode(t, 'test/worker-child.js', [role, authority.home, name])
+  const child = spawnNode(t, 'test/worker-child.js', [
+    role,
+    authority.home,
+    name,
+    ...(behaviour === undefined ? [] : [behaviour]),
+  ])
   return { ...child, ...(await ready(authority.home, role, name, child.process.pid)) }
 }
 

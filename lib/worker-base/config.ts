@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
@@ -6,6 +6,9 @@ import { homeFiles, MeshError } from '../protocol/index.js'
 
 /** The package's root: the compiled code lies in dist/. */
 export const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url))
+
+const SHIPPED_DIR = join(PACKAGE_ROOT, 'config', 'facs')
+const FILE_ENDING = '.config.json'
 
 export interface ConfigSources {
   home: string
@@ -28,9 +31,9 @@ interface Layer {
  * @throws MeshError CONFIG_INVALID: one line with the source, the key and what was expected
  */
 export function loadConfig<T extends z.ZodObject>(facility: string, schema: T, sources: ConfigSources): z.output<T> {
-  const file = `${facility}.config.json`
+  const file = `${facility}${FILE_ENDING}`
   const layers: Layer[] = [
-    fileLayer(join(PACKAGE_ROOT, 'config', 'facs', file)),
+    fileLayer(join(SHIPPED_DIR, file)),
     fileLayer(join(homeFiles(sources.home).configDir, file)),
     envLayer(facility, schema, sources.env),
     { source: 'command line', values: sources.flags[facility] ?? {}, nameOf: (key) => `--${facility}.${key}` },
@@ -44,6 +47,31 @@ export function loadConfig<T extends z.ZodObject>(facility: string, schema: T, s
   if (result.success) return result.data
   const issue = result.error.issues[0]
   throw MeshError.CONFIG_INVALID(`${facility}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not valid'}`)
+}
+
+/**
+ * Refuses settings of facilities that do not exist, which would otherwise be passed over in silence. A facility of
+ * another role is no fault: the workers of a home share their sources.
+ * @throws MeshError CONFIG_INVALID
+ */
+export function checkFacilities({ home, env, flags }: ConfigSources): void {
+  const known = readdirSync(SHIPPED_DIR).map((file) => file.slice(0, -FILE_ENDING.length))
+  const { configDir } = homeFiles(home)
+  const given: [facility: string, source: string][] = [
+    ...(existsSync(configDir) ? readdirSync(configDir) : [])
+      .filter((file) => file.endsWith(FILE_ENDING))
+      .map((file): [string, string] => [file.slice(0, -FILE_ENDING.length), join(configDir, file)]),
+    ...Object.keys(flags).map((facility): [string, string] => [facility, `--${facility}`]),
+  ]
+  const constants = new Set(known.map(constantCase))
+  for (const name of Object.keys(env)) {
+    const facility = /^INFERMESH_(\w+?)__/.exec(name)?.[1]
+    if (facility !== undefined && !constants.has(facility)) given.push([facility, name])
+  }
+  for (const [facility, source] of given) {
+    if (known.includes(facility)) continue
+    throw MeshError.CONFIG_INVALID(`${source}: unknown facility; known are ${known.join(', ')}`)
+  }
 }
 
 function fileLayer(path: string): Layer {

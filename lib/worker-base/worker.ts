@@ -23,7 +23,7 @@ import {
   validate,
   type WorkerStatus,
 } from '../protocol/index.js'
-import { type ConfigSources, loadConfig, PACKAGE_ROOT } from './config.js'
+import { type ConfigSources, checkFacilities, loadConfig, PACKAGE_ROOT } from './config.js'
 import { type Facility, withDeadline } from './facility.js'
 import { loadIdentity, makePrivateDir, writeFileAtomic } from './identity.js'
 import { type Logger, logConfigSchema, openLog } from './log.js'
@@ -81,6 +81,7 @@ export abstract class BaseWorker {
   protected readonly keyPair: KeyPair
   protected readonly options: WorkerOptions
   readonly #settings: z.output<typeof workerConfigSchema>
+  readonly #netConfig: z.output<typeof netConfigSchema>
   readonly #sources: ConfigSources
   #log: Logger | undefined
   #net: Net | undefined
@@ -89,6 +90,7 @@ export abstract class BaseWorker {
   #profile: MeshProfile | undefined
   #started: Facility[] = []
   #state: Load['state'] = 'starting'
+  #statusWritten = false
   #stopping: Promise<void> | undefined
   #joining: Promise<void> | undefined
 
@@ -101,7 +103,9 @@ export abstract class BaseWorker {
     this.files = homeFiles(options.home)
     this.workerDir = this.files.worker(role, options.name)
     this.#sources = { home: options.home, env: options.environment ?? process.env, flags: options.flags ?? {} }
+    checkFacilities(this.#sources)
     this.#settings = this.config('worker', workerConfigSchema)
+    this.#netConfig = this.config('net', netConfigSchema)
     makePrivateDir(this.home)
     makePrivateDir(this.workerDir)
     this.keyPair = loadIdentity(this.workerDir)
@@ -186,7 +190,8 @@ export abstract class BaseWorker {
         `stopping ${facility.name}`,
       )
     }
-    rmSync(this.files.status(this.role, this.name), { force: true })
+    // Only its own: where the store was locked, the file is the other process's.
+    if (this.#statusWritten) rmSync(this.files.status(this.role, this.name), { force: true })
     this.#log?.info('stopped')
   }
 
@@ -251,7 +256,7 @@ export abstract class BaseWorker {
 
   #makeNet(): Net {
     return new Net({
-      config: this.config('net', netConfigSchema),
+      config: this.#netConfig,
       profile: this.profile,
       directory: this.directory,
       store: this.store,
@@ -342,6 +347,7 @@ export abstract class BaseWorker {
 
   #onJoinFailed(err: unknown): void {
     const failure = MeshError.from(err)
+    if (this.#stopping !== undefined) return
     // A link that broke is dialled again, and joining with it.
     if (failure.code === 'LINK_CLOSED' || failure.code === 'TIMEOUT') return
     this.fatal(failure)
@@ -349,6 +355,7 @@ export abstract class BaseWorker {
 
   #writeStatus(): void {
     makePrivateDir(this.files.statusDir)
+    this.#statusWritten = true
     writeFileAtomic(this.files.status(this.role, this.name), `${JSON.stringify(this.status(), null, 2)}\n`)
   }
 
