@@ -143,7 +143,8 @@ declare module 'hyperdht' {
     readonly destroyed: boolean
     readonly host: string | null
     readonly port: number
-    address(): NodeAddress & { family: number }
+    /** Null until the node is bound. */
+    address(): (NodeAddress & { family: number }) | null
     fullyBootstrapped(): Promise<void>
     connect(publicKey: Uint8Array, options?: { keyPair?: KeyPair }): NoiseStream
     createServer(onconnection: (conn: NoiseStream) => void): Server

@@ -4,6 +4,7 @@ import {
   decodeKey,
   type EmbeddingRequest,
   type EmbeddingResult,
+  encodeKey,
   type GenerateEvent,
   type InferenceInput,
   type InputOf,
@@ -86,11 +87,11 @@ export class MeshClient {
   /** @throws MeshError CONFIG_INVALID where no mesh is named, BAD_REQUEST or INVALID_API_KEY where an option is wrong */
   constructor(options: MeshClientOptions = {}) {
     this.#settings = resolveOptions(options)
-    const { address, core, network, extraBootstrap } = this.#settings
+    const { address, core, network } = this.#settings
     this.address = address
     this.#dht = new DHT({
       keyPair: DHT.keyPair(options.seed),
-      ...(network.kind === 'public' ? {} : { bootstrap: [...network.bootstrap, ...extraBootstrap] }),
+      ...(network.kind === 'public' ? {} : { bootstrap: network.bootstrap }),
       ...(network.kind === 'local' ? { host: LOOPBACK } : {}),
     })
     this.#rpc = new RPC({ dht: this.#dht, keyPair: this.#dht.defaultKeyPair })
@@ -281,7 +282,14 @@ export class MeshClient {
   // --- connections ---
 
   #dial = (publicKey: Buffer): Peer => {
-    const peer = new Peer(this.#rpc, this.#directory.store, publicKey, DIAL_MS[this.#settings.network.kind])
+    const { nearby, network } = this.#settings
+    const peer = new Peer({
+      rpc: this.#rpc,
+      store: this.#directory.store,
+      publicKey,
+      nodes: nearby.filter((neighbour) => neighbour.publicKey === encodeKey(publicKey)),
+      dialMs: DIAL_MS[network.kind],
+    })
     this.#peers.add(peer)
     peer.once('close', () => this.#peers.delete(peer))
     return peer

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import {
   decodeKey,
   encodeKey,
@@ -10,7 +11,9 @@ import {
   type NetworkKind,
   parseApiKey,
   parseJson,
+  type Role,
   validate,
+  workerStatusSchema,
 } from '../protocol/index.js'
 
 /** Which mesh to use, and as whom. Everything has a default from the home, as the CLI has it. */
@@ -37,6 +40,14 @@ export interface MeshClientOptions {
   seed?: Uint8Array
 }
 
+/** A worker of this home, and its DHT node's address. */
+export interface Neighbour {
+  role: Role
+  publicKey: string
+  host: string
+  port: number
+}
+
 /** Options after every default is filled in. */
 export interface Settings {
   address: string
@@ -45,8 +56,8 @@ export interface Settings {
   /** The authority's public key, where a profile tells it. */
   authority: string | undefined
   network: MeshProfile['network']
-  /** Further DHT nodes of this machine that help when the bootstrap node is down. */
-  extraBootstrap: string[]
+  /** Workers of this same home and where they listen: they are found even while the DHT's bootstrap node is down. */
+  nearby: Neighbour[]
   key: string | undefined
   timeoutMs: number
 }
@@ -67,7 +78,7 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
     core,
     authority: profile.authority,
     network: profile.network,
-    extraBootstrap: kind === 'local' || kind === 'lan' ? neighbours(home, own, address) : [],
+    nearby: kind === 'local' && own?.address === address ? neighbours(home) : [],
     // The home's key is for the home's mesh only: no other mesh may see it.
     key: readKey(options.key ?? env.INFERMESH_KEY ?? (own?.address === address ? adminKey(home) : undefined)),
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS[kind],
@@ -130,21 +141,21 @@ function readKey(text: string | undefined): string | undefined {
   return key
 }
 
-/** DHT nodes of this home's own workers: the mesh is found through them too while the authority restarts. */
-function neighbours(home: string, own: MeshProfile | undefined, address: string): string[] {
-  if (own?.address !== address) return []
+/** What the status files of this home's workers say of where they listen. */
+function neighbours(home: string): Neighbour[] {
   const { statusDir } = homeFiles(home)
-  const nodes: string[] = []
-  for (const name of filesIn(statusDir)) {
+  return filesIn(statusDir).flatMap((name) => {
     try {
-      const status = JSON.parse(readFileSync(`${statusDir}/${name}`, 'utf8')) as { addresses?: { dht?: unknown } }
-      const dht = status.addresses?.dht
-      if (typeof dht === 'string' && BOOTSTRAP.test(dht)) nodes.push(dht)
+      const { role, publicKey, addresses } = workerStatusSchema.parse(
+        JSON.parse(readFileSync(join(statusDir, name), 'utf8')),
+      )
+      const [host, port] = addresses.dht?.split(':') ?? []
+      return host === undefined ? [] : [{ role, publicKey, host, port: Number(port) }]
     } catch {
       // Being written or removed right now: one helper fewer.
+      return []
     }
-  }
-  return nodes
+  })
 }
 
 function readIfThere(path: string): string | undefined {

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import type RPC from '@hyperswarm/rpc'
 import type { Client } from '@hyperswarm/rpc'
 import type Corestore from 'corestore'
+import type { NodeAddress } from 'hyperdht'
 import {
   type CallOptions,
   callMethod,
@@ -27,6 +28,17 @@ interface PeerEvents {
   close: [MeshError]
 }
 
+export interface PeerOptions {
+  rpc: RPC
+  /** Replicates its cores over the connection. */
+  store: Corestore
+  publicKey: Buffer
+  /** DHT nodes that know the peer; none: the DHT is asked. */
+  nodes: NodeAddress[]
+  /** How long the connection may take to open. */
+  dialMs: number
+}
+
 /**
  * One connection to a gateway or to the authority, dialled by public key: Noise proves that the other side has it.
  * Whether that key belongs to the mesh is for the directory to say, before anything secret is sent.
@@ -45,11 +57,12 @@ export class Peer extends EventEmitter<PeerEvents> {
   #timer: NodeJS.Timeout | undefined
   #pinging = false
 
-  /** @param dialMs how long the connection may take to open */
-  constructor(rpc: RPC, store: Corestore, publicKey: Buffer, dialMs: number) {
+  constructor({ rpc, store, publicKey, nodes, dialMs }: PeerOptions) {
     super()
     this.publicKey = encodeKey(publicKey)
-    this.#client = rpc.connect(publicKey)
+    this.#client = rpc.connect(publicKey, {
+      relayAddresses: nodes.map(({ host, port }) => ({ host, port })),
+    })
     this.#stream = this.#client.stream
     // In the tick of the dial, so that no message of the other side finds its channel missing.
     store.replicate(this.#stream)

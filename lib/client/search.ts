@@ -72,8 +72,9 @@ export class Search {
     }
   }
 
-  /** Gateways of an earlier connection's directory need not be looked up. */
+  /** Gateways of this home, and of an earlier connection's directory, need not be looked up. */
   #addKnown(): void {
+    for (const { role, publicKey } of this.#options.settings.nearby) if (role === 'gateway') this.#add(publicKey)
     for (const { publicKey } of this.#options.directory.view.membersWithRole('gateway')) this.#add(publicKey)
   }
 

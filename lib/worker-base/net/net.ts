@@ -166,7 +166,15 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   get addresses(): Record<string, string> {
     const found: Record<string, string> = {}
     if (this.#bootstrap) found.bootstrap = `${this.#bootstrap.host}:${this.#bootstrap.port}`
+    // This machine's clients find the mesh through it while the authority, and the bootstrap node with it, is down.
+    const port = this.#options.profile.network.kind === 'local' ? this.#dhtPort : 0
+    if (port > 0) found.dht = `127.0.0.1:${port}`
     return found
+  }
+
+  /** UDP port of this worker's DHT node; 0 until it is bound. */
+  get #dhtPort(): number {
+    return this.#swarm?.dht.address()?.port ?? 0
   }
 
   /** True once the DHT has answered. */
