@@ -40,6 +40,7 @@ declare module 'protomux' {
     readonly stream: Duplex
     cork(): void
     uncork(): void
+    destroy(err?: Error): void
     /** Null when the stream is destroyed or a channel with this protocol and id is open. */
     createChannel(options: {
       protocol: string
@@ -66,7 +67,8 @@ declare module 'protomux-rpc' {
     readonly opened: boolean
     readonly mux: Protomux
     readonly stream: Duplex & { remotePublicKey: Buffer; publicKey: Buffer; isInitiator: boolean }
-    respond(method: string, handler: (value: Buffer) => Promise<Buffer>): this
+    /** A value is null where the caller sent none. */
+    respond(method: string, handler: (value: Buffer | null) => Promise<Buffer>): this
     request(method: string, value: Uint8Array, options?: { timeout?: number }): Promise<Buffer>
     event(method: string, value: Uint8Array): void
     destroy(err?: Error): void

@@ -22,8 +22,15 @@ export const helloSchema = z.object({
 })
 export type Hello = z.infer<typeof helloSchema>
 
-export const reportSchema = z.object({ seq: z.int(), echo: z.int().optional(), load: loadSchema })
-/** A heartbeat. `echo` is the other side's last `seq`, from which it reads the round-trip time. */
+export const reportSchema = z.object({
+  seq: z.int(),
+  echo: z.object({ seq: z.int(), heldMs: z.number().min(0) }).optional(),
+  load: loadSchema,
+})
+/**
+ * A heartbeat. `echo` is the other side's last `seq`, and how long it waited here for this report: from both the other
+ * side reads the round-trip time.
+ */
 export type Report = z.infer<typeof reportSchema>
 
 export const goodbyeSchema = z.object({ code: z.string(), message: z.string() })

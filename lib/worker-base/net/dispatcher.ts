@@ -87,7 +87,7 @@ export class Dispatcher {
       rpc.respond(name, (bytes) => this.#answer(name, bytes, source, running))
     }
     rpc.respond(CANCEL_EVENT, async (bytes) => {
-      running.get(bytes.toString())?.abort(MeshError.CANCELLED('The caller cancelled'))
+      running.get(bytes?.toString() ?? '')?.abort(MeshError.CANCELLED('The caller cancelled'))
       return Buffer.alloc(0)
     })
     rpc.on('close', () => {
@@ -97,7 +97,7 @@ export class Dispatcher {
 
   async #answer(
     name: MethodName,
-    bytes: Buffer,
+    bytes: Buffer | null,
     source: CallSource,
     running: Map<string, AbortController>,
   ): Promise<Buffer> {
@@ -105,7 +105,7 @@ export class Dispatcher {
     let code = 'OK'
     let requestId: string | undefined
     try {
-      const call = decodeCall(bytes)
+      const call = decodeCall(bytes ?? Buffer.alloc(0))
       requestId = call.requestId
       return encodeAnswer(await this.#call(name, call, source, running))
     } catch (err) {

@@ -14,6 +14,7 @@ import {
   type GenerateInput,
   Generation,
   goodbyeSchema,
+  guardMux,
   type Hello,
   helloSchema,
   type InputOf,
@@ -22,6 +23,7 @@ import {
   type MethodName,
   PROTOCOL_VERSION,
   parseJson,
+  type Report,
   type ResponseOf,
   reportSchema,
   validate,
@@ -37,6 +39,8 @@ interface LinkEvents {
   hello: [Hello]
   load: []
   suspect: []
+  /** The other side sent what is no frame of this protocol; the close follows. */
+  garbage: []
   close: [MeshError]
 }
 
@@ -65,7 +69,7 @@ export class Link extends EventEmitter<LinkEvents> {
   readonly #goodbye: Message<Uint8Array>
   #sent = new Map<number, number>()
   #seq = 0
-  #echo: number | undefined
+  #heardReport: { seq: number; at: number } | undefined
   #closed = false
 
   /** Attaches everything in the tick of the connection: later, the other side would get CHANNEL_CLOSED. */
@@ -75,6 +79,7 @@ export class Link extends EventEmitter<LinkEvents> {
     this.#roleOf = roleOf
     this.publicKey = encodeKey(conn.remotePublicKey)
     this.mux = Protomux.from(conn)
+    guardMux(this.mux, (err) => this.#onGarbage(err))
     // The id that @hyperswarm/rpc uses: the public key of the side that was dialled.
     this.rpc = new ProtomuxRPC(conn, { id: conn.isInitiator ? conn.remotePublicKey : conn.publicKey })
     const control = this.mux.createChannel({
@@ -121,7 +126,9 @@ export class Link extends EventEmitter<LinkEvents> {
     const seq = ++this.#seq
     this.#sent.set(seq, performance.now())
     this.#sent.delete(seq - 16)
-    this.#report.send(encodeJson({ seq, echo: this.#echo, load }))
+    const heard = this.#heardReport
+    const echo = heard && { seq: heard.seq, heldMs: performance.now() - heard.at }
+    this.#report.send(encodeJson({ seq, echo, load } satisfies Report))
   }
 
   /** Judges the silence. Called on every heartbeat tick. */
@@ -145,6 +152,12 @@ export class Link extends EventEmitter<LinkEvents> {
     setTimeout(() => this.conn.destroy(), 200).unref()
   }
 
+  #onGarbage(cause: unknown): void {
+    if (this.#closed) return
+    this.emit('garbage')
+    this.close(MeshError.BAD_REQUEST('What came over this link is no frame of its protocol', {}, { cause }))
+  }
+
   #onHello(bytes: Uint8Array): void {
     try {
       const raw = parseJson(bytes, 'The hello') as { protocolVersion?: unknown; version?: unknown } | null
@@ -157,7 +170,7 @@ export class Link extends EventEmitter<LinkEvents> {
       this.#heard()
       this.emit('hello', this.hello)
     } catch (err) {
-      this.close(MeshError.from(err))
+      this.#onUnreadable(err)
     }
   }
 
@@ -165,14 +178,20 @@ export class Link extends EventEmitter<LinkEvents> {
     try {
       const { seq, echo, load } = validate(reportSchema, parseJson(bytes, 'The report'), 'report')
       this.#heard()
-      this.#echo = seq
-      const sentAt = echo === undefined ? undefined : this.#sent.get(echo)
-      if (sentAt !== undefined) this.rttMs = performance.now() - sentAt
+      this.#heardReport = { seq, at: performance.now() }
+      const sentAt = echo && this.#sent.get(echo.seq)
+      if (sentAt !== undefined) this.rttMs = Math.max(0, performance.now() - sentAt - (echo?.heldMs ?? 0))
       this.load = load
       this.emit('load')
     } catch (err) {
-      this.close(MeshError.from(err))
+      this.#onUnreadable(err)
     }
+  }
+
+  #onUnreadable(err: unknown): void {
+    const reason = MeshError.from(err)
+    if (reason.code === 'BAD_REQUEST') this.emit('garbage')
+    this.close(reason)
   }
 
   #onGoodbye(bytes: Uint8Array): void {
@@ -181,6 +200,7 @@ export class Link extends EventEmitter<LinkEvents> {
       const { code, message } = validate(goodbyeSchema, parseJson(bytes, 'The goodbye'), 'goodbye')
       reason = MeshError.fromJSON({ code, message: `The other side closed the link: ${message}` })
     } catch {
+      this.emit('garbage')
       reason = MeshError.LINK_CLOSED('The other side closed the link and gave no readable reason')
     }
     this.#onClose(reason)

@@ -29,10 +29,14 @@ import { Dispatcher } from './dispatcher.js'
 import { Link } from './link.js'
 
 const HEARTBEAT_MS = 500
+/** How often silence is looked at: a link is closed this much late at most. */
+const CHECK_MS = 100
 /** A change of load is told at once, but not more often than this. */
 const REPORT_SPACING_MS = 10
 /** How long a dial may take: on one machine or LAN a dead peer is given up fast, so that its return is noticed within 2 s. */
 const DIAL_MS = { local: 800, lan: 1000, private: 12_000, public: 12_000 } as const
+/** How long a worker that has just started calls those who dial it. */
+const GREET_MS = 2000
 /** How long a stopping worker tries to take its announcements back. */
 const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
 const BACKOFFS_MS = [100, 200, 400, 500]
@@ -96,8 +100,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #closed: Counter<'reason'>
   #bootstrap: DHT | undefined
   #swarm: Hyperswarm | undefined
+  readonly #badFrames: Counter
   #timer: NodeJS.Timeout | undefined
   #lastTick = 0
+  #lastBeat = 0
   #reportTimer: NodeJS.Timeout | undefined
   #generation: { callers: readonly Caller[]; handler: GenerationHandler } | undefined
   #stopping = false
@@ -110,6 +116,11 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.publicKey = encodeKey(options.keyPair.publicKey)
     this.dispatcher = new Dispatcher(options.log, options.registry)
     this.#closed = this.#registerMetrics(options.registry)
+    this.#badFrames = new Counter({
+      name: 'infermesh_bad_frames_total',
+      help: 'Links closed because the other side sent what is no frame of the protocol.',
+      registers: [options.registry],
+    })
   }
 
   /** Runs the handler for each generation that one of the callers asks for. */
@@ -143,8 +154,9 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       swarm.join(this.directory.core.discoveryKey, { server: true, client: false })
     }
     this.#reconcile()
+    this.#greet(swarm)
     this.#lastTick = Date.now()
-    this.#timer = setInterval(() => this.#tick(), HEARTBEAT_MS)
+    this.#timer = setInterval(() => this.#tick(), CHECK_MS)
   }
 
   async stop(): Promise<void> {
@@ -257,6 +269,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     acceptGenerations(link.mux, (request, sink) => this.#runGeneration(link, request, sink))
     link.on('hello', () => this.#admit(link))
     link.on('close', (reason) => this.#onLinkClosed(link, reason))
+    link.on('garbage', () => this.#badFrames.inc())
     link.on('load', () => {
       if (this.members.get(link.publicKey) === link) this.emit('load', link)
     })
@@ -364,11 +377,31 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       this.#dialled.delete(publicKey)
       swarm.leavePeer(decodeKey(publicKey))
     }
+    this.#cutRemoved()
+    for (const link of this.#links) this.#admit(link)
+  }
+
+  /** Closes the links of members that were removed, or whose time is over. */
+  #cutRemoved(): void {
     for (const [publicKey, link] of this.members) {
       if (this.#roleOf(publicKey) !== 'client') continue
       link.close(MeshError.NOT_A_MEMBER(`${link.label} is no longer a member of this mesh`))
     }
-    for (const link of this.#links) this.#admit(link)
+  }
+
+  /**
+   * Calls once, at the start, those who dial this worker: after a crash they may still hold the old link, and would
+   * notice only by its silence.
+   */
+  #greet(swarm: Hyperswarm): void {
+    for (const { role, publicKey } of this.directory.members.values()) {
+      if (publicKey === this.publicKey || this.#dialled.has(publicKey) || !DIALS[role].includes(this.#role)) continue
+      const key = decodeKey(publicKey)
+      swarm.joinPeer(key)
+      setTimeout(() => {
+        if (!this.#dialled.has(publicKey)) swarm.leavePeer(key)
+      }, GREET_MS).unref()
+    }
   }
 
   /** Hyperswarm says nothing of dials that fail: look at those under way to learn why, and since when. */
@@ -411,10 +444,14 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   #tick(): void {
     const now = Date.now()
     // After a pause of this process itself (suspended laptop, SIGSTOP) the silence was ours: give the others one turn.
-    const ownPauseMs = now - this.#lastTick - HEARTBEAT_MS
+    const ownPauseMs = now - this.#lastTick - CHECK_MS
     this.#lastTick = now
     if (ownPauseMs > HEARTBEAT_MS) for (const link of this.#links) link.lastHeard += ownPauseMs
-    this.#reportLoad()
+    if (now - this.#lastBeat >= HEARTBEAT_MS) {
+      this.#lastBeat = now
+      this.#reportLoad()
+      this.#cutRemoved()
+    }
     for (const link of this.#links) if (link.hello !== undefined || link.conn.isInitiator) link.check(now)
     const dialMs = DIAL_MS[this.#options.profile.network.kind]
     for (const [publicKey, { conn, since }] of this.#dials) {
