@@ -2,20 +2,42 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'brittle'
+import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
 import {
+  decodeKey,
   directoryKeys,
   encodeJson,
   encodeKey,
   homeFiles,
+  type Load,
   type MeshProfile,
   type Role,
   type WorkerStatus,
 } from '../lib/protocol/index.js'
-import { BaseWorker, type Link, type WorkerOptions, writeProfile } from '../lib/worker-base/index.js'
+import { BaseWorker, type Link, type Net, type WorkerOptions, writeProfile } from '../lib/worker-base/index.js'
 
 /** Workers that are nothing but the base, and an authority that admits whom the test says. */
 
-export class TestWorker extends BaseWorker {}
+export class TestWorker extends BaseWorker {
+  readonly #prepare: ((net: Net) => void) | undefined
+
+  /** @param prepare registers what it serves */
+  constructor(role: Role, options: WorkerOptions, prepare?: (net: Net) => void) {
+    super(role, options)
+    this.#prepare = prepare
+  }
+
+  /** Load that it reports besides its state. */
+  extraLoad: Partial<Load> = {}
+
+  protected override async _prepare(): Promise<void> {
+    this.#prepare?.(this.net)
+  }
+
+  protected override _load(): Partial<Load> {
+    return this.extraLoad
+  }
+}
 
 export class TestAuthority extends BaseWorker {
   #address = ''
@@ -85,8 +107,9 @@ export async function startMember(
   role: Role,
   name: string,
   options: Partial<WorkerOptions> = {},
+  prepare?: (net: Net) => void,
 ): Promise<TestWorker> {
-  const worker = new TestWorker(role, testOptions(authority.home, name, options))
+  const worker = new TestWorker(role, testOptions(authority.home, name, options), prepare)
   await authority.admit(worker)
   return start(t, worker)
 }
@@ -105,6 +128,28 @@ export async function until<T>(probe: () => T | undefined | false, what: string,
 /** The link from one worker to another, once it is there. */
 export function linked(from: BaseWorker, to: { publicKey: string }, withinMs = 5000): Promise<Link> {
   return until(() => from.net.members.get(to.publicKey), `${from.name} is linked`, withinMs)
+}
+
+/** A bare connection to a worker, as anyone who knows its public key can make it. */
+export async function dial(
+  t: Test,
+  authority: BaseWorker,
+  publicKey: string,
+  keyPair: KeyPair = DHT.keyPair(),
+): Promise<NoiseStream> {
+  const { bootstrap } = authority.profile.network
+  const dht = new DHT({ bootstrap, host: '127.0.0.1', keyPair })
+  t.teardown(() => dht.destroy({ force: true }), { order: -1 })
+  for (let attempt = 0; attempt < 50; attempt++) {
+    const conn = dht.connect(decodeKey(publicKey), { keyPair })
+    const opened = await new Promise<boolean>((resolve) => {
+      conn.on('open', () => resolve(true))
+      conn.on('error', () => resolve(false))
+    })
+    if (opened) return conn
+    await sleep(50)
+  }
+  throw new Error(`${publicKey} does not answer`)
 }
 
 export function sleep(ms: number): Promise<void> {
