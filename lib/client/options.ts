@@ -80,7 +80,9 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
     network: profile.network,
     nearby: kind === 'local' && own?.address === address ? neighbours(home) : [],
     // The home's key is for the home's mesh only: no other mesh may see it.
-    key: readKey(options.key ?? env.INFERMESH_KEY ?? (own?.address === address ? adminKey(home) : undefined)),
+    key: readKey(
+      options.key ?? (env.INFERMESH_KEY || undefined) ?? (own?.address === address ? adminKey(home) : undefined),
+    ),
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS[kind],
   }
 }

@@ -22,7 +22,7 @@ export interface SearchOptions {
   dht: DHT
   directory: DirectoryCopy
   dial: (publicKey: Buffer) => Peer
-  /** Gateways that have just failed: tried only when nothing else is left. */
+  /** Gateways that have just failed: tried after the others. */
   avoid: ReadonlySet<string>
 }
 
@@ -105,7 +105,8 @@ export class Search {
 
   #dialMore(): void {
     const now = Date.now()
-    const { avoid } = this.#options
+    const { avoid, directory } = this.#options
+    const othersLeft = directory.view.membersWithRole('gateway').some(({ publicKey }) => !avoid.has(publicKey))
     const all = [...this.#candidates.values()]
     let free = PARALLEL_DIALS - all.filter(({ peer, openedAt }) => peer !== undefined && openedAt === undefined).length
     const waiting = all.filter(
@@ -113,7 +114,7 @@ export class Search {
         peer === undefined &&
         !this.#strangers.has(publicKey) &&
         (failedAt === undefined || now - failedAt > REDIAL_MS) &&
-        (!avoid.has(publicKey) || now - this.#startedAt > GRACE_MS),
+        (!avoid.has(publicKey) || !othersLeft || now - this.#startedAt > GRACE_MS),
     )
     // Spread clients over the gateways.
     for (const candidate of shuffle(waiting)) {
@@ -210,18 +211,18 @@ export class Search {
         details,
       )
     }
-    if (directory.view.known && directory.view.membersWithRole('gateway').length === 0) {
-      return MeshError.PEER_NOT_FOUND(
-        'The mesh has no gateway yet: start one with `infermesh up --role gateway`',
-        details,
-      )
-    }
-    if (this.#strangers.size > 0 || connected > 0) {
-      const peers = this.#strangers.size + connected
+    const peers = directory.view.known ? this.#strangers.size : connected
+    if (peers > 0) {
       return MeshError.UNTRUSTED_GATEWAY(
         directory.view.known
           ? `Whoever answers for this address (${peers}) is no gateway in the directory of the mesh; nothing was sent to them`
           : `Whoever answers for this address (${peers}) cannot show the directory of the mesh; nothing was sent to them`,
+        details,
+      )
+    }
+    if (directory.view.known && directory.view.membersWithRole('gateway').length === 0) {
+      return MeshError.PEER_NOT_FOUND(
+        'The mesh has no gateway yet: start one with `infermesh up --role gateway`',
         details,
       )
     }
