@@ -1,0 +1,318 @@
+import { spawn } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import test, { type Test } from 'brittle'
+import { homeFiles, type SupervisorState } from '../lib/protocol/index.js'
+import { testHome, until } from './helpers/mesh.js'
+
+/** The `infermesh` command as people and programs use it: real processes, one mesh for the whole file. */
+
+const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url))
+
+interface Result {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs the command to its end. @param input standard input; absent: none */
+function infermesh(args: string[], options: { home?: string; input?: string; key?: string } = {}): Promise<Result> {
+  const { home = '/nonexistent/infermesh', input, key = '' } = options
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    env: { ...process.env, INFERMESH_HOME: home, INFERMESH_MESH: '', INFERMESH_KEY: key, NO_COLOR: '1' },
+  })
+  const result: Result = { code: null, stdout: '', stderr: '' }
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (result.stdout += text))
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (result.stderr += text))
+  child.stdin?.end(input)
+  return new Promise((resolve) => child.once('close', (code) => resolve({ ...result, code })))
+}
+
+/** Runs the command with --json and reads what it printed. */
+async function json<T>(t: Test, args: string[], options: { home: string; key?: string }): Promise<T> {
+  const { code, stdout, stderr } = await infermesh([...args, '--json'], options)
+  if (code !== 0) {
+    t.fail(`infermesh ${args.join(' ')}: ${code} ${stderr}`)
+    throw new Error(stderr)
+  }
+  return JSON.parse(stdout) as T
+}
+
+interface Up {
+  mesh: string
+  key: string
+  endpoints: { http: string; openai: string; metrics: string }
+  workers: { role: string; name: string; pid: number }[]
+}
+
+const home = mkdtempSync(join(tmpdir(), 'infermesh-cli-test-'))
+let mesh: Up
+
+function supervisor(of = home): SupervisorState {
+  return JSON.parse(readFileSync(homeFiles(of).supervisor, 'utf8')) as SupervisorState
+}
+
+// Where a test fails, its mesh must not go on.
+process.once('exit', () => {
+  try {
+    process.kill(supervisor().pid, 'SIGTERM')
+  } catch {
+    // It was stopped.
+  }
+  rmSync(home, { recursive: true, force: true })
+})
+
+const UP = ['up', '--detach', '--http-port', '0', '--metrics-port', '0']
+
+test('wrong usage exits with 64 and one line that says what is wrong', async (t) => {
+  for (const args of [
+    ['frobnicate'],
+    ['run', 'hello', '--no-such-option'],
+    ['run', 'hello', '--max-tokens', 'many'],
+    ['run'],
+    ['keys'],
+    ['keys', 'revoke'],
+    ['keys', 'create', '--budget', '100'],
+    ['usage', '--by', 'colour'],
+    ['completion', 'tcsh'],
+    ['up', '--role', 'cook'],
+  ]) {
+    const { code, stderr } = await infermesh(args)
+    t.is(code, 64, args.join(' '))
+    t.ok(/^infermesh: .+\n$/m.test(stderr), stderr)
+  }
+  const { code, stdout, stderr } = await infermesh(['run', 'hello', '--seed', 'x', '--json'])
+  t.is(code, 64)
+  t.is(stdout, '', 'programs read nothing but answers')
+  t.is((JSON.parse(stderr) as { error: { code: string } }).error.code, 'BAD_REQUEST')
+})
+
+test('every command has help with examples', async (t) => {
+  const { stdout, code } = await infermesh(['--help'])
+  t.is(code, 0)
+  const names = [...stdout.matchAll(/^ {2}([a-z]+)(?: |$)/gm)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'infermesh' && name !== 'help')
+  t.ok(names.length >= 15, names.join(' '))
+  for (const name of names) {
+    const help = await infermesh([name, '--help'])
+    t.is(help.code, 0, name)
+    t.ok(/Examples?:\n {2}infermesh /.test(help.stdout), `${name} has examples`)
+  }
+})
+
+test('a home without a mesh is a matter of configuration: 78', async (t) => {
+  for (const args of [['status'], ['run', 'hello'], ['chat'], ['up', '--role', 'gateway']]) {
+    const { code, stderr } = await infermesh(args, { home: await testHome(t) })
+    t.is(code, 78, args.join(' '))
+    t.ok(stderr.includes('infermesh up'), 'and says what to do')
+  }
+})
+
+test('up --detach makes a mesh, asks it something, and says where it is', async (t) => {
+  const startedAt = Date.now()
+  mesh = await json<Up>(t, UP, { home })
+  const tookMs = Date.now() - startedAt
+  t.comment(`${tookMs} ms`)
+  t.alike(mesh.workers.map(({ role }) => role).sort(), ['auth', 'gateway', 'metrics', 'processor'])
+  t.is(mesh.endpoints.openai, `${mesh.endpoints.http}/v1`)
+  t.is((await fetch(`${mesh.endpoints.http}/healthz`)).status, 200)
+  t.is((await fetch(mesh.endpoints.metrics)).status, 200)
+  t.is(statSync(homeFiles(home).adminKey).mode & 0o777, 0o600)
+  t.ok(tookMs < 20_000)
+})
+
+test('a home has one supervisor', async (t) => {
+  const { code, stderr } = await infermesh(UP, { home })
+  t.is(code, 75)
+  t.ok(stderr.includes(`pid ${supervisor().pid}`))
+})
+
+test('run prints the answer, takes standard input, and gives JSON to programs', async (t) => {
+  const plain = await infermesh(['run', 'Why is the sky blue?', '--max-tokens', '12'], { home })
+  t.is(plain.code, 0, plain.stderr)
+  t.ok(plain.stdout.trim().length > 0 && plain.stdout.endsWith('\n'))
+
+  const piped = await infermesh(['run', '--max-tokens', '4'], { home, input: 'Hello\n' })
+  t.is(piped.code, 0, piped.stderr)
+
+  const answer = await json<{
+    text: string
+    model: string
+    finishReason: string
+    usage: { promptTokens: number; completionTokens: number }
+    timing: { firstTokenMs: number; totalMs: number }
+    processor: string
+  }>(t, ['run', 'Hello', '--max-tokens', '5', '--temperature', '0', '--seed', '7', '--system', 'Be brief.'], { home })
+  t.is(answer.finishReason, 'length')
+  t.is(answer.usage.completionTokens, 5)
+  t.ok(answer.usage.promptTokens > 0)
+  t.ok(answer.timing.firstTokenMs <= answer.timing.totalMs)
+  t.is(answer.processor, 'processor')
+
+  const schema = join(await testHome(t), 'schema.json')
+  writeFileSync(schema, JSON.stringify({ type: 'object', properties: { ok: { type: 'boolean' } }, required: ['ok'] }))
+  const fitted = await infermesh(['run', 'Answer in JSON', '--schema', schema, '--max-tokens', '60'], { home })
+  t.is(typeof (JSON.parse(fitted.stdout) as { ok: unknown }).ok, 'boolean')
+
+  t.is((await infermesh(['run', 'Hello', '--model', 'none'], { home })).code, 64)
+})
+
+test('chat answers line by line, keeps on after an error, and knows its commands', async (t) => {
+  const file = join(await testHome(t), 'saved.json')
+  const input = `Hello\n/nonsense\n/model none\n/stats\n/save ${file}\n/clear\n/help\n/exit\n`
+  const { code, stdout, stderr } = await infermesh(['chat'], { home, input })
+  t.is(code, 0, stderr)
+  t.ok(stdout.includes('There is no command /nonsense'))
+  t.ok(stdout.includes('The mesh has no model none'))
+  t.ok(/first token/.test(stdout), 'stats')
+  const saved = JSON.parse(readFileSync(file, 'utf8')) as { messages: { role: string }[] }
+  t.alike(
+    saved.messages.map(({ role }) => role),
+    ['user', 'assistant'],
+  )
+})
+
+test('status, models and members show the mesh', async (t) => {
+  const status = await json<{ mesh: string; workers: { role: string; state: string }[]; models: unknown[] }>(
+    t,
+    ['status'],
+    { home },
+  )
+  t.is(status.mesh, mesh.mesh)
+  t.is(status.workers.length, 4)
+  t.is(status.models.length, 1)
+  const table = await infermesh(['status'], { home })
+  t.ok(/^gateway +gateway +ready +/m.test(table.stdout), 'a table for people')
+  t.absent(table.stdout.includes('\x1b'), 'without colours where no terminal is')
+  const { models } = await json<{ models: { name: string; processors: string[] }[] }>(t, ['models', 'ls'], { home })
+  t.alike(models[0]?.processors, ['processor'])
+  const { members } = await json<{ members: unknown[] }>(t, ['members', 'ls'], { home })
+  t.is(members.length, 4)
+})
+
+test('a key works within its limits until it is revoked', async (t) => {
+  await json(t, ['users', 'add', 'ann'], { home })
+  const key = await json<{ id: string; key: string; user: string; limits: unknown; expiresAt: number }>(
+    t,
+    ['keys', 'create', '--user', 'ann', '--label', 'ci', '--rpm', '2', '--budget', '100k/day', '--expires', '30d'],
+    { home },
+  )
+  t.is(key.user, 'ann')
+  t.alike(key.limits, { requestsPerMinute: 2, budget: { tokens: 100_000, period: 'day' } })
+  t.ok(Math.abs(key.expiresAt - Date.now() - 30 * 86_400_000) < 60_000)
+
+  const ask = () => infermesh(['run', 'Hello', '--max-tokens', '2'], { home, key: key.key })
+  t.is((await ask()).code, 0)
+  t.is((await infermesh(['users', 'ls'], { home, key: key.key })).code, 77, 'ann is no admin')
+  t.is((await ask()).code, 0)
+  t.is((await ask()).code, 75, 'two requests a minute')
+
+  await json(t, ['keys', 'revoke', key.key], { home })
+  await until(async () => (await ask()).code === 77, 'the revoked key is refused')
+  const { keys } = await json<{ keys: { id: string; revokedAt?: number }[] }>(t, ['keys', 'ls'], { home })
+  t.ok(keys.find(({ id }) => id === key.id)?.revokedAt)
+  t.is((await infermesh(['users', 'passwd', 'ann'], { home, input: 'a long password\n' })).code, 0)
+  t.is((await infermesh(['users', 'rm', 'ann'], { home })).code, 0)
+})
+
+test('usage adds up what was asked', async (t) => {
+  const total = async () =>
+    (await json<{ total: { requests: number } }>(t, ['usage', '--since', '1d', '--by', 'user'], { home })).total
+      .requests
+  await until(async () => (await total()) >= 7, 'every request is counted')
+  t.ok(/^USER +REQUESTS/m.test((await infermesh(['usage', '--by', 'user'], { home })).stdout))
+})
+
+test('another machine joins with an invite, which works once', async (t) => {
+  const { invite } = await json<{ invite: string }>(t, ['invite', '--role', 'processor'], { home })
+  const other = await testHome(t)
+  const joined = await json<{ mesh: string; member: { name: string } }>(t, ['join', invite, '--name', 'p2'], {
+    home: other,
+  })
+  t.is(joined.mesh, mesh.mesh)
+  t.is((await infermesh(['join', invite], { home: await testHome(t) })).code, 77)
+  t.is((await infermesh(['join', 'imv_nonsense'], { home: await testHome(t) })).code, 77)
+
+  const up = await json<Up>(t, UP, { home: other })
+  t.alike(
+    up.workers.map(({ name }) => name),
+    ['p2'],
+  )
+  const processors = async () =>
+    (await json<{ models: { processors: string[] }[] }>(t, ['models', 'ls'], { home })).models[0]?.processors ?? []
+  await until(async () => (await processors()).includes('p2'), 'the mesh uses the new processor', 20_000)
+  t.is((await infermesh(['down'], { home: other })).code, 0)
+  t.is((await infermesh(['members', 'remove', 'p2'], { home })).code, 0)
+})
+
+test('a worker that is killed comes back', async (t) => {
+  const before = mesh.workers.find(({ role }) => role === 'metrics')?.pid as number
+  process.kill(before, 'SIGKILL')
+  const status = homeFiles(home).status('metrics', 'metrics')
+  await until(() => {
+    try {
+      const { pid, load } = JSON.parse(readFileSync(status, 'utf8')) as { pid: number; load: { state: string } }
+      return pid !== before && load.state === 'ready'
+    } catch {
+      return false
+    }
+  }, 'another process has its place')
+  t.pass()
+})
+
+test('logs and doctor show what happens here', async (t) => {
+  const logs = await infermesh(['logs', 'gateway', '-n', '5'], { home })
+  t.is(logs.code, 0)
+  t.ok(/^\d\d:\d\d:\d\d INFO +gateway /m.test(logs.stdout))
+  const lines = (await infermesh(['logs', '--json', '-n', '3'], { home })).stdout.trim().split('\n')
+  t.is(lines.length, 3)
+  t.absent(lines.some((line) => (JSON.parse(line) as { msg?: string }).msg === undefined))
+  t.is((await infermesh(['logs', 'nobody'], { home })).code, 64)
+
+  const { findings } = await json<{ findings: { check: string; state: string }[] }>(t, ['doctor'], { home })
+  t.alike(
+    findings.filter(({ state }) => state === 'fail'),
+    [],
+  )
+  t.ok(
+    findings.some(({ check }) => check === 'clock'),
+    'the mesh was reached',
+  )
+})
+
+test('completion is made for three shells', async (t) => {
+  for (const shell of ['bash', 'zsh', 'fish']) {
+    const { stdout, code } = await infermesh(['completion', shell])
+    t.is(code, 0)
+    t.ok(stdout.includes('revoke') && stdout.includes('metrics-port'), shell)
+  }
+})
+
+test('a taken port ends up with 78, and says how to take another', async (t) => {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => new Promise((resolve) => server.close(resolve)))
+  const { port } = server.address() as { port: number }
+  const other = await testHome(t)
+  const { code, stderr } = await infermesh(['up', '--detach', '--http-port', String(port), '--metrics-port', '0'], {
+    home: other,
+  })
+  t.is(code, 78)
+  t.ok(stderr.includes('--http-port 0'), stderr)
+  t.is((await infermesh(['down', '--json'], { home: other })).stdout.includes('"stopped": false'), true)
+})
+
+test('down stops everything, and the mesh is not reachable any more', async (t) => {
+  const { stopped } = await json<{ stopped: boolean }>(t, ['down'], { home })
+  t.ok(stopped)
+  for (const { pid } of mesh.workers) t.exception(() => process.kill(pid, 0))
+  t.is((await infermesh(['down'], { home })).code, 0, 'again is no mistake')
+  const { code, stderr } = await infermesh(['status', '--json'], { home })
+  t.is(code, 69)
+  t.is((JSON.parse(stderr) as { error: { code: string } }).error.code, 'DHT_UNREACHABLE')
+})
