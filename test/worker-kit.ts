@@ -168,9 +168,15 @@ export interface Child {
 }
 
 /** Starts a Node program of the compiled tree, which is ended with the test. */
-export function spawnNode(t: Test, script: string, args: string[], env: NodeJS.ProcessEnv = {}): Child {
+export function spawnNode(
+  t: Test,
+  script: string,
+  args: string[],
+  env: NodeJS.ProcessEnv = {},
+  nodeArgs: string[] = [],
+): Child {
   const path = fileURLToPath(new URL(`../${script}`, import.meta.url))
-  const child = spawn(process.execPath, ['--enable-source-maps', path, ...args], {
+  const child = spawn(process.execPath, ['--enable-source-maps', ...nodeArgs, path, ...args], {
     stdio: ['ignore', 'ignore', 'pipe'],
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env },
   })
