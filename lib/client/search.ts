@@ -13,7 +13,9 @@ const REDIAL_MS = 250
 const LOOKUP_MS = { first: 50, last: 500 } as const
 /** Looking for anybody at all ends after this long: a wrong address should not cost the whole deadline. */
 const NOBODY_MS = { local: 2500, lan: 2500, private: 10_000, public: 10_000 } as const
-/** How long a bootstrap node may take to answer, where nobody is found. */
+/** Where nobody is found after this long, it is asked whether the DHT is there at all. */
+const PROBE_AFTER_MS = 500
+/** How long a bootstrap node may take to answer that. */
 const PING_MS = 1500
 const TICK_MS = 50
 
@@ -44,6 +46,9 @@ export class Search {
   readonly #strangers = new Set<string>()
   readonly #startedAt = Date.now()
   #dialError: MeshError | undefined
+  /** False once the DHT's bootstrap nodes have been asked and none has answered. */
+  #reachable: boolean | undefined
+  #probing = false
   #resolve: (peer: Peer) => void = () => {}
   #reject: (err: MeshError) => void = () => {}
   #over = false
@@ -169,8 +174,10 @@ export class Search {
     this.#addKnown()
     this.#dialMore()
     const { timeoutMs, network } = this.#options.settings
-    const allowedMs = this.#candidates.size === 0 ? Math.min(timeoutMs, NOBODY_MS[network.kind]) : timeoutMs
-    if (!this.#over && Date.now() - this.#startedAt >= allowedMs) void this.#giveUp()
+    const nobody = this.#candidates.size === 0
+    if (nobody && !this.#probing && Date.now() - this.#startedAt >= PROBE_AFTER_MS) void this.#probe()
+    const allowedMs = nobody ? Math.min(timeoutMs, NOBODY_MS[network.kind]) : timeoutMs
+    if (Date.now() - this.#startedAt >= allowedMs || (nobody && this.#reachable === false)) this.#giveUp()
   }
 
   #dropStrangers(): void {
@@ -185,20 +192,27 @@ export class Search {
     }
   }
 
-  async #giveUp(): Promise<void> {
+  async #probe(): Promise<void> {
+    this.#probing = true
+    const { dht, settings } = this.#options
+    this.#reachable = await answers(dht, settings.network.bootstrap)
+  }
+
+  #giveUp(): void {
+    if (this.#over) return
     this.#over = true
     const connected = [...this.#candidates.values()].filter(({ openedAt }) => openedAt !== undefined).length
-    const reason = await this.#reason(connected)
+    const reason = this.#reason(connected)
     this.#letGo()
     this.#reject(reason)
   }
 
-  async #reason(connected: number): Promise<MeshError> {
-    const { settings, directory, dht } = this.#options
+  #reason(connected: number): MeshError {
+    const { settings, directory } = this.#options
     const { address, network } = settings
     const details = { mesh: address, candidates: this.#candidates.size }
     if (this.#candidates.size === 0) {
-      if (!(await answers(dht, network.bootstrap))) {
+      if (this.#reachable === false) {
         return MeshError.DHT_UNREACHABLE(
           network.bootstrap.length > 0
             ? `No DHT node answers at ${network.bootstrap.join(', ')}: is the mesh running? \`infermesh up\` starts it where it was made`
