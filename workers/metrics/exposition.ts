@@ -60,7 +60,6 @@ function withSource(labels: Record<string, string>, role: string, worker: string
 export function render(families: readonly Family[]): string {
   const lines: string[] = []
   for (const { name, help, type, samples } of families) {
-    if (samples.length === 0) continue
     lines.push(`# HELP ${name} ${escapeHelp(help)}`, `# TYPE ${name} ${type}`)
     for (const sample of samples) lines.push(`${seriesText(sample)} ${valueText(sample.value)}`)
   }

@@ -8,20 +8,24 @@ const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
 /** One Prometheus endpoint for the whole mesh. */
 export class MetricsWorker extends BaseWorker {
-  #http: Http | undefined
+  readonly #http: Http
+  readonly #token: string
+  readonly #isOpen: boolean
 
   constructor(options: WorkerOptions) {
     super('metrics', options)
+    const { token, ...address } = this.config('metrics', metricsConfigSchema)
+    this.#token = token
+    this.#isOpen = token === '' && !LOOPBACK.has(address.host)
+    this.#http = new Http(address)
   }
 
   protected override _facilities(): Facility[] {
-    const { token, ...address } = this.config('metrics', metricsConfigSchema)
-    if (token === '' && !LOOPBACK.has(address.host)) {
-      this.log.warn(`anyone who reaches ${address.host}:${address.port} can read the metrics: metrics.token is empty`)
-    }
+    if (this.#isOpen) this.log.warn('anyone who reaches this machine can read the metrics: metrics.token is empty')
     const { net, registry, log, role, name } = this
     const gatherer = new Gatherer({ net, registry, log, self: { role, name } })
-    const http = new Http(address)
+    const http = this.#http
+    const token = this.#token
     http.app.get('/healthz', async () => ({ status: 'ok' }))
     http.app.get('/metrics', async (request, reply) => {
       if (token !== '' && !showsToken(request.headers.authorization, token)) {
@@ -33,12 +37,11 @@ export class MetricsWorker extends BaseWorker {
       }
       return reply.type(CONTENT_TYPE).send(await gatherer.gather())
     })
-    this.#http = http
     return [http]
   }
 
   protected override _addresses(): Record<string, string> {
-    return this.#http?.url ? { metrics: `${this.#http.url}/metrics` } : {}
+    return this.#http.url ? { metrics: `${this.#http.url}/metrics` } : {}
   }
 }
 
