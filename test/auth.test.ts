@@ -325,7 +325,7 @@ test('a gateway reads the accounts and sees a revoked key within a second', asyn
   const accounts = new Accounts(gateway.store.replica(decodeKey(cores.accounts), encryptionKey))
   await accounts.open()
   t.teardown(() => accounts.close(), { order: -1000 })
-  await until(() => accounts.users.has('admin'), 'the gateway has read the accounts')
+  await until(() => accounts.caughtUp, 'the gateway has read the accounts')
   t.is(accounts.authenticate(key).role, 'admin')
 
   const created = await stranger.call('keys.create', {}, { key })

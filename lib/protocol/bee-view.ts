@@ -42,6 +42,11 @@ export abstract class BeeView extends EventEmitter<{ change: []; error: [MeshErr
     this.refresh().catch((err: unknown) => this.emit('error', MeshError.from(err, 'STORE_INVALID')))
   }
 
+  /** True where the maps hold everything that is known to have been written; false while nothing has been. */
+  get caughtUp(): boolean {
+    return this.core.length > 1 && this.#next >= this.core.length
+  }
+
   /** Applies every change up to the length known now. */
   async refresh(): Promise<void> {
     this.#again = true

@@ -18,6 +18,7 @@ export class AccountsReplica {
   readonly #onError: (err: MeshError) => void
   #accounts: Accounts | undefined
   #opened: Credentials | undefined
+  #complete = false
 
   /** @param journal core key of this gateway's journal, which the authority reads */
   constructor(store: Store, workerDir: string, journal: Uint8Array, onError: (err: MeshError) => void) {
@@ -42,9 +43,10 @@ export class AccountsReplica {
     await this.#follow(credentials)
   }
 
-  /** True once keys can be checked. */
+  /** True once the whole of the accounts has been read: before that, a good key might look like an unknown one. */
   get ready(): boolean {
-    return this.#accounts !== undefined && this.#accounts.users.size > 0
+    this.#complete ||= this.#accounts?.caughtUp ?? false
+    return this.#complete
   }
 
   /** @throws MeshError INVALID_API_KEY, or AUTHORITY_DOWN while nothing has been replicated yet */
