@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test, { type Test } from 'brittle'
+import Corestore from 'corestore'
 import DHT from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
 import ProtomuxRPC from 'protomux-rpc'
@@ -11,6 +12,7 @@ import { MeshClient, type MeshClientOptions } from '../lib/client/index.js'
 import {
   acceptGenerations,
   decodeInvite,
+  decodeKey,
   encodeAnswer,
   encodeKey,
   type GenerationSink,
@@ -182,6 +184,8 @@ test('a stranger that announces the mesh’s address gets neither key nor prompt
 interface Spy {
   received: Buffer[]
   connections: number
+  connect(publicKey: string): void
+  disconnect(): void
   destroy: () => Promise<void>
 }
 
@@ -189,14 +193,25 @@ interface Spy {
  * A stranger that announces the address of a mesh and does all that a gateway does: it answers calls, takes
  * generations and even serves the mesh's own directory. It keeps every byte that it is sent.
  */
-async function startSpy(auth: AuthWorker): Promise<Spy> {
-  const keyPair = DHT.keyPair()
+async function startSpy(
+  auth: AuthWorker,
+  { store = auth.store.corestore, keyPair = DHT.keyPair() } = {},
+): Promise<Spy> {
   const { network } = readProfile(auth.home)
   const dht = new DHT({ keyPair, bootstrap: network.bootstrap, host: '127.0.0.1', firewalled: false })
   const swarm = new Hyperswarm({ dht, keyPair })
   // Politely: forced, it goes on announcing and keeps the process alive.
   const destroy = () => swarm.destroy()
-  const spy: Spy = { received: [], connections: 0, destroy }
+  const spy: Spy = {
+    received: [],
+    connections: 0,
+    connect: (publicKey) => swarm.joinPeer(decodeKey(publicKey)),
+    disconnect: () => {
+      swarm.leavePeer(decodeKey(auth.publicKey))
+      for (const conn of swarm.connections) conn.destroy()
+    },
+    destroy,
+  }
   swarm.on('connection', (conn) => {
     spy.connections++
     conn.on('error', () => {})
@@ -207,11 +222,47 @@ async function startSpy(auth: AuthWorker): Promise<Spy> {
     acceptGenerations(rpc.mux, async (_request, sink) => {
       sink.finish({ reason: 'stop', usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 } })
     })
-    auth.store.corestore.replicate(conn)
+    store.replicate(conn)
   })
   await swarm.join(auth.directory.core.discoveryKey, { server: true, client: false }).flushed()
   return spy
 }
+
+test('a gateway that was removed is not trusted on the word of a directory from before', async (t) => {
+  const { home, auth } = await meshOf(t)
+  const { worker } = await startGateway(t, home, 'g1', answers)
+  const keyPair = DHT.keyPair(Buffer.alloc(32, 9))
+  const admin = startClient(t, { home, seed: Buffer.alloc(32, 9) })
+  const { id, secret } = decodeInvite((await admin.admin.invites.create({ role: 'gateway' })).invite)
+  await admin.join({ id, secret, role: 'gateway', name: 'g2' })
+  await admin.close()
+  await until(() => worker.directory.membersWithRole('gateway').length === 2, 'it is a gateway of the mesh')
+
+  const store = new Corestore(await t.tmp())
+  t.teardown(() => store.close())
+  const copy = store.get({ key: auth.directory.core.key })
+  await copy.ready()
+  copy.download({ start: 0, end: -1 })
+  const spy = await startSpy(auth, { store, keyPair })
+  t.teardown(spy.destroy, { order: -1_000_000 })
+  spy.connect(auth.publicKey)
+  const { length } = auth.directory.core
+  await until(async () => copy.length === length && (await copy.has(0, length)), 'it has a copy of the directory')
+  spy.disconnect()
+  await startClient(t, { home }).admin.members.remove({ member: 'g2' })
+  await until(() => worker.directory.membersWithRole('gateway').length === 1, 'it is removed')
+  t.is(copy.length, length, 'its copy lists it still')
+
+  spy.received.length = 0
+  const key = adminKey(home)
+  for (let i = 0; i < 5; i++) {
+    const mesh = startClient(t, { ...(await otherHome(t, home)), key })
+    t.is((await mesh.chat(HELLO).result).text, 'one two g1')
+    await mesh.close()
+  }
+  t.ok(spy.connections > 0, 'it was dialled')
+  t.absent(Buffer.concat(spy.received).includes(key))
+})
 
 test('a gateway that was removed from the mesh is dropped', async (t) => {
   const { home, auth } = await meshOf(t)

@@ -94,7 +94,9 @@ ${cases.join('\n')}
   esac
   _describe 'infermesh' candidates || _files
 }
-compdef _infermesh infermesh`
+compdef _infermesh infermesh
+# Where zsh loads this file by itself, the file is the function.
+if [ "$funcstack[1]" = "_infermesh" ]; then _infermesh "$@"; fi`
 }
 
 function fishScript(words: Words): string {

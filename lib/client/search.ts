@@ -10,6 +10,9 @@ const PARALLEL_DIALS = 4
 const GRACE_MS = 750
 /** A peer that could not be dialled may be tried again after this long. */
 const REDIAL_MS = 250
+/** How long other peers may show a newer directory before a gateway is taken, and after it while it is in use already. */
+const CONFIRM_MS = 40
+const FOLLOW_MS = 5000
 const LOOKUP_MS = { first: 50, last: 500 } as const
 /** Looking for anybody at all ends after this long: a wrong address should not cost the whole deadline. */
 const NOBODY_MS = { local: 2500, lan: 2500, private: 10_000, public: 10_000 } as const
@@ -17,7 +20,7 @@ const NOBODY_MS = { local: 2500, lan: 2500, private: 10_000, public: 10_000 } as
 const PROBE_AFTER_MS = 500
 /** How long a bootstrap node may take to answer that. */
 const PING_MS = 1500
-const TICK_MS = 50
+const TICK_MS = 25
 
 export interface SearchOptions {
   settings: Settings
@@ -49,6 +52,7 @@ export class Search {
   /** False once the DHT's bootstrap nodes have been asked and none has answered. */
   #reachable: boolean | undefined
   #probing = false
+  #foundAt: number | undefined
   #resolve: (peer: Peer) => void = () => {}
   #reject: (err: MeshError) => void = () => {}
   #over = false
@@ -146,7 +150,7 @@ export class Search {
     })
   }
 
-  /** Takes the first connected peer that the directory lists as a gateway, and lets the others go. */
+  /** Takes the first connected peer that the directory lists as a gateway. */
   #judge(): void {
     if (this.#over) return
     const { directory } = this.#options
@@ -154,8 +158,12 @@ export class Search {
       ({ peer, publicKey }) => peer?.opened === true && directory.roleOf(publicKey) === 'gateway',
     )?.peer
     if (found === undefined) return
+    // A gateway that was removed may show a directory from before: let the others' be heard, before and after.
+    const others = [...this.#candidates.values()].some(({ peer }) => peer !== undefined && peer !== found)
+    this.#foundAt ??= Date.now()
+    if (others && Date.now() - this.#foundAt < CONFIRM_MS) return
     this.#over = true
-    this.#letGo(found)
+    setTimeout(() => this.#letGo(found), others ? FOLLOW_MS : 0).unref()
     this.#resolve(found)
   }
 
