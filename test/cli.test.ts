@@ -10,7 +10,8 @@ import { testHome, until } from './helpers/mesh.js'
 
 /** The `infermesh` command as people and programs use it: real processes, one mesh for the whole file. */
 
-const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url))
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const MAIN = join(ROOT, 'dist/cli/main.js')
 
 interface Result {
   code: number | null
@@ -167,6 +168,24 @@ test('run prints the answer, takes standard input, and gives JSON to programs', 
   t.is(typeof (JSON.parse(fitted.stdout) as { ok: unknown }).ok, 'boolean')
 
   t.is((await infermesh(['run', 'Hello', '--model', 'none'], { home })).code, 64)
+})
+
+test('the README’s example runs as it stands', async (t) => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
+  const [, example = ''] = /<!-- example -->\n```js\n([\s\S]+?)```/.exec(readme) ?? []
+  const child = spawn(process.execPath, ['--input-type=module', '-e', example], {
+    // The package's own name leads to its entry from inside it.
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, INFERMESH_HOME: home, INFERMESH_MESH: '', INFERMESH_KEY: '' },
+  })
+  let stdout = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text
+  })
+  t.is(await new Promise((resolve) => child.once('close', resolve)), 0)
+  t.ok(example.trim().split('\n').length <= 10)
+  t.ok(/processor .*promptTokens/.test(stdout), stdout)
 })
 
 test('chat answers line by line, keeps on after an error, and knows its commands', async (t) => {
