@@ -8,6 +8,8 @@ import {
   type GenerateEvent,
   type InferenceInput,
   type InputOf,
+  isLoopback,
+  LOOPBACK,
   type Member,
   MeshError,
   type MethodName,
@@ -27,7 +29,6 @@ const DIAL_MS = { local: 1000, lan: 1500, private: 12_000, public: 12_000 } as c
 /** A gateway that has just failed is tried last for this long. */
 const AVOID_MS = 5000
 const REDIAL_MS = 150
-const LOOPBACK = '127.0.0.1'
 
 /** Bounds of one call. */
 export interface CallOptions {
@@ -92,7 +93,7 @@ export class MeshClient {
     this.#dht = new DHT({
       keyPair: DHT.keyPair(options.seed),
       ...(network.kind === 'public' ? {} : { bootstrap: network.bootstrap }),
-      ...(network.kind === 'local' ? { host: LOOPBACK } : {}),
+      ...(isLoopback(network) ? { host: LOOPBACK } : {}),
     })
     this.#rpc = new RPC({ dht: this.#dht, keyPair: this.#dht.defaultKeyPair })
     this.#directory = new DirectoryCopy(core)

@@ -3,6 +3,7 @@ import type RPC from '@hyperswarm/rpc'
 import type { Client } from '@hyperswarm/rpc'
 import type Corestore from 'corestore'
 import type { NodeAddress } from 'hyperdht'
+import Protomux from 'protomux'
 import {
   type CallOptions,
   callMethod,
@@ -11,6 +12,7 @@ import {
   type GenerateEvent,
   type GenerateInput,
   Generation,
+  guardMux,
   type InputOf,
   MeshError,
   type MethodName,
@@ -64,6 +66,10 @@ export class Peer extends EventEmitter<PeerEvents> {
       relayAddresses: nodes.map(({ host, port }) => ({ host, port })),
     })
     this.#stream = this.#client.stream
+    // Whoever announces the address can be dialled: what it sends must not end this process.
+    guardMux(Protomux.from(this.#stream), (err) => {
+      this.#reason ??= MeshError.LINK_CLOSED(`${this.label} sent what is no frame of the protocol`, {}, { cause: err })
+    })
     // In the tick of the dial, so that no message of the other side finds its channel missing.
     store.replicate(this.#stream)
     const timer = setTimeout(

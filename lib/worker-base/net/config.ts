@@ -6,7 +6,7 @@ export const netConfigSchema = z.strictObject({
   kind: networkKindSchema,
   /** `host:port` of DHT nodes. */
   bootstrap: z.array(z.string().regex(/^[^\s:]+:\d{1,5}$/, 'expected host:port')),
-  /** IPv4 address that the LAN's bootstrap node and this worker's node use; empty: the first that is not loopback. */
+  /** IPv4 address that this worker's DHT node binds to, and the LAN's bootstrap node with it; empty: all, and the first that is not loopback. */
   host: z.string(),
   /** UDP port of the bootstrap node that the authority serves; 0: a free one, kept for later starts. */
   bootstrapPort: z.int().min(0).max(65_535),

@@ -3,32 +3,19 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { DHTOptions, KeyPair } from 'hyperdht'
 import DHT from 'hyperdht'
-import { MeshError, type MeshProfile } from '../../protocol/index.js'
+import { isLoopback, LOOPBACK, MeshError, type MeshProfile } from '../../protocol/index.js'
 import { writeFileAtomic } from '../identity.js'
 import type { NetConfig } from './config.js'
-
-const LOOPBACK = '127.0.0.1'
 
 /** How this worker's DHT node is made for a kind of network. */
 export function nodeOptions(network: MeshProfile['network'], config: NetConfig, keyPair: KeyPair): DHTOptions {
   const { kind, bootstrap } = network
-  switch (kind) {
-    case 'local':
-      // Every node on loopback must bind to it, else a client "opens" and the server never sees it.
-      return { keyPair, bootstrap, host: LOOPBACK, firewalled: false, ephemeral: false }
-    case 'lan':
-      return {
-        keyPair,
-        bootstrap,
-        firewalled: false,
-        ephemeral: false,
-        ...(config.host === '' ? {} : { host: config.host }),
-      }
-    case 'private':
-      return { keyPair, bootstrap }
-    case 'public':
-      return { keyPair }
-  }
+  const host = isLoopback(network) ? LOOPBACK : config.host
+  const bound = host === '' ? {} : { host }
+  if (kind === 'public') return { keyPair, ...bound }
+  // Behind a NAT, or maybe so: the node finds out by itself whether others can reach it.
+  if (kind === 'private' && !isLoopback(network)) return { keyPair, bootstrap, ...bound }
+  return { keyPair, bootstrap, ...bound, firewalled: false, ephemeral: false }
 }
 
 /** The address that other machines of the LAN reach this one at. */
