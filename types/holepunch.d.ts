@@ -226,7 +226,8 @@ declare module 'hypercore' {
     readonly writable: boolean
     readonly opened: boolean
     readonly closed: boolean
-    readonly peers: { remotePublicKey: Buffer }[]
+    /** `remoteLength` counts once `remoteSynced` is true. */
+    readonly peers: { remotePublicKey: Buffer; remoteLength: number; remoteSynced: boolean }[]
     ready(): Promise<void>
     update(options?: { wait?: boolean }): Promise<boolean>
     get(index: number, options?: { timeout?: number; wait?: boolean }): Promise<Buffer>

@@ -36,6 +36,13 @@ export class DirectoryCopy {
     return this.view.member(publicKey)?.role
   }
 
+  /** True where at least so many peers have told how long their copy is, and none has more than this one. */
+  heardFrom(count: number): boolean {
+    const { core } = this.view
+    const told = core.peers.filter(({ remoteSynced }) => remoteSynced)
+    return told.length >= count && told.every(({ remoteLength }) => remoteLength <= core.length)
+  }
+
   async close(): Promise<void> {
     await this.view.close()
     await this.store.close()

@@ -53,6 +53,7 @@ export class Search {
   #reachable: boolean | undefined
   #probing = false
   #foundAt: number | undefined
+  #witness: Peer | undefined
   #resolve: (peer: Peer) => void = () => {}
   #reject: (err: MeshError) => void = () => {}
   #over = false
@@ -106,9 +107,11 @@ export class Search {
   }
 
   #add(publicKey: string): void {
-    // The authority announces the address too, but serves no requests: everyone would burden it.
-    if (publicKey === this.#options.settings.authority || this.#candidates.has(publicKey)) return
+    const { settings, dial } = this.#options
+    // The authority announces the address too. It serves no requests, but its directory is the newest.
+    if (publicKey === settings.authority || this.#candidates.has(publicKey)) return
     this.#candidates.set(publicKey, { publicKey })
+    if (settings.authority !== undefined) this.#witness ??= dial(decodeKey(settings.authority))
     this.#dialMore()
   }
 
@@ -152,19 +155,41 @@ export class Search {
 
   /** Takes the first connected peer that the directory lists as a gateway. */
   #judge(): void {
-    if (this.#over) return
+    const found = this.#over ? undefined : this.#listedGateway()
+    if (found === undefined) return
+    // A gateway that was removed may show a directory from before its removal: the others are heard too, for a while.
+    this.#foundAt ??= Date.now()
+    const peers = this.#peers()
+    const heardAll = peers.every((peer) => peer.opened) && this.#options.directory.heardFrom(peers.length)
+    if (heardAll) void this.#takeAsOfNow()
+    else if (Date.now() - this.#foundAt >= CONFIRM_MS) this.#take(found)
+  }
+
+  /** What came last may still be on its way from the core into the view. */
+  async #takeAsOfNow(): Promise<void> {
+    await this.#options.directory.view.refresh()
+    const found = this.#over ? undefined : this.#listedGateway()
+    if (found !== undefined) this.#take(found)
+  }
+
+  #take(gateway: Peer): void {
+    this.#over = true
+    // For a while longer they may tell that the gateway has been removed: the client watches the directory.
+    setTimeout(() => this.#letGo(gateway), FOLLOW_MS).unref()
+    this.#resolve(gateway)
+  }
+
+  #listedGateway(): Peer | undefined {
     const { directory } = this.#options
-    const found = [...this.#candidates.values()].find(
+    return [...this.#candidates.values()].find(
       ({ peer, publicKey }) => peer?.opened === true && directory.roleOf(publicKey) === 'gateway',
     )?.peer
-    if (found === undefined) return
-    // A gateway that was removed may show a directory from before: let the others' be heard, before and after.
-    const others = [...this.#candidates.values()].some(({ peer }) => peer !== undefined && peer !== found)
-    this.#foundAt ??= Date.now()
-    if (others && Date.now() - this.#foundAt < CONFIRM_MS) return
-    this.#over = true
-    setTimeout(() => this.#letGo(found), others ? FOLLOW_MS : 0).unref()
-    this.#resolve(found)
+  }
+
+  /** Everyone who is connected or being dialled. */
+  #peers(): Peer[] {
+    const peers = [...this.#candidates.values()].map(({ peer }) => peer)
+    return [...peers, this.#witness].filter((peer) => peer !== undefined).filter((peer) => !peer.closed)
   }
 
   #letGo(keep?: Peer): void {
@@ -173,6 +198,7 @@ export class Search {
       candidate.peer = undefined
       if (peer !== keep) peer?.close()
     }
+    this.#witness?.close()
   }
 
   #tick(): void {
