@@ -1,0 +1,18 @@
+import test from 'brittle'
+import createTestnet from 'hyperdht/testnet.js'
+import { liveThrough, Machine } from './machine-kit.js'
+
+test('machines with homes of their own make one mesh over a private DHT', { timeout: 120_000 }, async (t) => {
+  const testnet = await createTestnet(3)
+  t.teardown(() => testnet.destroy(), { order: 1 })
+  const machine = () => Machine.make(t)
+  const machines = {
+    hub: await machine(),
+    a: await machine(),
+    b: await machine(),
+    watch: await machine(),
+    guest: await machine(),
+  }
+  const bootstrap = testnet.bootstrap.flatMap(({ host, port }) => ['--bootstrap', `${host}:${port}`])
+  await liveThrough(t, machines, ['--network', 'private', ...bootstrap])
+})
