@@ -253,7 +253,7 @@ function periodText(period: BudgetPeriod): string {
   return { day: 'for today (UTC)', month: 'for this month (UTC)', total: 'in all' }[period]
 }
 
-/** Tokens a text will need, about: English has 4 characters a token, a chat template adds a few a message. */
-export function estimateTokens(texts: readonly string[]): number {
-  return texts.reduce((sum, text) => sum + Math.ceil(text.length / 4) + 4, 0)
+/** Tokens that texts will need, about; token ids are counted: English has 4 characters a token, a chat template adds a few a message. */
+export function estimateTokens(texts: readonly (string | readonly number[])[]): number {
+  return texts.reduce((sum, text) => sum + (typeof text === 'string' ? Math.ceil(text.length / 4) + 4 : text.length), 0)
 }
