@@ -66,7 +66,7 @@ function begin({ id, request }: Extract<ToEngine, { type: 'generate' }>): void {
     id,
     index: 0,
     most: request.maxTokens ?? answerTokens,
-    promptTokens: text.split(/\s+/).length,
+    promptTokens: typeof text === 'string' ? text.split(/\s+/).length : text.length,
     startedAt: now,
     dueAt: now + prefillMs,
   })

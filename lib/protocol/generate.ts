@@ -68,7 +68,12 @@ export interface ToolCallDelta {
 
 export type GenerateEvent =
   /** Waiting at the gateway; `position` 1 is next. */
-  { type: 'queued'; position: number } | { type: 'started'; processor: string } | Tokens | ({ type: 'finish' } & Finish)
+  | { type: 'queued'; position: number }
+  /** A processor has it. Told by gateways. */
+  | { type: 'started'; processor: string }
+  | Tokens
+  | ToolCallDelta
+  | ({ type: 'finish' } & Finish)
 
 const queuedSchema = z.object({ position: z.int().min(1) })
 const startedSchema = z.object({ processor: z.string() })
