@@ -2,8 +2,9 @@ import c from 'compact-encoding'
 import type Protomux from 'protomux'
 import type { Channel, Message } from 'protomux'
 import { z } from 'zod'
+import { cork } from './cork.js'
 import { MeshError } from './errors.js'
-import { requestIdSchema } from './ids.js'
+import { MAX_CREDENTIAL_CHARS, requestIdSchema } from './ids.js'
 import {
   type Finish,
   finishSchema,
@@ -37,8 +38,8 @@ const MAX_OPEN_PER_LINK = 4096
 
 export const generateRequestSchema = z.object({
   requestId: requestIdSchema,
-  /** API key, where the opener is a client. */
-  key: z.string().max(200).optional(),
+  /** API key or token, where the opener is a client. */
+  key: z.string().max(MAX_CREDENTIAL_CHARS).optional(),
   request: inferenceRequestSchema,
 })
 /** A request as its opener sends it; the reader fills in the defaults. */
@@ -178,21 +179,6 @@ function decodeTokens(bytes: Uint8Array): Tokens {
     throw MeshError.BAD_REQUEST('A token event is malformed', {}, { cause })
   }
 }
-
-/**
- * Holds what is written on a link back until the end of this turn of the event loop: the tokens that several streams
- * get at once then travel as one packet, and answering a request does not wait for the send.
- */
-function cork(mux: Protomux): void {
-  if (corked.has(mux)) return
-  corked.add(mux)
-  mux.cork()
-  setImmediate(() => {
-    corked.delete(mux)
-    mux.uncork()
-  })
-}
-const corked = new WeakSet<Protomux>()
 
 /** The reading end: an async iterator over the events of one generation, ended by `finish` or by a throw. */
 export class Generation implements AsyncIterable<GenerateEvent> {
