@@ -225,6 +225,35 @@ test('gives embeddings of length 1, the same for the same text', async (t) => {
   t.unlike(embeddings[1], embeddings[0])
   t.is((await failure(engine.embed(['word '.repeat(3000)]))).details.param, 'input[0]')
 })
+test('a grammar that comes to a dead end, or is made to crash the parser, harms nobody else', async (t) => {
+  const other = answer(engine, chat(STORY))
+  const pid = engine.pid
+  const grammars = ['root ::= "a" [z-a]', `root ::= ${'('.repeat(20_000)}"a"${')'.repeat(20_000)}`]
+  for (const grammar of [...grammars, ...grammars, ...grammars]) {
+    t.is((await failure(answer(engine, chat('x', { format: { type: 'grammar', grammar } })))).code, 'BAD_REQUEST')
+  }
+  t.is((await other).finish.reason, 'stop')
+  const all = ['France', 'Italy', 'Spain', 'Japan'].map((country) =>
+    answer(engine, chat(`What is the capital of ${country}?`)),
+  )
+  t.ok((await Promise.all(all))[0]?.text.includes('Paris'), 'every slot works again')
+  t.is(engine.pid, pid)
+})
+
+test('counting a far too long prompt does not hold up the others', async (t) => {
+  let last = performance.now()
+  let longestGap = 0
+  const other = engine.generate(chat(STORY), () => {
+    longestGap = Math.max(longestGap, performance.now() - last)
+    last = performance.now()
+  })
+  const err = await failure(answer(engine, chat('hello world '.repeat(100_000))))
+  t.is(err.code, 'CONTEXT_LENGTH_EXCEEDED')
+  t.ok(Math.abs((err.details.promptTokens as number) - 200_000) < 100, String(err.details.promptTokens))
+  await other
+  t.ok(longestGap < 200, `${longestGap.toFixed(0)} ms`)
+})
+
 test('a stopped engine has given its slots up', async (t) => {
   await engine.stop()
   t.is((await failure(answer(engine, chat('Hi')))).code, 'BUSY')

@@ -305,7 +305,7 @@ function loadCrash(how: string, signal: NodeJS.Signals | null): MeshError {
 
 /** llama.cpp tells why a grammar does not compile on standard error or in its log, which may arrive after the answer. */
 function failWithReason(job: Job, err: MeshError, child: EngineChild): void {
-  if (err.details.param !== 'format.grammar') {
+  if (err.details.param !== 'format.grammar' || !err.message.endsWith('does not compile')) {
     job.fail(err)
     return
   }

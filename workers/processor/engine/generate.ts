@@ -3,6 +3,7 @@ import type { LlamaGrammarEvaluationState, LlamaModel, SequenceEvaluateOptions, 
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { FinishReason, InferenceRequest, Sampling } from '../../../lib/protocol/inference.js'
 import type { Batching } from './batching.js'
+import type { DeadEnds, GrammarWatch } from './dead-end.js'
 import type { EngineFinish, TokenBatch } from './messages.js'
 import type { Prompt } from './prompt.js'
 import type { Slot } from './slots.js'
@@ -27,14 +28,15 @@ export interface Machinery {
   readonly batching: Batching
   readonly batchSize: number
   readonly contextLength: number
+  readonly deadEnds: DeadEnds
 }
 
 /**
  * Runs one generation in its slot: prompt, then token after token. Tells every token as it comes.
- * @throws MeshError CANCELLED
+ * @throws MeshError CANCELLED; BAD_REQUEST at a grammar's dead end, after which the slot is stuck and must be renewed
  */
 export async function generate(
-  { model, batching, batchSize, contextLength }: Machinery,
+  { model, batching, batchSize, contextLength, deadEnds }: Machinery,
   job: Job,
   slot: Slot,
   prompt: Prompt,
@@ -59,16 +61,17 @@ export async function generate(
   })
 
   const cachedTokens = await slot.keepPrefix(prompt.tokens)
+  const watch = grammar && deadEnds.open()
   batching.enter(slot.number)
   try {
     const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens))
     const stream = slot.sequence.evaluateWithMetadata(
       rest,
       {},
-      samplerOptions(request.sampling, slot, grammar, generated),
+      samplerOptions(request.sampling, slot, grammar && watched(grammar, watch), generated),
     )
     let firstAt: number | undefined
-    for await (const { token } of stream) {
+    for await (const { token } of watch ? guarded(stream, watch) : stream) {
       firstAt ??= performance.now()
       checkCancelled(job)
       if (prompt.stopTokens.has(token)) break
@@ -89,6 +92,33 @@ export async function generate(
     return finish('stop', firstAt ?? performance.now())
   } finally {
     batching.leave(slot.number)
+    if (watch) {
+      slot.stuck = watch.dead
+      deadEnds.close(watch)
+    }
+  }
+}
+
+/** The library asks for the grammar's state right before it samples. */
+function watched(grammar: LlamaGrammarEvaluationState, watch: GrammarWatch | undefined) {
+  return () => {
+    if (watch) watch.sampling = true
+    return grammar
+  }
+}
+
+/** The stream as it is, until a dead end: then it throws and leaves the stream alone, which would never end. */
+async function* guarded<T>(stream: AsyncGenerator<T, void, void>, watch: GrammarWatch): AsyncGenerator<T> {
+  try {
+    while (true) {
+      const next = await Promise.race([stream.next(), watch.death])
+      watch.sampling = false
+      watch.sampled++
+      if (next.done) return
+      yield next.value
+    }
+  } finally {
+    if (!watch.dead) await stream.return()
   }
 }
 
@@ -112,7 +142,7 @@ async function prefill(batching: Batching, batchSize: number, job: Job, slot: Sl
 function samplerOptions(
   sampling: Sampling,
   slot: Slot,
-  grammarEvaluationState: LlamaGrammarEvaluationState | undefined,
+  grammarEvaluationState: (() => LlamaGrammarEvaluationState) | undefined,
   generated: readonly Token[],
 ): SequenceEvaluateOptions {
   const options: SequenceEvaluateOptions = {

@@ -6,6 +6,11 @@ import { jsonSchemaToGbnf } from './json-grammar.js'
 /** Compiling costs milliseconds, and the same few schemas come again and again. */
 const MOST_KEPT = 32
 
+/** Sampling tries every alternative at every token, for all streams of a step: 200 KiB of them took more than a second. */
+const MOST_CHARS = 128 * 1024
+/** llama.cpp's parser recurses, and crashes the process some thousand parentheses deep. */
+const MOST_NESTED = 256
+
 /** The compiled grammars of one engine. */
 export class Grammars {
   readonly #llama: Llama
@@ -32,6 +37,7 @@ export class Grammars {
   }
 
   async #compile(text: string): Promise<LlamaGrammar> {
+    checkSize(text)
     let grammar: LlamaGrammar
     try {
       grammar = await this.#llama.createGrammar({ grammar: text })
@@ -42,5 +48,23 @@ export class Grammars {
     if (this.#compiled.size >= MOST_KEPT) this.#compiled.delete(this.#compiled.keys().next().value as string)
     this.#compiled.set(text, grammar)
     return grammar
+  }
+}
+
+/** @throws MeshError BAD_REQUEST */
+function checkSize(text: string): void {
+  const details = { param: 'format.grammar' }
+  if (text.length > MOST_CHARS) {
+    throw MeshError.BAD_REQUEST(
+      `The grammar has ${text.length} characters; at most ${MOST_CHARS} are compiled`,
+      details,
+    )
+  }
+  let depth = 0
+  for (const sign of text) {
+    if (sign === '(') depth++
+    else if (sign === ')') depth--
+    // Parentheses in literals count as well: no grammar that anybody needs comes near.
+    if (depth > MOST_NESTED) throw MeshError.BAD_REQUEST(`The grammar is nested more than ${MOST_NESTED} deep`, details)
   }
 }

@@ -1,4 +1,6 @@
 import { MeshError } from '../../../lib/protocol/errors.js'
+import type { InferenceRequest } from '../../../lib/protocol/inference.js'
+import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
 import { generate, type Job, type Machinery } from './generate.js'
 import { Grammars } from './grammar.js'
@@ -20,7 +22,7 @@ export class Host {
 
   constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
     const { contextLength } = info
-    this.#machinery = { model, batching, batchSize: context.batchSize, contextLength }
+    this.#machinery = { model, batching, batchSize: context.batchSize, contextLength, deadEnds: new DeadEnds() }
     this.#slots = new Slots(context, batching)
     this.#prompts = new Prompts(model)
     this.#grammars = new Grammars(llama, model)
@@ -44,6 +46,11 @@ export class Host {
     }
   }
 
+  /** Takes an unhandled rejection; returns false where it is not understood and the process should end. */
+  takeStray(reason: unknown): boolean {
+    return this.#machinery.deadEnds.take(reason)
+  }
+
   #run<T extends { id: number; cancelled: boolean }>(job: T, work: (job: T) => Promise<FromEngine>): void {
     this.#jobs.set(job.id, job)
     work(job)
@@ -64,17 +71,10 @@ export class Host {
 
   async #generate(job: Job): Promise<FromEngine> {
     const { request } = job
+    this.#checkLength(request, await this.#prompts.estimate(request, this.#machinery.contextLength))
+    if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
     const prompt = this.#prompts.render(request)
-    const { contextLength } = this.#machinery
-    const promptTokens = prompt.tokens.length
-    // At least one token of answer must fit.
-    if (promptTokens >= contextLength) {
-      const param = request.kind === 'chat' ? 'messages' : 'prompt'
-      throw MeshError.CONTEXT_LENGTH_EXCEEDED(
-        `The prompt has ${promptTokens} tokens, and this model's context is ${contextLength} tokens here, answer included. Shorten the prompt`,
-        { promptTokens, contextLength, param },
-      )
-    }
+    this.#checkLength(request, prompt.tokens.length)
     const grammar = await this.#grammars.stateFor(request.format)
     const slot = this.#slots.take(prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
@@ -82,13 +82,24 @@ export class Host {
       const finish = await generate(this.#machinery, job, slot, prompt, grammar, (batch) => this.#tell(batch))
       return { type: 'finish', id: job.id, finish }
     } finally {
-      this.#slots.give(slot)
+      await this.#slots.give(slot)
     }
   }
 
   async #embed(job: { id: number; cancelled: boolean }, input: string[]): Promise<FromEngine> {
     const { embeddings, promptTokens } = await this.#embedder.embed(input, () => job.cancelled)
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
+  }
+
+  /** At least one token of answer must fit. */
+  #checkLength(request: InferenceRequest, promptTokens: number): void {
+    const { contextLength } = this.#machinery
+    if (promptTokens < contextLength) return
+    const param = request.kind === 'chat' ? 'messages' : 'prompt'
+    throw MeshError.CONTEXT_LENGTH_EXCEEDED(
+      `The prompt has ${promptTokens} tokens, and this model's context is ${contextLength} tokens here, answer included. Shorten the prompt`,
+      { promptTokens, contextLength, param },
+    )
   }
 
   /** Tokens of one decode step go out as one message, when the next step begins or a job ends. */

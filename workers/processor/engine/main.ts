@@ -42,6 +42,9 @@ process.on('message', (message: ToEngine) => {
   if (message.type === 'load') void load(message.options)
   else host?.handle(message)
 })
+process.on('unhandledRejection', (reason) => {
+  if (!host?.takeStray(reason)) throw reason
+})
 // Without its processor an engine is of no use, and nobody would ever end it.
 process.on('disconnect', () => process.exit(0))
 // A terminal's Ctrl-C reaches the whole process group. The processor drains first and ends us itself.

@@ -21,6 +21,11 @@ export interface Prompt {
   continues: boolean
 }
 
+/** So much text is tokenized at a time: about 30 ms, in which nothing else runs. */
+const SLICE_CHARS = 64 * 1024
+/** Texts of up to this many characters for each token of context are tokenized at once. */
+const LIKELY_CHARS = 16
+
 /** Renders requests to tokens, with the chat template that the model file carries. */
 export class Prompts {
   readonly #model: LlamaModel
@@ -37,6 +42,24 @@ export class Prompts {
     // A completion's prompt is raw: who writes one may well write the template's special tokens into it.
     const tokens = this.#model.tokenize(request.prompt, true)
     return { tokens: this.#withBeginning(tokens), stopTokens: new Set(), stopTexts: [], continues: true }
+  }
+
+  /**
+   * Counts the tokens of a text that is most likely far too long, slice by slice, so that running streams go on
+   * meanwhile. Exact to about a token for each slice; 0 for texts of ordinary length, which rendering will count.
+   */
+  async estimate(request: InferenceRequest, contextLength: number): Promise<number> {
+    const texts = request.kind === 'chat' ? request.messages.map(({ content }) => content) : [request.prompt]
+    const chars = texts.reduce((sum, text) => sum + text.length, 0)
+    if (chars <= Math.max(SLICE_CHARS, contextLength * LIKELY_CHARS)) return 0
+    let tokens = 0
+    for (const text of texts) {
+      for (let at = 0; at < text.length; at += SLICE_CHARS) {
+        tokens += this.#model.tokenize(text.slice(at, at + SLICE_CHARS)).length
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    }
+    return tokens
   }
 
   #chat(messages: readonly ChatMessage[]): Prompt {
