@@ -7,6 +7,7 @@ import {
   type Load,
   MeshError,
   type Model,
+  TokenVerifier,
 } from '../../lib/protocol/index.js'
 import {
   BaseWorker,
@@ -17,6 +18,7 @@ import {
   type WorkerOptions,
 } from '../../lib/worker-base/index.js'
 import { AccountsReplica } from './accounts-replica.js'
+import { FetchDoor } from './fetch.js'
 import { Journal } from './journal.js'
 import { Limiter } from './limiter.js'
 import { GatewayMetrics } from './metrics.js'
@@ -40,6 +42,7 @@ const ENLIST_RETRY_MS = 1000
 export class GatewayWorker extends BaseWorker {
   readonly #config: z.output<typeof gatewayConfigSchema>
   readonly #http: Http
+  readonly #fetches: FetchDoor
   #journal: Journal | undefined
   #accounts: AccountsReplica | undefined
   #requests: Requests | undefined
@@ -51,6 +54,7 @@ export class GatewayWorker extends BaseWorker {
     super('gateway', options)
     this.#config = this.config('gateway', gatewayConfigSchema)
     this.#http = new Http(this.config('http', httpConfigSchema))
+    this.#fetches = new FetchDoor(this.#http.app)
   }
 
   protected override _facilities(): Facility[] {
@@ -87,7 +91,8 @@ export class GatewayWorker extends BaseWorker {
     this.#journal = journal
     await journal.open()
     const limiter = new Limiter(journal, Date.now, (kind) => metrics.limited(kind))
-    const accounts = new AccountsReplica(store, this.workerDir, core.key, (err) =>
+    const tokens = new TokenVerifier(this.profile.address, this.profile.authority)
+    const accounts = new AccountsReplica(store, this.workerDir, core.key, tokens, (err) =>
       log.error({ err }, 'the accounts cannot be read'),
     )
     this.#accounts = accounts
@@ -106,6 +111,7 @@ export class GatewayWorker extends BaseWorker {
       stallMs: this.#config.stallMs,
     })
     net.dispatcher.authenticate = (key) => accounts.authenticate(key)
+    net.on('connected', (link) => this.#fetches.attach(link))
     net.on('link', (link) => {
       if (link.role === 'auth') void this.#enlist(link)
       if (link.role === 'processor') scheduler.dispatch()
