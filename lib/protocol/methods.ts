@@ -92,6 +92,9 @@ export const methods = {
     z.object({
       keyId: z.string(),
       user: z.string(),
+      role: userRoleSchema,
+      /** When a token ends; absent for keys. */
+      expiresAt: z.number().optional(),
       limits: z.object({ key: limitsSchema, user: limitsSchema }),
       /** Totals of this key for the running UTC day and month and for ever. */
       day: usageTotalsSchema,

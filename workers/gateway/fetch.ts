@@ -10,7 +10,7 @@ import {
   MeshError,
 } from '../../lib/protocol/index.js'
 import type { Link } from '../../lib/worker-base/index.js'
-import { errorBody } from './api/errors.js'
+import { errorAnswer } from './openai/errors.js'
 
 /** What the mesh reaches of the HTTP door; health and metrics are for this machine. */
 const PATHS = /^\/(v1|api\/v1)\/|^\/openapi\.json$/
@@ -128,7 +128,9 @@ function headersOf(headers: NodeJS.Dict<string | string[] | number>): FetchRespo
 }
 
 async function respondError(exchange: FetchExchange, err: MeshError): Promise<void> {
-  exchange.respond({ status: err.httpStatus, headers: [['content-type', 'application/json; charset=utf-8']] })
-  await exchange.write(Buffer.from(JSON.stringify(errorBody(err))))
+  const { status, headers, error } = errorAnswer(err)
+  const contentType: [string, string] = ['content-type', 'application/json; charset=utf-8']
+  exchange.respond({ status, headers: [contentType, ...Object.entries(headers)] })
+  await exchange.write(Buffer.from(JSON.stringify({ error })))
   exchange.end()
 }

@@ -15,13 +15,17 @@ import {
   Http,
   httpConfigSchema,
   type Link,
+  VERSION,
   type WorkerOptions,
 } from '../../lib/worker-base/index.js'
 import { AccountsReplica } from './accounts-replica.js'
+import { serveApi } from './api/index.js'
+import { Collector } from './collector.js'
 import { FetchDoor } from './fetch.js'
 import { Journal } from './journal.js'
 import { Limiter } from './limiter.js'
 import { GatewayMetrics } from './metrics.js'
+import { describeDoor, docsPage, openDoor } from './openai/index.js'
 import { type Asking, Requests } from './requests.js'
 import { type Candidate, Scheduler } from './scheduler.js'
 
@@ -162,10 +166,12 @@ export class GatewayWorker extends BaseWorker {
       models: this.#models(),
     }))
     net.dispatcher.respond('usage.self', async (_request, { principal }) => {
-      const { keyId, user, limits } = principal as Asking['principal']
+      const { keyId, user, role, expiresAt, limits } = principal as Asking['principal']
       return {
         keyId,
         user,
+        role,
+        ...(expiresAt !== undefined && { expiresAt }),
         limits,
         ...(this.#journal as Journal).totals(`key/${keyId}`),
         budgetRemaining: this.#limiter?.budgetRemaining(principal as Asking['principal']),
@@ -185,9 +191,23 @@ export class GatewayWorker extends BaseWorker {
     })
   }
 
-  /** HTTP: whether this process lives, and whether it can serve. */
+  /** HTTP: the OpenAI door, what there is, whether this process lives, and whether it can serve. */
   #route(): void {
     const { app } = this.#http
+    openDoor(app, {
+      requests: this.#requests as Requests,
+      authenticate: (key) => (this.#accounts as AccountsReplica).authenticate(key),
+      rates: (principal) => (this.#limiter as Limiter).rates(principal),
+      models: () => this.#models(),
+      log: this.log,
+      since: this.since,
+    })
+    const document = describeDoor(VERSION)
+    const page = docsPage(document)
+    app.get('/openapi.json', async () => document)
+    app.get('/docs', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))
+    const accounts = this.#accounts as AccountsReplica
+    serveApi(app, { net: this.net, authenticate: (credential) => accounts.authenticate(credential) })
     app.get('/healthz', async () => ({ status: 'ok' }))
     app.get('/readyz', async (_request, reply) => {
       const missing = this.#missing()
@@ -216,11 +236,16 @@ export class GatewayWorker extends BaseWorker {
   }
 
   async #whole(request: InferenceRequest, asking: Asking): Promise<InferenceResult> {
-    let text = ''
-    const finish = await (this.#requests as Requests).generate(request, asking, (event) => {
-      if (event.type === 'tokens') text += event.text
-    })
-    return { requestId: asking.requestId, text, finish }
+    const collected = new Collector()
+    const finish = await (this.#requests as Requests).generate(request, asking, (event) => collected.add(event))
+    const { text, toolCalls, logprobs } = collected
+    return {
+      requestId: asking.requestId,
+      text,
+      ...(toolCalls.length > 0 && { toolCalls }),
+      ...(logprobs.length > 0 && { logprobs }),
+      finish,
+    }
   }
 
   /** Processors that can serve the very file that the directory names. */
