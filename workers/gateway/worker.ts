@@ -20,6 +20,7 @@ import {
 } from '../../lib/worker-base/index.js'
 import { AccountsReplica } from './accounts-replica.js'
 import { serveApi } from './api/index.js'
+import { apiPaths } from './api/openapi.js'
 import { Collector } from './collector.js'
 import { FetchDoor } from './fetch.js'
 import { Journal } from './journal.js'
@@ -202,7 +203,7 @@ export class GatewayWorker extends BaseWorker {
       log: this.log,
       since: this.since,
     })
-    const document = describeDoor(VERSION)
+    const document = describeDoor(VERSION, [{ paths: apiPaths }])
     const page = docsPage(document)
     app.get('/openapi.json', async () => document)
     app.get('/docs', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))

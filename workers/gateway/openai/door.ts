@@ -36,15 +36,18 @@ const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
  */
 export function openDoor(app: FastifyInstance, options: DoorOptions): void {
   const principals = new WeakMap<FastifyRequest, Principal>()
+  const startedAt = new WeakMap<FastifyRequest, number>()
   const responses = new ResponseStore()
   answerErrors(app, options.log)
   void app.register(async (v1) => {
     parseJsonBodies(v1)
     v1.addHook('onRequest', async (request) => {
+      startedAt.set(request, performance.now())
       principals.set(request, options.authenticate(bearerOf(request)))
     })
     v1.addHook('onSend', async (request, reply) => {
-      reply.header('openai-processing-ms', String(Math.round(reply.elapsedTime)))
+      const tookMs = performance.now() - (startedAt.get(request) ?? performance.now())
+      reply.header('openai-processing-ms', String(Math.round(tookMs)))
       const principal = principals.get(request)
       if (principal !== undefined) reply.headers(rateHeaders(options.rates(principal)))
     })
@@ -82,7 +85,7 @@ export function openDoor(app: FastifyInstance, options: DoorOptions): void {
 }
 
 /** Serves some methods of a path, and says of the others that it has none. */
-export function route(
+function route(
   app: FastifyInstance,
   url: string,
   handlers: Partial<Record<(typeof METHODS)[number], RouteHandlerMethod>>,
@@ -101,7 +104,7 @@ export function route(
 }
 
 /** @throws MeshError INVALID_API_KEY */
-export function bearerOf({ headers: { authorization } }: FastifyRequest): string {
+function bearerOf({ headers: { authorization } }: FastifyRequest): string {
   const key = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1]
   if (key !== undefined) return key
   throw MeshError.INVALID_API_KEY(

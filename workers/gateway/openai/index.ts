@@ -1,3 +1,2 @@
-export { bearerOf, type DoorOptions, openDoor, route } from './door.js'
-export { errorAnswer } from './errors.js'
-export { describeDoor, docsPage, type OpenApiPart } from './openapi.js'
+export { openDoor } from './door.js'
+export { describeDoor, docsPage } from './openapi.js'

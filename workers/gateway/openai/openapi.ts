@@ -114,11 +114,11 @@ export function describeDoor(version: string, more: readonly OpenApiPart[] = [])
       description: 'One private inference service from many machines. OpenAI clients work with the base URL `/v1`.',
     },
     servers: [{ url: '/' }],
-    security: [{ key: [] }],
+    security: [{ bearer: [] }],
     paths: Object.assign({}, ...parts.map(({ paths }) => paths)) as Json,
     components: {
       securitySchemes: {
-        key: { type: 'http', scheme: 'bearer', description: 'An API key, such as im_…' },
+        bearer: { type: 'http', scheme: 'bearer', description: 'An API key, such as im_…' },
       },
       schemas: Object.assign({}, ...parts.map(({ schemas }) => schemas ?? {})) as Json,
     },
