@@ -1,7 +1,7 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type InputOf, MeshError, type MethodName, methods, type ResponseOf } from '../../../lib/protocol/index.js'
 import type { Net, Principal } from '../../../lib/worker-base/index.js'
-import { errorAnswer, noRoute } from '../openai/errors.js'
+import { parseJsonBodies } from '../openai/json.js'
 import { type ApiRoute, apiRoutes } from './routes.js'
 
 /** What the management API needs of its gateway. */
@@ -20,22 +20,13 @@ const SETTLE_STEP_MS = 5
  * the authority serves is decided by the authority, which checks the credential again.
  *
  * A credential comes in the Authorization header alone and a body as JSON alone: a page of another site can send neither
- * without being allowed to.
+ * without being allowed to. Errors take the door's own form.
  */
 export function serveApi(app: FastifyInstance, parts: ApiParts): void {
-  app.register(
+  void app.register(
     async (api) => {
-      const parseJson = api.getDefaultJsonParser('error', 'error')
       api.removeAllContentTypeParsers()
-      api.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-        if (body === '') done(null, undefined)
-        else parseJson(request, body as string, done)
-      })
-      api.setErrorHandler((err, _request, reply) => sendError(reply, err))
-      api.setNotFoundHandler((request, reply) => {
-        const { status, error } = noRoute(404, `There is no ${request.method} ${request.url.split('?')[0]} here`)
-        return reply.code(status).send({ error })
-      })
+      parseJsonBodies(api)
       // Answers hold keys and names: no cache may keep them.
       api.addHook('onRequest', async (_request, reply) => {
         reply.header('cache-control', 'no-store')
@@ -55,17 +46,12 @@ export function serveApi(app: FastifyInstance, parts: ApiParts): void {
   )
 }
 
-function sendError(reply: FastifyReply, err: unknown): FastifyReply {
-  const { status, headers, error } = errorAnswer(err)
-  return reply.code(status).headers(headers).send({ error })
-}
-
 async function call(parts: ApiParts, route: ApiRoute, request: FastifyRequest): Promise<unknown> {
   const { method, at, find } = route
   const key = methods[method].credential === 'none' ? undefined : credentialOf(request)
   const params = request.params as Record<string, string>
   const query = request.query as Record<string, string>
-  const body = { ...route.input({ params, query, body: objectOf(request.body) }) }
+  const body = { ...route.input({ params, query, body: (request.body ?? {}) as Record<string, unknown> }) }
   if (method === 'login') body.address = request.ip
   // The method's own schema checks what came.
   const input = body as InputOf<MethodName>
@@ -83,13 +69,6 @@ function credentialOf({ headers }: FastifyRequest): string {
   throw MeshError.INVALID_API_KEY(
     'This wants a credential: send the header "Authorization: Bearer <API key, or token from POST /api/v1/login>"',
   )
-}
-
-/** @throws MeshError BAD_REQUEST */
-function objectOf(body: unknown): Record<string, unknown> {
-  if (body === undefined || body === null) return {}
-  if (typeof body === 'object' && !Array.isArray(body)) return body as Record<string, unknown>
-  throw MeshError.BAD_REQUEST('The body is not a JSON object')
 }
 
 /** Waits until this gateway knows a credential that the authority has just made, so that it works here at once. */

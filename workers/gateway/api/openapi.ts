@@ -13,26 +13,7 @@ const ERRORS: Record<string, string> = {
   503: 'The authority cannot be reached now; `Retry-After` says when to try again',
 }
 
-const errorContent = {
-  'application/json': {
-    schema: {
-      type: 'object',
-      required: ['error'],
-      properties: {
-        error: {
-          type: 'object',
-          required: ['message', 'type', 'param', 'code'],
-          properties: {
-            message: { type: 'string' },
-            type: { type: 'string' },
-            param: { type: ['string', 'null'] },
-            code: { type: ['string', 'null'] },
-          },
-        },
-      },
-    },
-  },
-}
+const errorContent = { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } }
 
 function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): Json {
   const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' })
@@ -93,7 +74,7 @@ function bodyOf(request: z.ZodType, params: string[]): Json {
   return { required: true, content: { 'application/json': { schema: body } } }
 }
 
-/** Paths of the management API, for the OpenAPI document. They use the security scheme `bearer`. */
+/** Paths of the management API, for the OpenAPI document: they use its security scheme `bearer` and its schema `Error`. */
 export const apiPaths: Record<string, Json> = {}
 for (const route of apiRoutes) {
   const { path, params } = pathOf(route)
