@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { IncomingMessage } from 'node:http'
+import type { ServerResponse } from 'node:http'
 import type { FastifyInstance } from 'fastify'
 import {
   acceptFetches,
@@ -39,14 +39,14 @@ const OF_CONNECTION = new Set([
  */
 export class FetchDoor {
   readonly #app: FastifyInstance
-  readonly #calls = new Map<string, (raw: IncomingMessage) => void>()
+  readonly #calls = new Map<string, (response: ServerResponse) => void>()
 
   /** Call it before the routes are added: what runs for each request is fixed with them. */
   constructor(app: FastifyInstance) {
     this.#app = app
-    app.addHook('onRequest', (request, _reply, done) => {
+    app.addHook('onRequest', (request, reply, done) => {
       const id = request.headers[CALL_HEADER]
-      if (typeof id === 'string') this.#calls.get(id)?.(request.raw)
+      if (typeof id === 'string') this.#calls.get(id)?.(reply.raw)
       done()
     })
   }
@@ -79,11 +79,12 @@ export class FetchDoor {
       headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`
     }
     const { signal } = exchange
-    let raw: IncomingMessage | undefined
-    // As a broken connection does: the request closes, and with it its response.
-    const onAbort = () => raw?.destroy()
-    this.#calls.set(id, (found) => {
-      raw = found
+    let answering: ServerResponse | undefined
+    // As where a connection breaks: the response closes before it was complete. (The `signal` of `inject` does that only
+    // until the request's body has been read.)
+    const onAbort = () => answering?.destroy()
+    this.#calls.set(id, (response) => {
+      answering = response
       if (signal.aborted) onAbort()
     })
     signal.addEventListener('abort', onAbort, { once: true })
