@@ -84,7 +84,8 @@ export class Scheduler {
     const queue = this.#queue(wish.model)
     if (wish.signal.aborted) throw MeshError.CANCELLED('The caller went away')
     if (this.#usable(wish).length === 0) throw this.#noProcessor(wish)
-    if (!wish.front && queue.length >= this.#options.queueLimit) {
+    const waits = queue.length > 0 || this.#choose(wish) === undefined
+    if (waits && !wish.front && queue.length >= this.#options.queueLimit) {
       throw MeshError.QUEUE_FULL(`${queue.length} requests wait for ${wish.model}; no more are queued`, {
         retryAfterMs: this.#waitMs(wish.model, queue.length),
       })
