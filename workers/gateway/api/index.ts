@@ -1,5 +1,12 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { type InputOf, MeshError, type MethodName, methods, type ResponseOf } from '../../../lib/protocol/index.js'
+import {
+  type InputOf,
+  MAX_CREDENTIAL_CHARS,
+  MeshError,
+  type MethodName,
+  methods,
+  type ResponseOf,
+} from '../../../lib/protocol/index.js'
 import type { Net, Principal } from '../../../lib/worker-base/index.js'
 import { parseJsonBodies } from '../openai/json.js'
 import { type ApiRoute, apiRoutes } from './routes.js'
@@ -65,7 +72,7 @@ async function call(parts: ApiParts, route: ApiRoute, request: FastifyRequest): 
 /** @throws MeshError INVALID_API_KEY */
 function credentialOf({ headers }: FastifyRequest): string {
   const credential = /^Bearer +(\S+)$/i.exec(headers.authorization ?? '')?.[1]
-  if (credential !== undefined) return credential
+  if (credential !== undefined && credential.length <= MAX_CREDENTIAL_CHARS) return credential
   throw MeshError.INVALID_API_KEY(
     'This wants a credential: send the header "Authorization: Bearer <API key, or token from POST /api/v1/login>"',
   )
