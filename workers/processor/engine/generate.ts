@@ -1,18 +1,15 @@
-import { randomInt } from 'node:crypto'
-import type { LlamaGrammarEvaluationState, LlamaModel, SequenceEvaluateOptions, Token } from 'node-llama-cpp'
+import type { LlamaGrammarEvaluationState, LlamaModel, Token } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
-import type { FinishReason, InferenceRequest, Sampling } from '../../../lib/protocol/inference.js'
+import type { FinishReason, InferenceRequest } from '../../../lib/protocol/inference.js'
 import type { Batching } from './batching.js'
 import type { DeadEnds, GrammarWatch } from './dead-end.js'
+import type { LogprobTeller } from './logprobs.js'
 import type { EngineFinish, TokenBatch } from './messages.js'
 import type { Prompt } from './prompt.js'
+import { samplerOptions } from './sampling.js'
 import type { Slot } from './slots.js'
 import { TextStream } from './text-stream.js'
 
-/** llama.cpp's own defaults. */
-const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 } as const
-/** How far back the penalties look. */
-const PENALTY_TOKENS = 256
 /** A cancelled prompt is noticed between two pieces of it, so a piece should take no longer than this. */
 const PIECE_MS = 80
 const SMALLEST_PIECE = 16
@@ -23,12 +20,19 @@ export interface Job {
   cancelled: boolean
 }
 
+interface Evaluated {
+  token: Token
+  /** Log-probabilities: see tellRawLogprobs. */
+  probabilities?: Map<Token, number>
+}
+
 export interface Machinery {
   readonly model: LlamaModel
   readonly batching: Batching
   readonly batchSize: number
   readonly contextLength: number
   readonly deadEnds: DeadEnds
+  readonly logprobs: LogprobTeller
 }
 
 /**
@@ -36,7 +40,7 @@ export interface Machinery {
  * @throws MeshError CANCELLED; BAD_REQUEST at a grammar's dead end, after which the slot is stuck and must be renewed
  */
 export async function generate(
-  { model, batching, batchSize, contextLength, deadEnds }: Machinery,
+  { model, batching, batchSize, contextLength, deadEnds, logprobs: teller }: Machinery,
   job: Job,
   slot: Slot,
   prompt: Prompt,
@@ -45,6 +49,7 @@ export async function generate(
 ): Promise<EngineFinish> {
   const started = performance.now()
   const { request } = job
+  const { logprobs: alternatives } = request
   const before = prompt.continues ? prompt.tokens : []
   const text = new TextStream(
     (ids, last) => model.detokenize(ids as Token[], false, last as Token[]),
@@ -65,13 +70,13 @@ export async function generate(
   batching.enter(slot.number)
   try {
     const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens))
-    const stream = slot.sequence.evaluateWithMetadata(
+    const stream: AsyncGenerator<Evaluated, void, void> = slot.sequence.evaluateWithMetadata(
       rest,
-      {},
-      samplerOptions(request.sampling, slot, grammar && watched(grammar, watch), generated),
+      { probabilities: alternatives !== undefined },
+      samplerOptions(model, request.sampling, slot, grammar && watched(grammar, watch), generated),
     )
     let firstAt: number | undefined
-    for await (const { token } of watch ? guarded(stream, watch) : stream) {
+    for await (const { token, probabilities } of watch ? guarded(stream, watch) : stream) {
       firstAt ??= performance.now()
       checkCancelled(job)
       if (prompt.stopTokens.has(token)) break
@@ -79,7 +84,10 @@ export async function generate(
       const piece = text.push(token)
       const full = generated.length >= most
       const rest = full && !piece.stopped ? text.end() : ''
-      tell({ id: job.id, index: generated.length - 1, ids: [token], text: piece.text + rest })
+      const batch: TokenBatch = { id: job.id, index: generated.length - 1, ids: [token], text: piece.text + rest }
+      if (alternatives !== undefined && probabilities)
+        batch.logprobs = [teller.tell(token, probabilities, alternatives)]
+      tell(batch)
       if (piece.stopped) return finish('stop', firstAt)
       if (full) return finish('length', firstAt)
       if (batching.gate) {
@@ -88,7 +96,11 @@ export async function generate(
       }
     }
     const tail = text.end()
-    if (tail !== '') tell({ id: job.id, index: generated.length, ids: [], text: tail })
+    if (tail !== '') {
+      const batch: TokenBatch = { id: job.id, index: generated.length, ids: [], text: tail }
+      if (alternatives !== undefined) batch.logprobs = []
+      tell(batch)
+    }
     return finish('stop', firstAt ?? performance.now())
   } finally {
     batching.leave(slot.number)
@@ -137,34 +149,6 @@ async function prefill(batching: Batching, batchSize: number, job: Job, slot: Sl
     const speed = piece / (performance.now() - began)
     piece = Math.min(batchSize, Math.max(SMALLEST_PIECE, Math.round(speed * PIECE_MS)))
   }
-}
-
-function samplerOptions(
-  sampling: Sampling,
-  slot: Slot,
-  grammarEvaluationState: (() => LlamaGrammarEvaluationState) | undefined,
-  generated: readonly Token[],
-): SequenceEvaluateOptions {
-  const options: SequenceEvaluateOptions = {
-    temperature: sampling.temperature ?? DEFAULTS.temperature,
-    topK: sampling.topK ?? DEFAULTS.topK,
-    topP: sampling.topP ?? DEFAULTS.topP,
-    minP: sampling.minP ?? DEFAULTS.minP,
-    // The library's own default is the time in seconds: two requests of one second would give the same answer.
-    seed: sampling.seed ?? randomInt(2 ** 32),
-    evaluationPriority: slot.priority,
-    grammarEvaluationState,
-  }
-  const { repeatPenalty = 1, presencePenalty = 0, frequencyPenalty = 0 } = sampling
-  if (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0) {
-    options.repeatPenalty = {
-      penalty: repeatPenalty,
-      presencePenalty,
-      frequencyPenalty,
-      punishTokens: () => generated.slice(-PENALTY_TOKENS),
-    }
-  }
-  return options
 }
 
 function checkCancelled(job: Job): void {

@@ -4,9 +4,11 @@ import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
 import { generate, type Job, type Machinery } from './generate.js'
 import { Grammars } from './grammar.js'
-import type { FromEngine, ToEngine, TokenBatch } from './messages.js'
+import { LogprobTeller } from './logprobs.js'
+import type { EmbeddingInput, FromEngine, ToEngine, TokenBatch } from './messages.js'
 import type { LoadedModel } from './model.js'
 import { Prompts } from './prompt.js'
+import { tellRawLogprobs } from './raw-logits.js'
 import { Slots } from './slots.js'
 
 /** Serves the processor's jobs with one loaded model. */
@@ -22,7 +24,15 @@ export class Host {
 
   constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
     const { contextLength } = info
-    this.#machinery = { model, batching, batchSize: context.batchSize, contextLength, deadEnds: new DeadEnds() }
+    tellRawLogprobs(context, model)
+    this.#machinery = {
+      model,
+      batching,
+      batchSize: context.batchSize,
+      contextLength,
+      deadEnds: new DeadEnds(),
+      logprobs: new LogprobTeller(model),
+    }
     this.#slots = new Slots(context, batching)
     this.#prompts = new Prompts(model)
     this.#grammars = new Grammars(llama, model)
@@ -86,7 +96,7 @@ export class Host {
     }
   }
 
-  async #embed(job: { id: number; cancelled: boolean }, input: string[]): Promise<FromEngine> {
+  async #embed(job: { id: number; cancelled: boolean }, input: EmbeddingInput[]): Promise<FromEngine> {
     const { embeddings, promptTokens } = await this.#embedder.embed(input, () => job.cancelled)
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
   }

@@ -10,6 +10,7 @@ import {
 } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { ChatMessage, InferenceRequest } from '../../../lib/protocol/inference.js'
+import { asTokens } from './vocabulary.js'
 
 export interface Prompt {
   tokens: Token[]
@@ -36,12 +37,10 @@ export class Prompts {
     this.#wrapper = wrapperFor(model)
   }
 
-  /** @throws MeshError BAD_REQUEST when the model's template refuses the messages */
+  /** @throws MeshError BAD_REQUEST when the model's template refuses the messages or a token is not in the vocabulary */
   render(request: InferenceRequest): Prompt {
     if (request.kind === 'chat') return this.#chat(request.messages)
-    // A completion's prompt is raw: who writes one may well write the template's special tokens into it.
-    const tokens = this.#model.tokenize(request.prompt, true)
-    return { tokens: this.#withBeginning(tokens), stopTokens: new Set(), stopTexts: [], continues: true }
+    return { ...this.#raw(request.prompt), stopTokens: new Set(), stopTexts: [], continues: true }
   }
 
   /**
@@ -49,7 +48,8 @@ export class Prompts {
    * meanwhile. Exact to about a token for each slice; 0 for texts of ordinary length, which rendering will count.
    */
   async estimate(request: InferenceRequest, contextLength: number): Promise<number> {
-    const texts = request.kind === 'chat' ? request.messages.map(({ content }) => content) : [request.prompt]
+    if (request.kind === 'completion' && typeof request.prompt !== 'string') return 0
+    const texts = request.kind === 'chat' ? request.messages.map(({ content }) => content) : [request.prompt as string]
     const chars = texts.reduce((sum, text) => sum + text.length, 0)
     if (chars <= Math.max(SLICE_CHARS, contextLength * LIKELY_CHARS)) return 0
     let tokens = 0
@@ -60,6 +60,12 @@ export class Prompts {
       }
     }
     return tokens
+  }
+
+  /** A completion's prompt is raw: who writes one may well write the template's special tokens, or token ids, into it. */
+  #raw(prompt: string | readonly number[]): { tokens: Token[] } {
+    if (typeof prompt !== 'string') return { tokens: asTokens(this.#model, prompt, 'prompt') }
+    return { tokens: this.#withBeginning(this.#model.tokenize(prompt, true)) }
   }
 
   #chat(messages: readonly ChatMessage[]): Prompt {
