@@ -120,9 +120,11 @@ function answerErrors(app: FastifyInstance, log: Logger): void {
     if (answer.status === 500) log.error({ err, requestId: request.id }, 'an HTTP request failed unexpectedly')
     return send(reply, answer)
   })
-  app.setNotFoundHandler(async ({ method, url }, reply) =>
-    send(reply, noRoute(404, `There is no ${method} ${url.slice(0, 200)} here; /docs lists what there is`)),
-  )
+  // Before the body is read: nobody sends megabytes to a path that does not exist.
+  app.addHook('onRequest', async ({ is404, method, url }, reply) => {
+    if (!is404) return undefined
+    return send(reply, noRoute(404, `There is no ${method} ${url.slice(0, 200)} here; /docs lists what there is`))
+  })
 }
 
 function send(reply: FastifyReply, { status, headers, error }: ErrorAnswer): FastifyReply {
