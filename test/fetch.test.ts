@@ -175,6 +175,9 @@ test('the OpenAI SDK works over the mesh as it does over HTTP', { timeout: 120_0
       t.is(response.status, 404, path)
       t.alike(Object.keys(((await response.json()) as { error: object }).error), ['message', 'type', 'param', 'code'])
     }
+    for (const path of ['/v1/..//x/api/v1/users', '/\\x/api/v1/users', '//x/v1/models']) {
+      t.is((await mesh.fetch(`http://mesh${path}`)).status, 404, path)
+    }
     t.is((await mesh.fetch('http://mesh/v1/nothing')).status, 404)
     t.is((await mesh.fetch('http://mesh/openapi.json')).status, 200)
     const over = await mesh.fetch('http://mesh/v1/chat/completions', {

@@ -68,7 +68,8 @@ export class FetchDoor {
   }
 
   async #answer(request: FetchRequest, exchange: FetchExchange, remoteAddress: string): Promise<void> {
-    const { pathname, search } = new URL(request.path, 'http://mesh')
+    // Not relative to a base: a path that begins with two slashes would name a host.
+    const { pathname, search } = new URL(`http://mesh${request.path}`)
     if (!PATHS.test(pathname))
       throw MeshError.NOT_FOUND(`There is no ${pathname} here: paths begin with /v1/ or /api/v1/`)
     const payload = await readBody(exchange)
