@@ -4,7 +4,7 @@ import { MeshClient, type MeshError } from '../lib/client/index.js'
 import { encodeKey } from '../lib/protocol/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
 import { startDoor } from './helpers/door.js'
-import { start, startAuth, testHome, testOptions, until, untilJoined } from './helpers/mesh.js'
+import { adminKey, start, startAuth, testHome, testOptions, until, untilJoined } from './helpers/mesh.js'
 
 const messages = [{ role: 'user' as const, content: 'What is the capital of France?' }]
 const model = 'infermesh-tiny'
@@ -241,10 +241,16 @@ test('what the network cannot do rejects as fetch does', { timeout: 60_000 }, as
 
   const first = await start(t, new GatewayWorker(testOptions(home, 'g1')))
   const second = await start(t, new GatewayWorker(testOptions(home, 'g2')))
-  await untilJoined(first)
-  await untilJoined(second)
+  for (const gateway of [first, second]) {
+    await untilJoined(gateway)
+    const init = { headers: { authorization: `Bearer ${adminKey(home)}` } }
+    await until(
+      async () => (await fetch(`${gateway.status().addresses.http}/v1/models`, init)).ok,
+      `${gateway.name} knows the key`,
+    )
+  }
   const mesh = client(t, home)
-  await until(async () => (await mesh.fetch('http://mesh/v1/models')).ok, 'the gateway knows the key')
+  t.is((await mesh.fetch('http://mesh/v1/models')).status, 200)
   const inUse = [first, second].find(({ publicKey }) => publicKey === mesh.gateway?.publicKey)
   await inUse?.stop()
   t.is((await mesh.fetch('http://mesh/v1/models')).status, 200, 'another gateway answers')
