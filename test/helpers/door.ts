@@ -1,4 +1,6 @@
+import { join } from 'node:path'
 import type { Test } from 'brittle'
+import { PACKAGE_ROOT } from '../../lib/worker-base/index.js'
 import { GatewayWorker } from '../../workers/gateway/index.js'
 import { ProcessorWorker } from '../../workers/processor/index.js'
 import { adminKey, type Stranger, start, startAuth, startStranger, testHome, testOptions, until } from './mesh.js'
@@ -20,7 +22,13 @@ export interface Door {
 
 export async function startDoor(
   t: Test,
-  settings: { gateway?: object; http?: object; engine?: object } = {},
+  settings: {
+    gateway?: object
+    http?: object
+    engine?: object
+    /** Variables of the stand-in engine; absent: the embedded model. */
+    standIn?: Record<string, string>
+  } = {},
 ): Promise<Door> {
   const home = await testHome(t)
   const auth = await startAuth(t, home)
@@ -30,7 +38,10 @@ export async function startDoor(
       testOptions(home, 'g1', { http: { port: 0, ...settings.http }, gateway: { ...settings.gateway } }),
     ),
   )
-  await start(t, new ProcessorWorker(testOptions(home, 'p1', { engine: { gpu: 'off', ...settings.engine } })))
+  const options = testOptions(home, 'p1', { engine: { gpu: 'off', ...settings.engine } })
+  if (settings.standIn !== undefined) Object.assign(process.env, settings.standIn)
+  const modulePath = join(PACKAGE_ROOT, 'dist', 'bench', 'stand-in-engine.js')
+  await start(t, new ProcessorWorker({ ...options, ...(settings.standIn && { engine: { modulePath } }) }))
   const url = gateway.status().addresses.http ?? ''
   const ready = async (): Promise<boolean> => (await fetch(`${url}/readyz`)).status === 200
   if (url.startsWith('http:')) await until(ready, 'the gateway is ready', 20_000)

@@ -1,3 +1,5 @@
+import { setMaxListeners } from 'node:events'
+import { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/worker-base/index.js'
@@ -17,8 +19,12 @@ export interface Call extends Asking {
  */
 export function callOf(request: FastifyRequest, reply: FastifyReply, principal: Principal): Call {
   const controller = new AbortController()
+  // Each prompt and each answer of a call listens for its end.
+  setMaxListeners(0, controller.signal)
   const leave = (): void => controller.abort(MeshError.CANCELLED('The caller went away'))
+  const forget = onceClosed(request.raw.socket, leave)
   reply.raw.once('close', () => {
+    forget()
     if (!reply.raw.writableEnded) leave()
   })
   request.raw.once('error', leave)
@@ -29,4 +35,25 @@ export function callOf(request: FastifyRequest, reply: FastifyReply, principal: 
     created: Math.floor(Date.now() / 1000),
     abort: (reason) => controller.abort(reason),
   }
+}
+
+const closing = new WeakMap<Socket, Set<() => void>>()
+
+/**
+ * Tells when a connection closes, with one listener for all requests of the connection. A pipelined answer that has not
+ * begun is not told by Node.
+ */
+function onceClosed(socket: Socket, leave: () => void): () => void {
+  if (!(socket instanceof Socket)) return () => {}
+  let calls = closing.get(socket)
+  if (calls === undefined) {
+    const all = new Set<() => void>()
+    socket.once('close', () => {
+      for (const one of all) one()
+    })
+    closing.set(socket, all)
+    calls = all
+  }
+  calls.add(leave)
+  return () => calls.delete(leave)
 }

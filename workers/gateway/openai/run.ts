@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Finish, GenerateEvent, InferenceRequest } from '../../../lib/protocol/index.js'
 import type { Requests } from '../requests.js'
 import type { Call } from './call.js'
@@ -20,6 +21,7 @@ export async function runAll(
     return [await requests.generate(first, call, (event) => emit(0, event))]
   const failed = new AbortController()
   const signal = AbortSignal.any([call.signal, failed.signal])
+  setMaxListeners(0, signal)
   try {
     return await Promise.all(
       inputs.map((input, i) =>
