@@ -1,7 +1,8 @@
-import type { LlamaGrammarEvaluationState, LlamaModel, Token } from 'node-llama-cpp'
+import type { LlamaModel, Token } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { FinishReason, InferenceRequest } from '../../../lib/protocol/inference.js'
 import type { Batching } from './batching.js'
+import type { Constraint } from './constraint.js'
 import type { DeadEnds, GrammarWatch } from './dead-end.js'
 import type { LogprobTeller } from './logprobs.js'
 import type { EngineFinish, TokenBatch } from './messages.js'
@@ -44,17 +45,22 @@ export async function generate(
   job: Job,
   slot: Slot,
   prompt: Prompt,
-  grammar: LlamaGrammarEvaluationState | undefined,
+  constraint: Constraint | undefined,
   tell: (batch: TokenBatch) => void,
 ): Promise<EngineFinish> {
   const started = performance.now()
   const { request } = job
   const { logprobs: alternatives } = request
   const before = prompt.continues ? prompt.tokens : []
+  const calls = constraint?.calls
   const text = new TextStream(
-    (ids, last) => model.detokenize(ids as Token[], false, last as Token[]),
+    (ids, last) => {
+      const special = ids.some((id) => constraint?.visible.has(id as Token))
+      return model.detokenize(ids as Token[], special, last as Token[])
+    },
     [...request.stop, ...prompt.stopTexts],
     before,
+    calls,
   )
   const most = Math.min(request.maxTokens ?? Number.POSITIVE_INFINITY, contextLength - prompt.tokens.length)
   const generated: Token[] = []
@@ -66,14 +72,14 @@ export async function generate(
   })
 
   const cachedTokens = await slot.keepPrefix(prompt.tokens)
-  const watch = grammar && deadEnds.open()
+  const watch = constraint && deadEnds.open()
   batching.enter(slot.number)
   try {
     const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens))
     const stream: AsyncGenerator<Evaluated, void, void> = slot.sequence.evaluateWithMetadata(
       rest,
       { probabilities: alternatives !== undefined },
-      samplerOptions(model, request.sampling, slot, grammar && watched(grammar, watch), generated),
+      samplerOptions(model, request.sampling, slot, constraint && watched(constraint, watch), generated),
     )
     let firstAt: number | undefined
     for await (const { token, probabilities } of watch ? guarded(stream, watch) : stream) {
@@ -89,7 +95,8 @@ export async function generate(
         batch.logprobs = [teller.tell(token, probabilities, alternatives)]
       tell(batch)
       if (piece.stopped) return finish('stop', firstAt)
-      if (full) return finish('length', firstAt)
+      if (calls?.ended) return finish('tool_calls', firstAt)
+      if (full) return finish(calls?.whole ? 'tool_calls' : 'length', firstAt)
       if (batching.gate) {
         await batching.gate
         checkCancelled(job)
@@ -101,7 +108,7 @@ export async function generate(
       if (alternatives !== undefined) batch.logprobs = []
       tell(batch)
     }
-    return finish('stop', firstAt ?? performance.now())
+    return finish(calls?.complete ? 'tool_calls' : 'stop', firstAt ?? performance.now())
   } finally {
     batching.leave(slot.number)
     if (watch) {
@@ -112,10 +119,10 @@ export async function generate(
 }
 
 /** The library asks for the grammar's state right before it samples. */
-function watched(grammar: LlamaGrammarEvaluationState, watch: GrammarWatch | undefined) {
+function watched({ state }: Constraint, watch: GrammarWatch | undefined) {
   return () => {
     if (watch) watch.sampling = true
-    return grammar
+    return state()
   }
 }
 

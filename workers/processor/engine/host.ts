@@ -1,5 +1,6 @@
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { InferenceRequest } from '../../../lib/protocol/inference.js'
+import { constraintFor } from './constraint.js'
 import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
 import { generate, type Job, type Machinery } from './generate.js'
@@ -85,11 +86,11 @@ export class Host {
     if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
     const prompt = this.#prompts.render(request)
     this.#checkLength(request, prompt.tokens.length)
-    const grammar = await this.#grammars.stateFor(request.format)
+    const constraint = await constraintFor(request, prompt, this.#grammars, this.#machinery.model)
     const slot = this.#slots.take(prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
     try {
-      const finish = await generate(this.#machinery, job, slot, prompt, grammar, (batch) => this.#tell(batch))
+      const finish = await generate(this.#machinery, job, slot, prompt, constraint, (batch) => this.#tell(batch))
       return { type: 'finish', id: job.id, finish }
     } finally {
       await this.#slots.give(slot)

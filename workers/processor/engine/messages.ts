@@ -1,4 +1,5 @@
 import type { ErrorBody } from '../../../lib/protocol/errors.js'
+import type { ToolCallDelta } from '../../../lib/protocol/generate.js'
 import type {
   EmbeddingRequest,
   FinishReason,
@@ -61,6 +62,8 @@ export interface TokenBatch {
   text: string
   /** One for each id, where the request asks for them. */
   logprobs?: TokenLogprob[]
+  /** Pieces of calls of tools, which come after the text. */
+  calls?: Omit<ToolCallDelta, 'type'>[]
 }
 
 export interface EngineFinish {

@@ -1,0 +1,336 @@
+import { randomBytes } from 'node:crypto'
+import { type LlamaModel, LlamaText, SpecialToken, SpecialTokensText } from 'node-llama-cpp'
+import type { ChatMessage, Tool, ToolCall } from '../../../lib/protocol/inference.js'
+import { type CallSyntax, ID_SIGN } from './tool-syntax.js'
+
+/** Renders a chat template with the variables that Hugging Face's libraries give it. Throws what the template throws. */
+export type RenderTemplate = (variables: Record<string, unknown>) => string
+
+/** Mistral's templates insist on nine letters and digits; no other minds. */
+const PROBE_ID = 'call00001'
+const SYSTEM_AS_USER = (text: string) => `### System message\n\n${text}\n\n----`
+
+interface Style {
+  /** Whether the template wants a call's arguments as an object or as the text of one. */
+  argumentsAs: 'object' | 'text'
+}
+
+/** A chat template that knows tools: how it writes calls, and messages and tools in its form. */
+export class ToolTemplate {
+  readonly syntax: CallSyntax
+  readonly #render: RenderTemplate
+  readonly #model: LlamaModel
+  readonly #style: Style
+
+  private constructor(render: RenderTemplate, model: LlamaModel, syntax: CallSyntax, style: Style) {
+    this.#render = render
+    this.#model = model
+    this.syntax = syntax
+    this.#style = style
+  }
+
+  /**
+   * Finds out how a template writes calls, by having it write some.
+   * @returns undefined where it knows no tools, or writes arguments as anything but JSON
+   */
+  static probe(render: RenderTemplate, model: LlamaModel): ToolTemplate | undefined {
+    for (const argumentsAs of ['object', 'text'] as const) {
+      const syntax = probeSyntax(render, model, { argumentsAs })
+      if (syntax) return new ToolTemplate(render, model, syntax, { argumentsAs })
+    }
+    return undefined
+  }
+
+  /**
+   * The messages as the model's prompt. Contents are plain text in it, whatever template tokens they spell.
+   * @throws Error where the template refuses the messages
+   */
+  render(messages: readonly ChatMessage[], tools: readonly Tool[]): LlamaText {
+    let failure: unknown
+    const turns = this.syntax.between === undefined ? oneByOne(messages) : messages
+    // What is said beside a call goes where the template has a place for it, and is left out where it has none.
+    for (const beside of ['together', 'apart', 'out'] as const) {
+      for (const systemAs of ['system', 'user'] as const) {
+        // Some templates want null in place of an empty content, some a text.
+        for (const empty of [null, ''] as const) {
+          try {
+            return this.#renderOnce(arranged(turns, beside, systemAs), tools, empty)
+          } catch (cause) {
+            failure ??= cause
+          }
+        }
+      }
+    }
+    throw failure
+  }
+
+  #renderOnce(messages: readonly ChatMessage[], tools: readonly Tool[], empty: null | ''): LlamaText {
+    const marks = new Marks()
+    const last = messages.at(-1)
+    // The answer goes on from here.
+    const begun = last?.role === 'assistant' && last.content !== '' ? last : undefined
+    let begunMark = ''
+    const known = knownCalls(messages)
+    const items = messages.map((message) => {
+      const content = message.content === '' ? '' : marks.for(message.content)
+      if (message === begun) begunMark = content
+      switch (message.role) {
+        case 'assistant': {
+          const calls = message.toolCalls ?? []
+          if (calls.length === 0) return { role: 'assistant', content }
+          return {
+            role: 'assistant',
+            content: content === '' ? empty : content,
+            tool_calls: calls.map((call) => this.#call(call, known, marks)),
+          }
+        }
+        case 'tool': {
+          const call = known.get(message.toolCallId)
+          return { role: 'tool', content, tool_call_id: call?.id ?? PROBE_ID, ...(call && { name: call.name }) }
+        }
+        default:
+          return { role: message.role, content }
+      }
+    })
+    const text = this.#render({
+      messages: items,
+      ...(tools.length > 0 && { tools: tools.map((tool) => this.#quiet(toolForTemplate(tool), marks)) }),
+      ...marks.specialTokens,
+      add_generation_prompt: begun === undefined,
+      enable_thinking: true,
+    })
+    const parts = marks.split(text)
+    for (const { content } of items) {
+      if (content && !parts.includes(content)) throw new Error('it leaves a message out')
+    }
+    const end = begunMark === '' ? parts.length : parts.lastIndexOf(begunMark) + 1
+    return LlamaText(parts.slice(0, end).map((part) => marks.meaning(part)))
+  }
+
+  #call(call: ToolCall, known: KnownCalls, marks: Marks) {
+    const value = this.#quiet(parseArguments(call.arguments), marks)
+    const written = this.#style.argumentsAs === 'text' ? JSON.stringify(value) : value
+    return {
+      id: known.get(call.id)?.id ?? PROBE_ID,
+      type: 'function',
+      function: { name: call.name, arguments: written },
+    }
+  }
+
+  /**
+   * What a template writes between its own signs, with each string that spells a special token replaced by a mark: only
+   * the template's own special tokens may count as such.
+   */
+  #quiet(value: unknown, marks: Marks): unknown {
+    if (typeof value === 'string') {
+      const special = this.#model.tokenize(value, true).some((token) => this.#model.isSpecialToken(token))
+      return special ? marks.for(JSON.stringify(value).slice(1, -1)) : value
+    }
+    if (Array.isArray(value)) return value.map((one) => this.#quiet(one, marks))
+    if (value === null || typeof value !== 'object') return value
+    return Object.fromEntries(
+      Object.entries(value).map(([key, one]) => [this.#quiet(key, marks), this.#quiet(one, marks)]),
+    )
+  }
+}
+
+/** Signs that stand for texts while a template renders, so that afterwards it is known which text is whose. */
+class Marks {
+  readonly #texts = new Map<string, LlamaText | string>()
+  /** Nobody can guess it, and so nobody can write a mark. */
+  readonly #secret = randomBytes(8).toString('hex')
+  readonly specialTokens: Record<string, string>
+
+  constructor() {
+    this.specialTokens = {
+      bos_token: this.for(LlamaText(new SpecialToken('BOS'))),
+      eos_token: this.for(LlamaText(new SpecialToken('EOS'))),
+    }
+  }
+
+  for(text: LlamaText | string): string {
+    const mark = `q${this.#secret}q${this.#texts.size}q`
+    this.#texts.set(mark, text)
+    return mark
+  }
+
+  split(text: string): string[] {
+    return text.split(new RegExp(`(q${this.#secret}q\\d+q)`)).filter((part) => part !== '')
+  }
+
+  meaning(part: string): LlamaText | string | SpecialTokensText {
+    return this.#texts.get(part) ?? new SpecialTokensText(part)
+  }
+}
+
+const PROBE_NAMES = ['zqfirst', 'zqsecond'] as const
+const PROBE_ARGUMENTS = { zqkey: 'zqvalue' }
+const PROBE_JSON = /\{\s*"zqkey":\s*"zqvalue"\s*\}/g
+
+function probeSyntax(render: RenderTemplate, model: LlamaModel, { argumentsAs }: Style): CallSyntax | undefined {
+  const calls = (count: number, system: boolean) => {
+    const tools = PROBE_NAMES.map((name) =>
+      toolForTemplate({ name, description: 'zq', parameters: { type: 'object', properties: {} } }),
+    )
+    const question = [...(system ? [{ role: 'system', content: 'zqsystem' }] : []), { role: 'user', content: 'zquser' }]
+    const common = { tools, bos_token: '', eos_token: '', enable_thinking: true }
+    const before = render({ ...common, messages: question, add_generation_prompt: true })
+    const tool_calls = PROBE_NAMES.slice(0, count).map((name) => ({
+      id: PROBE_ID,
+      type: 'function',
+      function: { name, arguments: argumentsAs === 'object' ? PROBE_ARGUMENTS : JSON.stringify(PROBE_ARGUMENTS) },
+    }))
+    const texts = [null, ''].flatMap((content) => {
+      const messages = [...question, { role: 'assistant', content, tool_calls }]
+      const whole = attempt(() => render({ ...common, messages, add_generation_prompt: false }))
+      return whole === undefined ? [] : [whole.slice(commonStart(before, whole))]
+    })
+    return texts[0]
+  }
+  const one = attempt(() => calls(1, false))
+  const first = one === undefined ? undefined : splitCalls(one, 1)
+  if (!one || !first) return undefined
+  const tail = untilTurnEnd(model, first.after[0] as string).replaceAll(PROBE_ID, ID_SIGN)
+  const head = first.before[0] as string
+  const middle = first.middles[0] as string
+  const two = attempt(() => calls(2, false))
+  const both = two === undefined ? undefined : splitCalls(two, 2)
+  if (!both) return { open: '', prefix: head, middle, suffix: tail, close: '' }
+  const gap = (both.before[1] as string).replaceAll(PROBE_ID, ID_SIGN)
+  const prefix = head.slice(head.length - commonEnd(head, gap))
+  const gapRest = gap.slice(0, gap.length - prefix.length)
+  const suffix = tail.slice(0, commonStart(tail, gapRest))
+  return {
+    open: head.slice(0, head.length - prefix.length),
+    prefix,
+    middle,
+    suffix,
+    between: gapRest.slice(suffix.length),
+    close: tail.slice(suffix.length),
+  }
+}
+
+/** Takes a text with so many calls apart; undefined where it does not hold them in the form that is expected. */
+function splitCalls(text: string, count: number) {
+  const before: string[] = []
+  const middles: string[] = []
+  const after: string[] = []
+  let at = 0
+  for (const name of PROBE_NAMES.slice(0, count)) {
+    const nameAt = text.indexOf(name, at)
+    PROBE_JSON.lastIndex = nameAt
+    const json = nameAt < 0 ? null : PROBE_JSON.exec(text)
+    if (json === null) return undefined
+    before.push(text.slice(at, nameAt))
+    middles.push(text.slice(nameAt + name.length, json.index))
+    at = json.index + json[0].length
+    after.push(text.slice(at))
+  }
+  // Without anything in front of the name a call cannot be told from text.
+  return before[0]?.trim() === '' || middles[0]?.includes(PROBE_NAMES[0]) ? undefined : { before, middles, after }
+}
+
+/** What stands before the first token that ends a turn. */
+function untilTurnEnd(model: LlamaModel, text: string): string {
+  const tokens = model.tokenize(text, true)
+  const end = tokens.findIndex((token) => model.isEogToken(token))
+  if (end < 0) return text.trimEnd()
+  const mark = model.detokenize(tokens.slice(end, end + 1), true).trim()
+  const at = text.indexOf(mark)
+  return at < 0 ? text.trimEnd() : text.slice(0, at)
+}
+
+function attempt(work: () => string | undefined): string | undefined {
+  try {
+    return work()
+  } catch {
+    return undefined
+  }
+}
+
+function commonStart(a: string, b: string): number {
+  let length = 0
+  while (length < a.length && a[length] === b[length]) length++
+  return length
+}
+
+function commonEnd(a: string, b: string): number {
+  let length = 0
+  while (length < Math.min(a.length, b.length) && a.at(-1 - length) === b.at(-1 - length)) length++
+  return length
+}
+
+function toolForTemplate({ name, description = '', parameters = { type: 'object', properties: {} } }: Tool) {
+  return { type: 'function', function: { name, description, parameters } }
+}
+
+/** The messages in the arrangement that a template is to be tried with. */
+function arranged(
+  messages: readonly ChatMessage[],
+  beside: 'together' | 'apart' | 'out',
+  systemAs: 'system' | 'user',
+): ChatMessage[] {
+  const last = messages.at(-1)
+  // An answer that was begun with nothing is a new one.
+  const turns =
+    last?.role === 'assistant' && last.content === '' && !last.toolCalls?.length ? messages.slice(0, -1) : messages
+  return joined(
+    turns.flatMap((message): ChatMessage[] => {
+      if (message.role === 'system' && systemAs === 'user') {
+        return [{ role: 'user', content: SYSTEM_AS_USER(message.content) }]
+      }
+      if (
+        beside === 'together' ||
+        message.role !== 'assistant' ||
+        message.content === '' ||
+        !message.toolCalls?.length
+      ) {
+        return [message]
+      }
+      const calls: ChatMessage = { ...message, content: '' }
+      return beside === 'apart' ? [{ role: 'assistant', content: message.content }, calls] : [calls]
+    }),
+  )
+}
+
+/** Neighbours of one role as one message: many templates insist on turns that alternate. */
+function joined(messages: readonly ChatMessage[]): ChatMessage[] {
+  const result: ChatMessage[] = []
+  for (const message of messages) {
+    const last = result.at(-1)
+    if (last && last.role === message.role && (message.role === 'user' || message.role === 'system')) {
+      result[result.length - 1] = { role: message.role, content: `${last.content}\n\n${message.content}` }
+    } else result.push(message)
+  }
+  return result
+}
+
+function parseArguments(json: string): unknown {
+  try {
+    return JSON.parse(json)
+  } catch {
+    return json
+  }
+}
+
+type KnownCalls = ReadonlyMap<string, { id: string; name: string }>
+
+/** The conversation's calls by their ids, with the ids that the template is given. */
+function knownCalls(messages: readonly ChatMessage[]): KnownCalls {
+  const calls = messages.flatMap((message) => (message.role === 'assistant' ? (message.toolCalls ?? []) : []))
+  return new Map(calls.map(({ id, name }, i) => [id, { id: `call${String(i + 1).padStart(5, '0')}`, name }]))
+}
+
+/** Calls made together as calls made one after another, for templates that know no other. */
+function oneByOne(messages: readonly ChatMessage[]): ChatMessage[] {
+  const results = new Map(messages.flatMap((one) => (one.role === 'tool' ? [[one.toolCallId, one] as const] : [])))
+  return messages.flatMap((message): ChatMessage[] => {
+    if (message.role === 'tool') return []
+    if (message.role !== 'assistant' || !message.toolCalls?.length) return [message]
+    return message.toolCalls.flatMap((call, i): ChatMessage[] => {
+      const result = results.get(call.id)
+      const turn = { role: 'assistant' as const, content: i === 0 ? message.content : '', toolCalls: [call] }
+      return result ? [turn, result] : [turn]
+    })
+  })
+}
