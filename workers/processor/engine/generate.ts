@@ -2,6 +2,7 @@ import type { LlamaModel, Token } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { FinishReason, InferenceRequest } from '../../../lib/protocol/inference.js'
 import type { Batching } from './batching.js'
+import type { CallReader } from './call-reader.js'
 import type { Constraint } from './constraint.js'
 import type { DeadEnds, GrammarWatch } from './dead-end.js'
 import type { LogprobTeller } from './logprobs.js'
@@ -9,7 +10,7 @@ import type { EngineFinish, TokenBatch } from './messages.js'
 import type { Prompt } from './prompt.js'
 import { samplerOptions } from './sampling.js'
 import type { Slot } from './slots.js'
-import { TextStream } from './text-stream.js'
+import { type Piece, TextStream } from './text-stream.js'
 
 /** A cancelled prompt is noticed between two pieces of it, so a piece should take no longer than this. */
 const PIECE_MS = 80
@@ -89,14 +90,15 @@ export async function generate(
       generated.push(token)
       const piece = text.push(token)
       const full = generated.length >= most
+      // Before what is held back is taken out of it.
+      const reason = endOf(piece, calls, full)
       const rest = full && !piece.stopped ? text.end() : ''
       const batch: TokenBatch = { id: job.id, index: generated.length - 1, ids: [token], text: piece.text + rest }
+      if (piece.calls.length > 0) batch.calls = piece.calls
       if (alternatives !== undefined && probabilities)
         batch.logprobs = [teller.tell(token, probabilities, alternatives)]
       tell(batch)
-      if (piece.stopped) return finish('stop', firstAt)
-      if (calls?.ended) return finish('tool_calls', firstAt)
-      if (full) return finish(calls?.whole ? 'tool_calls' : 'length', firstAt)
+      if (reason) return finish(reason, firstAt)
       if (batching.gate) {
         await batching.gate
         checkCancelled(job)
@@ -116,6 +118,13 @@ export async function generate(
       deadEnds.close(watch)
     }
   }
+}
+
+/** Why the answer ends behind this piece; undefined where it goes on. */
+function endOf({ stopped }: Piece, calls: CallReader | undefined, full: boolean): FinishReason | undefined {
+  if (stopped) return 'stop'
+  if (calls?.ended || (full && calls?.whole)) return 'tool_calls'
+  return full ? 'length' : undefined
 }
 
 /** The library asks for the grammar's state right before it samples. */

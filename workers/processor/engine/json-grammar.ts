@@ -56,9 +56,13 @@ export class JsonRules {
     this.#rules.set(name, body)
   }
 
-  /** All base rules are in it: llama.cpp does not mind those that nobody uses. */
-  grammar(root: string): string {
-    const rules = [['root', root], ...this.#rules, ...Object.entries(BASE_RULES)]
+  /**
+   * All base rules are in it: llama.cpp does not mind those that nobody uses.
+   * @param compact true where no lines may be broken between values
+   */
+  grammar(root: string, compact = false): string {
+    const base = Object.entries(compact ? { ...BASE_RULES, ws: '" "?' } : BASE_RULES)
+    const rules = [['root', root], ...this.#rules, ...base]
     return rules.map(([name, body]) => `${name} ::= ${body}`).join('\n')
   }
 }

@@ -43,7 +43,7 @@ export function callsGrammar(
   const call = rules.rule(`${syntaxText(syntax.prefix)} ${oneOf(heads)} ${syntaxText(syntax.suffix)}`)
   const more = most > 1 ? `(${syntaxText(syntax.between ?? '')} ${call}){0,${most - 1}}` : ''
   const calls = `${syntaxText(syntax.open)} ${call} ${more} ${syntaxText(syntax.close)}`
-  return rules.grammar(orSchema ? `${rules.add(orSchema, 'format.schema')} | ${calls}` : calls)
+  return orSchema ? rules.grammar(`${rules.add(orSchema, 'format.schema')} | ${calls}`) : rules.grammar(calls, true)
 }
 
 /**

@@ -104,7 +104,7 @@ export class ToolTemplate {
       if (content && !parts.includes(content)) throw new Error('it leaves a message out')
     }
     const end = begunMark === '' ? parts.length : parts.lastIndexOf(begunMark) + 1
-    return LlamaText(parts.slice(0, end).map((part) => marks.meaning(part)))
+    return LlamaText(parts.slice(0, end).map((part, i) => marks.meaning(part, parts[i - 1], parts[i + 1])))
   }
 
   #call(call: ToolCall, known: KnownCalls, marks: Marks) {
@@ -124,7 +124,7 @@ export class ToolTemplate {
   #quiet(value: unknown, marks: Marks): unknown {
     if (typeof value === 'string') {
       const special = this.#model.tokenize(value, true).some((token) => this.#model.isSpecialToken(token))
-      return special ? marks.for(JSON.stringify(value).slice(1, -1)) : value
+      return special ? marks.for(JSON.stringify(value).slice(1, -1), true) : value
     }
     if (Array.isArray(value)) return value.map((one) => this.#quiet(one, marks))
     if (value === null || typeof value !== 'object') return value
@@ -137,6 +137,7 @@ export class ToolTemplate {
 /** Signs that stand for texts while a template renders, so that afterwards it is known which text is whose. */
 class Marks {
   readonly #texts = new Map<string, LlamaText | string>()
+  readonly #escaped = new Set<string>()
   /** Nobody can guess it, and so nobody can write a mark. */
   readonly #secret = randomBytes(8).toString('hex')
   readonly specialTokens: Record<string, string>
@@ -148,9 +149,11 @@ class Marks {
     }
   }
 
-  for(text: LlamaText | string): string {
+  /** @param escaped true where the text is written as JSON already */
+  for(text: LlamaText | string, escaped = false): string {
     const mark = `q${this.#secret}q${this.#texts.size}q`
     this.#texts.set(mark, text)
+    if (escaped) this.#escaped.add(mark)
     return mark
   }
 
@@ -158,8 +161,15 @@ class Marks {
     return text.split(new RegExp(`(q${this.#secret}q\\d+q)`)).filter((part) => part !== '')
   }
 
-  meaning(part: string): LlamaText | string | SpecialTokensText {
-    return this.#texts.get(part) ?? new SpecialTokensText(part)
+  /**
+   * What a part of the rendered text stands for. A template that writes a content as JSON saw nothing in its mark to
+   * escape; that is made up for here.
+   */
+  meaning(part: string, before = '', after = ''): LlamaText | string | SpecialTokensText {
+    const text = this.#texts.get(part)
+    if (text === undefined) return new SpecialTokensText(part)
+    const inJson = typeof text === 'string' && !this.#escaped.has(part) && before.endsWith('"') && after.startsWith('"')
+    return inJson ? JSON.stringify(text).slice(1, -1) : text
   }
 }
 
