@@ -84,7 +84,7 @@ export class Prompts {
     const tools = offeredTools(request)
     if (tools.length === 0 && !mentionsTools(messages)) return undefined
     checkToolMessages(messages)
-    this.#toolTemplate ??= this.#probeTemplate()
+    if (this.#toolTemplate === undefined) this.#toolTemplate = this.#probeTemplate()
     const template = this.#toolTemplate
     const offered = tools.length > 0 && { syntax: template?.syntax ?? GENERIC_SYNTAX }
     if (!template) return { ...this.#chat(withoutTools(messages, tools)), ...offered }
