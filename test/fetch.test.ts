@@ -1,5 +1,11 @@
 import test, { type Test } from 'brittle'
-import OpenAI, { APIConnectionError, APIUserAbortError, AuthenticationError, BadRequestError } from 'openai'
+import OpenAI, {
+  APIConnectionError,
+  type APIError,
+  APIUserAbortError,
+  AuthenticationError,
+  BadRequestError,
+} from 'openai'
 import { MeshClient, type MeshError } from '../lib/client/index.js'
 import { encodeKey } from '../lib/protocol/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
@@ -88,6 +94,22 @@ test('the OpenAI SDK works over the mesh as it does over HTTP', { timeout: 120_0
     t.is((await placeholder.models.list()).data.length, 1)
     t.is((await mesh.fetch('http://mesh/v1/models')).status, 200)
     t.is((await mesh.fetch('http://mesh/v1/models', { headers: { authorization: 'Bearer im_wrong' } })).status, 401)
+  })
+
+  await t.test('somebody who logged in chats with the token', async (t) => {
+    const post = (path: string, body: object) =>
+      mesh.fetch(`http://mesh/api/v1${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      })
+    const ann = { name: 'ann', password: 'correct horse battery' }
+    t.is((await post('/users', { ...ann, limits: { budget: { tokens: 60, period: 'day' } } })).status, 201)
+    const { token } = (await (await post('/login', ann)).json()) as { token: string }
+    const hers = new OpenAI({ apiKey: token, baseURL: 'http://mesh/v1', fetch: meshFetch, maxRetries: 0 })
+    const ask = () => hers.chat.completions.create({ model, messages, temperature: 0, max_tokens: 30 })
+    t.ok(/Paris/.test((await ask()).choices[0]?.message.content ?? ''))
+    t.is((await failure<APIError>(ask().then(() => ask()))).code, 'insufficient_quota', 'within the user’s limits')
   })
 
   await t.test('an abort ends the engine’s work within 100 ms, streamed or not', async (t) => {
@@ -252,7 +274,14 @@ test('what the network cannot do rejects as fetch does', { timeout: 60_000 }, as
   const mesh = client(t, home)
   t.is((await mesh.fetch('http://mesh/v1/models')).status, 200)
   const inUse = [first, second].find(({ publicKey }) => publicKey === mesh.gateway?.publicKey)
-  await inUse?.stop()
+  let stopped = false
+  const stopping = inUse?.stop().then(() => {
+    stopped = true
+  })
+  const statuses = new Set<number>()
+  while (!stopped) statuses.add((await mesh.fetch('http://mesh/v1/models')).status)
+  await stopping
+  t.alike([...statuses], [200], 'while it stops nobody notices')
   t.is((await mesh.fetch('http://mesh/v1/models')).status, 200, 'another gateway answers')
   t.not(mesh.gateway?.publicKey, inUse?.publicKey)
 })

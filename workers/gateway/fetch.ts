@@ -39,11 +39,13 @@ const OF_CONNECTION = new Set([
  */
 export class FetchDoor {
   readonly #app: FastifyInstance
+  readonly #isStopping: () => boolean
   readonly #calls = new Map<string, (response: ServerResponse) => void>()
 
   /** Call it before the routes are added: what runs for each request is fixed with them. */
-  constructor(app: FastifyInstance) {
+  constructor(app: FastifyInstance, isStopping: () => boolean) {
     this.#app = app
+    this.#isStopping = isStopping
     app.addHook('onRequest', (request, reply, done) => {
       const id = request.headers[CALL_HEADER]
       if (typeof id === 'string') this.#calls.get(id)?.(reply.raw)
@@ -61,7 +63,8 @@ export class FetchDoor {
         await this.#answer(request, exchange, link.conn.rawStream.remoteHost)
       } catch (err) {
         const failure = MeshError.from(err)
-        if (exchange.responded || exchange.signal.aborted) throw failure
+        // Told as an error of the channel, so that the client takes another gateway.
+        if (exchange.responded || exchange.signal.aborted || failure.code === 'SHUTTING_DOWN') throw failure
         await respondError(exchange, failure)
       }
     })
@@ -90,14 +93,19 @@ export class FetchDoor {
     })
     signal.addEventListener('abort', onAbort, { once: true })
     try {
-      const response = await this.#app.inject({
-        method: request.method,
-        url: pathname + search,
-        headers,
-        remoteAddress,
-        payloadAsStream: true,
-        ...(payload.byteLength > 0 && { payload }),
-      })
+      const response = await this.#app
+        .inject({
+          method: request.method,
+          url: pathname + search,
+          headers,
+          remoteAddress,
+          payloadAsStream: true,
+          ...(payload.byteLength > 0 && { payload }),
+        })
+        .catch((err: unknown) => {
+          throw this.#isStopping() ? stopping(err) : err
+        })
+      if (response.statusCode === 503 && this.#isStopping()) throw stopping()
       exchange.respond({ status: response.statusCode, headers: headersOf(response.headers) })
       for await (const chunk of response.stream()) await exchange.write(chunk as Buffer)
       exchange.end()
@@ -106,6 +114,10 @@ export class FetchDoor {
       signal.removeEventListener('abort', onAbort)
     }
   }
+}
+
+function stopping(cause?: unknown): MeshError {
+  return MeshError.SHUTTING_DOWN('This gateway is stopping: ask another one', { retryAfterMs: 1000 }, { cause })
 }
 
 /** @throws MeshError MESSAGE_TOO_LARGE, or what broke the body off */

@@ -59,7 +59,7 @@ export class GatewayWorker extends BaseWorker {
     super('gateway', options)
     this.#config = this.config('gateway', gatewayConfigSchema)
     this.#http = new Http(this.config('http', httpConfigSchema))
-    this.#fetches = new FetchDoor(this.#http.app)
+    this.#fetches = new FetchDoor(this.#http.app, () => this.state === 'draining')
   }
 
   protected override _facilities(): Facility[] {
