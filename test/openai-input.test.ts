@@ -91,11 +91,11 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [CHAT, { messages, stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
   // Formats and tools.
   [CHAT, { messages, response_format: { type: 'xml' } }, 'response_format.type'],
-  [CHAT, schema({ type: 'no-such-type' }), 'response_format.json_schema.schema'],
+  [CHAT, schema({ type: 'no-such-type' }), 'response_format.json_schema.schema.type'],
   [
     CHAT,
-    schema({ type: 'object', properties: { a: { type: 'string', pattern: '^a+$' } } }),
-    'response_format.json_schema.schema',
+    schema({ type: 'object', properties: { a: { type: 'string', not: { const: 'a' } } } }),
+    'response_format.json_schema.schema.a.not',
   ],
   [CHAT, { messages, tools: [{ type: 'web_search' }] }, 'tools[0].type'],
   [CHAT, { messages, tools: [{ type: 'function', function: { name: 'a b' } }] }, 'tools[0].function.name'],
@@ -143,7 +143,7 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [
     RESPONSES,
     { input: 'Hi', text: { format: { type: 'json_schema', name: 'x', schema: { type: 'no-such-type' } } } },
-    'text.format.schema',
+    'text.format.schema.type',
   ],
 ]
 
