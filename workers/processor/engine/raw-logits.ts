@@ -59,8 +59,7 @@ export function tellRawLogprobs(context: LlamaContext, model: LlamaModel): void 
     return { all, top }
   }
   const sampleToken = native.sampleToken.bind(native)
-  const tapped: NativeContext['sampleToken'] = async (index, sampler, probabilities, ...more) => {
-    if (probabilities !== true) return sampleToken(index, sampler, probabilities, ...more)
+  const sampleWithLogprobs = async (index: number, sampler: NativeSampler): Promise<unknown> => {
     const token = (await sampleToken(index, sampler)) as number
     if (token < 0) return [token]
     const probe = probes.pop() ?? newProbe()
@@ -87,6 +86,8 @@ export function tellRawLogprobs(context: LlamaContext, model: LlamaModel): void 
       probes.push(probe)
     }
   }
+  const tapped: NativeContext['sampleToken'] = (index, sampler, probabilities, ...more) =>
+    probabilities === true ? sampleWithLogprobs(index, sampler) : sampleToken(index, sampler, probabilities, ...more)
   // Assigning is refused: the method is the prototype's, and read-only there.
   Object.defineProperty(native, 'sampleToken', { value: tapped })
 }
