@@ -95,7 +95,7 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [
     CHAT,
     schema({ type: 'object', properties: { a: { type: 'string', not: { const: 'a' } } } }),
-    'response_format.json_schema.schema.a.not',
+    'response_format.json_schema.schema.properties.a.not',
   ],
   [CHAT, { messages, tools: [{ type: 'web_search' }] }, 'tools[0].type'],
   [CHAT, { messages, tools: [{ type: 'function', function: { name: 'a b' } }] }, 'tools[0].function.name'],
