@@ -53,13 +53,14 @@ async function toolConstraint(
   const options = { syntax, names: new Set(tools.map(([, { name }]) => name)), most }
   const visible = specialTokens(syntax, model)
   if (whole !== undefined) {
-    const state = grammars.newState(await grammars.compile(whole))
+    const state = grammars.newState(await grammars.compile(whole, forced || schema ? 'tools' : 'format.grammar'))
     // A caller's own grammar promises nothing about arguments.
     const sure = forced !== undefined || schema !== undefined
     return { state: () => state, calls: new CallReader({ ...options, onArguments: () => sure }), visible }
   }
   const compiled = new Map<string, LlamaGrammar>()
-  for (const [i, tool] of tools) compiled.set(tool.name, await grammars.compile(argumentsGrammar(tool, i)))
+  for (const [i, tool] of tools)
+    compiled.set(tool.name, await grammars.compile(argumentsGrammar(tool, i), `tools[${i}].parameters`))
   let state: LlamaGrammarEvaluationState | undefined
   const calls = new CallReader({
     ...options,

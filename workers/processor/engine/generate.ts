@@ -72,15 +72,16 @@ export async function generate(
     decodeMs: performance.now() - firstAt,
   })
 
-  const cachedTokens = await slot.keepPrefix(prompt.tokens)
   const watch = constraint && deadEnds.open()
+  const options = samplerOptions(model, request.sampling, slot, constraint && watched(constraint, watch), generated)
+  const cachedTokens = await slot.keepPrefix(prompt.tokens)
   batching.enter(slot.number)
   try {
     const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens))
     const stream: AsyncGenerator<Evaluated, void, void> = slot.sequence.evaluateWithMetadata(
       rest,
       { probabilities: alternatives !== undefined },
-      samplerOptions(model, request.sampling, slot, constraint && watched(constraint, watch), generated),
+      options,
     )
     let firstAt: number | undefined
     for await (const { token, probabilities } of watch ? guarded(stream, watch) : stream) {

@@ -50,10 +50,11 @@ export class Grammars {
 
   /**
    * @param text GBNF
+   * @param param what in the request it comes from
    * @throws MeshError BAD_REQUEST when it does not compile
    */
-  async compile(text: string): Promise<LlamaGrammar> {
-    return this.#compiled.get(text) ?? (await this.#compile(text))
+  async compile(text: string, param = 'format.grammar'): Promise<LlamaGrammar> {
+    return this.#compiled.get(text) ?? (await this.#compile(text, param))
   }
 
   newState(grammar: LlamaGrammar): LlamaGrammarEvaluationState {
@@ -77,14 +78,14 @@ export class Grammars {
     return state
   }
 
-  async #compile(text: string): Promise<LlamaGrammar> {
-    checkSize(text)
+  async #compile(text: string, param: string): Promise<LlamaGrammar> {
+    checkSize(text, param)
     let grammar: LlamaGrammar
     try {
       grammar = await this.#llama.createGrammar({ grammar: text })
     } catch (cause) {
       // llama.cpp writes the reason to standard error, where the processor finds it.
-      throw MeshError.BAD_REQUEST('The grammar does not compile', { param: 'format.grammar' }, { cause })
+      throw MeshError.BAD_REQUEST('The grammar does not compile', { param }, { cause })
     }
     if (this.#compiled.size >= MOST_KEPT) this.#compiled.delete(this.#compiled.keys().next().value as string)
     this.#compiled.set(text, grammar)
@@ -93,8 +94,8 @@ export class Grammars {
 }
 
 /** @throws MeshError BAD_REQUEST */
-function checkSize(text: string): void {
-  const details = { param: 'format.grammar' }
+function checkSize(text: string, param: string): void {
+  const details = { param }
   if (text.length > MOST_CHARS) {
     throw MeshError.BAD_REQUEST(
       `The grammar has ${text.length} characters; at most ${MOST_CHARS} are compiled`,

@@ -1,27 +1,26 @@
 import { hex, literal, oneOf, quoted, refuse } from './gbnf.js'
 import { boundedNumber } from './json-numbers.js'
-import { patternToGbnf } from './json-pattern.js'
-import { BASE_RULES, FORMATS } from './json-rules.js'
+import { BASE_RULES } from './json-rules.js'
+import {
+  ANNOTATIONS,
+  asList,
+  asSchema,
+  CONSTRAINTS,
+  count,
+  isOfType,
+  listOf,
+  type Schema,
+  times,
+  typesOf,
+} from './json-schema.js'
+import { stringOf } from './json-strings.js'
 
 /**
  * JSON Schema to GBNF. What the notation cannot say is refused by name: an answer that looks constrained and is not
  * would be worse than an error. The grammar may let through less than the schema does, never more.
  */
 
-/** Keywords that say nothing about which values fit. */
-const ANNOTATIONS = words(
-  '$defs definitions title description default examples example deprecated readOnly writeOnly nullable $schema $id ' +
-    '$anchor $comment strict contentEncoding contentMediaType',
-)
-const CONSTRAINTS = words(
-  'type properties required additionalProperties items prefixItems minItems maxItems enum const anyOf oneOf allOf $ref ' +
-    'minLength maxLength format pattern minimum maximum exclusiveMinimum exclusiveMaximum',
-)
-
-const TYPES = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null']
 const MOST_DEPTH = 64
-/** llama.cpp refuses repetitions beyond this. */
-const MOST_REPEATS = 2000
 
 /**
  * The grammar of all texts that are JSON and fit the schema.
@@ -66,8 +65,6 @@ export class JsonRules {
     return rules.map(([name, body]) => `${name} ::= ${body}`).join('\n')
   }
 }
-
-type Schema = Record<string, unknown>
 
 class Converter {
   readonly #rules: JsonRules
@@ -264,86 +261,4 @@ class Converter {
     const ends = names.some((name) => name.length === 0)
     return this.#rules.rule(ends ? choices.join(' | ') : ['""', ...choices].join(' | '))
   }
-}
-
-function stringOf(schema: Schema, path: string): string {
-  const sized = schema.minLength !== undefined || schema.maxLength !== undefined
-  const said = ['format', 'pattern'].filter((key) => schema[key] !== undefined)
-  if (said.length + (sized ? 1 : 0) > 1) {
-    throw refuse(`${path}.${said[0]}`, 'cannot be enforced beside another limit on the same string')
-  }
-  if (schema.pattern !== undefined) {
-    if (typeof schema.pattern !== 'string') throw refuse(`${path}.pattern`, 'expected a string')
-    return String.raw`"\"" ${patternToGbnf(schema.pattern, `${path}.pattern`)} "\""`
-  }
-  if (schema.format !== undefined) {
-    const format = Object.hasOwn(FORMATS, String(schema.format)) ? FORMATS[String(schema.format)] : undefined
-    if (!format) throw refuse(`${path}.format`, `cannot be enforced; known are ${Object.keys(FORMATS).join(', ')}`)
-    return String.raw`"\"" ${format} "\""`
-  }
-  const least = count(schema.minLength, `${path}.minLength`) ?? 0
-  const most = count(schema.maxLength, `${path}.maxLength`)
-  if (most !== undefined && most < least) throw refuse(`${path}.maxLength`, 'is less than minLength')
-  const chars = times('char', least, most)
-  return chars === 'char*' ? 'string' : String.raw`"\"" ${chars} "\""`
-}
-
-function words(text: string): ReadonlySet<string> {
-  return new Set(text.split(' '))
-}
-
-function asSchema(value: unknown, path: string): Schema {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) throw refuse(path, 'expected an object')
-  // What is set to undefined is not set.
-  return Object.fromEntries(Object.entries(value).filter(([, one]) => one !== undefined))
-}
-
-function asList(value: unknown, path: string): unknown[] {
-  if (!Array.isArray(value)) throw refuse(path, 'expected an array')
-  return value
-}
-
-function listOf(value: unknown, path: string): unknown[] {
-  return value === undefined ? [] : asList(value, path)
-}
-
-function typesOf(schema: Schema, path: string): string[] {
-  if (schema.type === undefined) {
-    if (schema.properties !== undefined || schema.required !== undefined) return ['object']
-    if (schema.items !== undefined || schema.prefixItems !== undefined) return ['array']
-    if (['minLength', 'maxLength', 'pattern', 'format'].some((key) => schema[key] !== undefined)) return ['string']
-    return TYPES.filter((type) => type !== 'integer')
-  }
-  const types = Array.isArray(schema.type) ? schema.type : [schema.type]
-  const wrong = types.find((type) => !TYPES.includes(type))
-  if (types.length === 0 || wrong !== undefined) {
-    throw refuse(`${path}.type`, `${JSON.stringify(wrong)} is no type; known are ${TYPES.join(', ')}`)
-  }
-  return types
-}
-
-function isOfType(value: unknown, type: string): boolean {
-  switch (type) {
-    case 'null':
-      return value === null
-    case 'array':
-      return Array.isArray(value)
-    case 'object':
-      return value !== null && typeof value === 'object' && !Array.isArray(value)
-    case 'integer':
-      return Number.isInteger(value)
-    default:
-      return typeof value === type
-  }
-}
-
-function count(value: unknown, path: string): number | undefined {
-  if (value === undefined) return undefined
-  if (!Number.isInteger(value) || (value as number) < 0) throw refuse(path, 'expected a whole number, 0 or more')
-  if ((value as number) > MOST_REPEATS) throw refuse(path, `at most ${MOST_REPEATS} can be enforced`)
-  return value as number
-}
-
-function times(what: string, least: number, most: number | undefined): string {
-  return least === 0 && most === undefined ? `${what}*` : `${what}{${least},${most ?? ''}}`
 }

@@ -11,8 +11,9 @@ import {
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { ChatMessage, InferenceRequest } from '../../../lib/protocol/inference.js'
 import { checkToolMessages, mentionsTools, offeredTools, withoutTools } from './conversation.js'
+import type { RenderTemplate } from './tool-probe.js'
 import { type CallSyntax, GENERIC_SYNTAX } from './tool-syntax.js'
-import { type RenderTemplate, ToolTemplate } from './tool-template.js'
+import { ToolTemplate } from './tool-template.js'
 import { asTokens } from './vocabulary.js'
 
 type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>

@@ -1,19 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { type LlamaModel, LlamaText, SpecialToken, SpecialTokensText } from 'node-llama-cpp'
 import type { ChatMessage, Tool, ToolCall } from '../../../lib/protocol/inference.js'
-import { type CallSyntax, ID_SIGN } from './tool-syntax.js'
+import { PROBE_ID, probeSyntax, type RenderTemplate, type Style, toolForTemplate } from './tool-probe.js'
+import type { CallSyntax } from './tool-syntax.js'
 
-/** Renders a chat template with the variables that Hugging Face's libraries give it. Throws what the template throws. */
-export type RenderTemplate = (variables: Record<string, unknown>) => string
-
-/** Mistral's templates insist on nine letters and digits; no other minds. */
-const PROBE_ID = 'call00001'
 const SYSTEM_AS_USER = (text: string) => `### System message\n\n${text}\n\n----`
-
-interface Style {
-  /** Whether the template wants a call's arguments as an object or as the text of one. */
-  argumentsAs: 'object' | 'text'
-}
 
 /** A chat template that knows tools: how it writes calls, and messages and tools in its form. */
 export class ToolTemplate {
@@ -171,107 +162,6 @@ class Marks {
     const inJson = typeof text === 'string' && !this.#escaped.has(part) && before.endsWith('"') && after.startsWith('"')
     return inJson ? JSON.stringify(text).slice(1, -1) : text
   }
-}
-
-const PROBE_NAMES = ['zqfirst', 'zqsecond'] as const
-const PROBE_ARGUMENTS = { zqkey: 'zqvalue' }
-const PROBE_JSON = /\{\s*"zqkey":\s*"zqvalue"\s*\}/g
-
-function probeSyntax(render: RenderTemplate, model: LlamaModel, { argumentsAs }: Style): CallSyntax | undefined {
-  const calls = (count: number, system: boolean) => {
-    const tools = PROBE_NAMES.map((name) =>
-      toolForTemplate({ name, description: 'zq', parameters: { type: 'object', properties: {} } }),
-    )
-    const question = [...(system ? [{ role: 'system', content: 'zqsystem' }] : []), { role: 'user', content: 'zquser' }]
-    const common = { tools, bos_token: '', eos_token: '', enable_thinking: true }
-    const before = render({ ...common, messages: question, add_generation_prompt: true })
-    const tool_calls = PROBE_NAMES.slice(0, count).map((name) => ({
-      id: PROBE_ID,
-      type: 'function',
-      function: { name, arguments: argumentsAs === 'object' ? PROBE_ARGUMENTS : JSON.stringify(PROBE_ARGUMENTS) },
-    }))
-    const texts = [null, ''].flatMap((content) => {
-      const messages = [...question, { role: 'assistant', content, tool_calls }]
-      const whole = attempt(() => render({ ...common, messages, add_generation_prompt: false }))
-      return whole === undefined ? [] : [whole.slice(commonStart(before, whole))]
-    })
-    return texts[0]
-  }
-  const one = attempt(() => calls(1, false))
-  const first = one === undefined ? undefined : splitCalls(one, 1)
-  if (!one || !first) return undefined
-  const tail = untilTurnEnd(model, first.after[0] as string).replaceAll(PROBE_ID, ID_SIGN)
-  const head = first.before[0] as string
-  const middle = first.middles[0] as string
-  const two = attempt(() => calls(2, false))
-  const both = two === undefined ? undefined : splitCalls(two, 2)
-  if (!both) return { open: '', prefix: head, middle, suffix: tail, close: '' }
-  const gap = (both.before[1] as string).replaceAll(PROBE_ID, ID_SIGN)
-  const prefix = head.slice(head.length - commonEnd(head, gap))
-  const gapRest = gap.slice(0, gap.length - prefix.length)
-  const suffix = tail.slice(0, commonStart(tail, gapRest))
-  return {
-    open: head.slice(0, head.length - prefix.length),
-    prefix,
-    middle,
-    suffix,
-    between: gapRest.slice(suffix.length),
-    close: tail.slice(suffix.length),
-  }
-}
-
-/** Takes a text with so many calls apart; undefined where it does not hold them in the form that is expected. */
-function splitCalls(text: string, count: number) {
-  const before: string[] = []
-  const middles: string[] = []
-  const after: string[] = []
-  let at = 0
-  for (const name of PROBE_NAMES.slice(0, count)) {
-    const nameAt = text.indexOf(name, at)
-    PROBE_JSON.lastIndex = nameAt
-    const json = nameAt < 0 ? null : PROBE_JSON.exec(text)
-    if (json === null) return undefined
-    before.push(text.slice(at, nameAt))
-    middles.push(text.slice(nameAt + name.length, json.index))
-    at = json.index + json[0].length
-    after.push(text.slice(at))
-  }
-  // Without anything in front of the name a call cannot be told from text.
-  return before[0]?.trim() === '' || middles[0]?.includes(PROBE_NAMES[0]) ? undefined : { before, middles, after }
-}
-
-/** What stands before the first token that ends a turn. */
-function untilTurnEnd(model: LlamaModel, text: string): string {
-  const tokens = model.tokenize(text, true)
-  const end = tokens.findIndex((token) => model.isEogToken(token))
-  if (end < 0) return text.trimEnd()
-  const mark = model.detokenize(tokens.slice(end, end + 1), true).trim()
-  const at = text.indexOf(mark)
-  return at < 0 ? text.trimEnd() : text.slice(0, at)
-}
-
-function attempt(work: () => string | undefined): string | undefined {
-  try {
-    return work()
-  } catch {
-    return undefined
-  }
-}
-
-function commonStart(a: string, b: string): number {
-  let length = 0
-  while (length < a.length && a[length] === b[length]) length++
-  return length
-}
-
-function commonEnd(a: string, b: string): number {
-  let length = 0
-  while (length < Math.min(a.length, b.length) && a.at(-1 - length) === b.at(-1 - length)) length++
-  return length
-}
-
-function toolForTemplate({ name, description = '', parameters = { type: 'object', properties: {} } }: Tool) {
-  return { type: 'function', function: { name, description, parameters } }
 }
 
 /** The messages in the arrangement that a template is to be tried with. */
