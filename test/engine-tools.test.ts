@@ -222,6 +222,7 @@ test('calls and results go round in the form of the model’s own template, and 
     const own = await startEngine(t, { modelPath, slots: 1 })
     const forced = await call(own, chat(QUESTION, { tools, toolChoice: 'required', maxTokens: 1000 } as never))
     t.is(forced.reason, 'tool_calls', name)
+    t.is(forced.text, '')
     t.ok(forced.calls.every((one) => one.name === 'now' || isWeather(one.arguments)))
 
     const usage = async (result: string) =>

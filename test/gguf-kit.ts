@@ -86,4 +86,12 @@ export const TOOL_TEMPLATES = {
      {%- endfor %}{{ '<|end|>\\n' }}`,
     `{{- '<|user|>\\n' + message.content + '<|end|>\\n' }}`,
   ),
+  /** A special token begins each call. */
+  special: template(
+    `{{- '<|assistant|>\\n' }}
+     {%- for call in message.tool_calls %}
+       {{- '<|system|>' + call.function.name + '\\n' + (call.function.arguments | tojson) }}
+     {%- endfor %}{{ '<|end|>\\n' }}`,
+    `{{- '<|user|>\\n' + message.content + '<|end|>\\n' }}`,
+  ),
 } as const
