@@ -19,6 +19,8 @@ export interface BenchMesh {
   /** Process ids by role. */
   pids: Map<Role, number>
   client(): MeshClient
+  /** How often a worker has warned that listeners leak. */
+  warnings(): number
   stop(): Promise<void>
 }
 
@@ -40,6 +42,7 @@ export async function startMesh(
   const home = benchHome()
   const children: ChildProcess[] = []
   const pids = new Map<Role, number>()
+  let warnings = 0
   for (const role of roles) {
     const isStandIn = role === 'processor' && standIn !== undefined
     const settings = ['log.level=warn', 'http.port=0', 'metrics.port=0', ...(set[role] ?? [])].flatMap((one) => [
@@ -48,8 +51,12 @@ export async function startMesh(
     ])
     const args = isStandIn ? [STAND_IN, home] : [WORKER, '--wtype', role, '--data-dir', home, ...settings]
     const child = spawn(process.execPath, args, {
-      stdio: ['ignore', 'ignore', 'inherit'],
+      stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, ...standIn },
+    })
+    child.stderr?.on('data', (bytes: Buffer) => {
+      if (bytes.includes('MaxListenersExceededWarning')) warnings++
+      process.stderr.write(bytes)
     })
     children.push(child)
     await untilReady(home, role, child)
@@ -59,6 +66,7 @@ export async function startMesh(
   const mesh: BenchMesh = {
     home,
     pids,
+    warnings: () => warnings,
     client() {
       const client = new MeshClient({ home })
       clients.push(client)

@@ -9,6 +9,7 @@ import type { EngineInfo, FromEngine, ToEngine } from '../workers/processor/engi
  *   STAND_IN_TOKENS         length of an answer whose request sets no maxTokens (100)
  *   STAND_IN_PREFILL_MS     until the first token (0)
  *   STAND_IN_LOAD_MS        until the model counts as loaded (0)
+ *   STAND_IN_TICK_MS        between two steps of all streams (5)
  *   STAND_IN_DIE_AFTER      kills itself with SIGKILL after so many tokens in all; 0 never
  *
  * The number of slots is the one that the load options ask for.
@@ -20,7 +21,7 @@ const answerTokens = number('TOKENS', 100)
 const prefillMs = number('PREFILL_MS', 0)
 const dieAfter = number('DIE_AFTER', 0)
 /** One timer for all streams: a timer each would cost more than what is measured. */
-const TICK_MS = 5
+const tickMs = number('TICK_MS', 5)
 
 interface Stream {
   id: number
@@ -66,7 +67,7 @@ function begin({ id, request }: Extract<ToEngine, { type: 'generate' }>): void {
     id,
     index: 0,
     most: request.maxTokens ?? answerTokens,
-    promptTokens: text.split(/\s+/).length,
+    promptTokens: typeof text === 'string' ? text.split(/\s+/).length : text.length,
     startedAt: now,
     dueAt: now + prefillMs,
   })
@@ -101,7 +102,7 @@ process.on('message', (message: ToEngine) => {
     case 'load':
       slots = message.options.slots
       setTimeout(() => send({ type: 'loaded', info: info() }), number('LOAD_MS', 0))
-      setInterval(tick, TICK_MS)
+      setInterval(tick, tickMs)
       break
     case 'generate':
       begin(message)

@@ -36,6 +36,11 @@ export function chat(content: string, more: Partial<InferenceInput> = {}): Infer
   return inferenceRequestSchema.parse(request)
 }
 
+/** A greedy raw completion of a text or of token ids. */
+export function completion(prompt: string | number[], more: Partial<InferenceInput> = {}): InferenceRequest {
+  return inferenceRequestSchema.parse({ kind: 'completion', prompt, sampling: { temperature: 0 }, ...more })
+}
+
 /** A greedy chat request with several turns, the user's first. */
 export function turns(contents: string[], maxTokens?: number): InferenceRequest {
   const messages = contents.map((content, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content }))

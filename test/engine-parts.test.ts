@@ -107,7 +107,7 @@ test('a schema that cannot be enforced is refused by the name of what is wrong',
   }
   t.ok(refusal({ type: 'text' }).includes('"text" is no type'))
   t.ok(refusal({ type: 'string', pattern: 'a' }).includes('schema.pattern'))
-  t.ok(refusal({ type: 'object', properties: { a: { not: {} } } }).includes('schema.a.not'))
+  t.ok(refusal({ type: 'object', properties: { a: { not: {} } } }).includes('format.schema.properties.a.not'))
   t.ok(refusal({ type: 'object', properties: {}, required: ['x'] }).includes('"x" is no property'))
   t.ok(refusal({ $ref: '#/$defs/gone' }).includes('#/$defs/gone does not exist'))
   t.ok(refusal({ type: 'array', minItems: 3, maxItems: 2 }).includes('maxItems'))

@@ -20,6 +20,7 @@ import {
 import { type Admin, makeAdmin } from './admin.js'
 import { Answer, cancelReason } from './answer.js'
 import { DirectoryCopy } from './directory.js'
+import { makeFetch } from './fetch.js'
 import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
 import { Peer } from './peer.js'
 import { Search } from './search.js'
@@ -72,6 +73,12 @@ export class MeshClient {
   readonly address: string
   /** Users, keys, members, invites, audit and usage: what an admin manages. */
   readonly admin: Admin
+  /**
+   * A WHATWG `fetch` that reaches a gateway's HTTP routes over the mesh, whatever host the URL names, so that any client
+   * of OpenAI works without a port: `new OpenAI({ apiKey: 'mesh', baseURL: 'http://mesh/v1', fetch: mesh.fetch })`. A request
+   * that carries no credential of a mesh gets this client's own key.
+   */
+  readonly fetch: typeof globalThis.fetch
   readonly #settings: Settings
   readonly #dht: DHT
   readonly #rpc: RPC
@@ -102,6 +109,16 @@ export class MeshClient {
     this.#directory.view.on('change', () => this.#checkTrust())
     this.#directory.view.on('error', () => {
       // An entry that this version cannot read: what was read before it stands.
+    })
+    this.fetch = makeFetch({
+      connect: (signal) => this.#connected(signal),
+      onFailure: (peer, err) => {
+        // A gateway may refuse one channel and be well.
+        const isGone = peer.closed || (err instanceof MeshError && err.code === 'SHUTTING_DOWN')
+        if (isGone) this.#noteFailure(peer, err)
+        return isGone
+      },
+      key: this.#settings.key,
     })
     this.admin = makeAdmin({
       authority: (name, body, callOptions) => this.#askAuthority(name, body, callOptions),
@@ -174,6 +191,11 @@ export class MeshClient {
   /** Makes a user for oneself, where the mesh allows that. Needs no key. @throws MeshError */
   register(body: InputOf<'users.register'>, options?: CallOptions): Promise<ResponseOf<'users.register'>> {
     return this.#askAuthority('users.register', body, options)
+  }
+
+  /** Gives a token for a name and password: a credential for a quarter of an hour. Needs no key. @throws MeshError */
+  login(body: Omit<InputOf<'login'>, 'address'>, options?: CallOptions): Promise<ResponseOf<'login'>> {
+    return this.#askAuthority('login', body, options)
   }
 
   /**

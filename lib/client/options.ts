@@ -5,6 +5,7 @@ import {
   encodeKey,
   homeFiles,
   homePath,
+  isToken,
   MeshError,
   type MeshProfile,
   meshProfileSchema,
@@ -23,7 +24,7 @@ export interface MeshClientOptions {
    * Absent: INFERMESH_MESH, else the mesh of the home.
    */
   mesh?: string | MeshProfile
-  /** API key. Absent: INFERMESH_KEY, else the admin's key where the home made this mesh. */
+  /** API key, or a token that a login gave. Absent: INFERMESH_KEY, else the admin's key where the home made this mesh. */
   key?: string
   /** Absent: INFERMESH_HOME, else ~/.infermesh. */
   home?: string
@@ -139,7 +140,9 @@ function adminKey(home: string): string | undefined {
 function readKey(text: string | undefined): string | undefined {
   const key = text?.trim()
   if (key === undefined || key === '') return undefined
-  if (parseApiKey(key) === undefined) throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>')
+  if (parseApiKey(key) === undefined && !isToken(key)) {
+    throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>, or a token that a login gave')
+  }
   return key
 }
 

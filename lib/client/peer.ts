@@ -9,6 +9,8 @@ import {
   callMethod,
   connectError,
   encodeKey,
+  FetchCall,
+  type FetchRequest,
   type GenerateEvent,
   type GenerateInput,
   Generation,
@@ -138,6 +140,15 @@ export class Peer extends EventEmitter<PeerEvents> {
     } finally {
       release()
     }
+  }
+
+  /** Opens a fetch. @throws MeshError LINK_CLOSED, BAD_REQUEST, MESSAGE_TOO_LARGE */
+  fetch(request: FetchRequest, body?: Uint8Array | AsyncIterable<Uint8Array>): FetchCall {
+    const { rpc } = this.#client
+    if (rpc === null || this.closed) throw this.#lost('the request')
+    const call = new FetchCall(rpc.mux, request, body)
+    void call.done.then(this.#hold())
+    return call
   }
 
   /** Ends the connection. @param reason what those who still wait are told of */

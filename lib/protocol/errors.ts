@@ -29,6 +29,7 @@ const codes = {
   UNKNOWN_METHOD: { http: 404, exit: USAGE },
   // Who the caller is.
   INVALID_API_KEY: { http: 401, exit: NOT_ALLOWED },
+  LOGIN_FAILED: { http: 401, exit: NOT_ALLOWED },
   FORBIDDEN: { http: 403, exit: NOT_ALLOWED },
   INVITE_INVALID: { http: 403, exit: NOT_ALLOWED },
   NOT_A_MEMBER: { http: 403, exit: NOT_ALLOWED },

@@ -2,9 +2,16 @@ import c from 'compact-encoding'
 import type Protomux from 'protomux'
 import type { Channel, Message } from 'protomux'
 import { z } from 'zod'
+import { cork } from './cork.js'
 import { MeshError } from './errors.js'
-import { requestIdSchema } from './ids.js'
-import { type Finish, finishSchema, inferenceRequestSchema } from './inference.js'
+import { MAX_CREDENTIAL_CHARS, requestIdSchema } from './ids.js'
+import {
+  type Finish,
+  finishSchema,
+  inferenceRequestSchema,
+  type TokenLogprob,
+  tokenLogprobSchema,
+} from './inference.js'
 import { encodeJson, MAX_MESSAGE_BYTES } from './rpc.js'
 import { parseJson, validate } from './validate.js'
 
@@ -31,8 +38,8 @@ const MAX_OPEN_PER_LINK = 4096
 
 export const generateRequestSchema = z.object({
   requestId: requestIdSchema,
-  /** API key, where the opener is a client. */
-  key: z.string().max(200).optional(),
+  /** API key or token, where the opener is a client. */
+  key: z.string().max(MAX_CREDENTIAL_CHARS).optional(),
   request: inferenceRequestSchema,
 })
 /** A request as its opener sends it; the reader fills in the defaults. */
@@ -46,16 +53,46 @@ export interface Tokens {
   index: number
   ids: number[]
   text: string
+  /** One for each id, where the request asks for them. */
+  logprobs?: TokenLogprob[]
+}
+
+/** A piece of a call of a tool. The first of each call has its id and name; the arguments' pieces add up. */
+export interface ToolCallDelta {
+  type: 'toolCall'
+  /** Which call of this answer, from 0. */
+  call: number
+  id?: string
+  name?: string
+  arguments: string
 }
 
 export type GenerateEvent =
   /** Waiting at the gateway; `position` 1 is next. */
-  { type: 'queued'; position: number } | { type: 'started'; processor: string } | Tokens | ({ type: 'finish' } & Finish)
+  | { type: 'queued'; position: number }
+  /** A processor has it. Told by gateways. */
+  | { type: 'started'; processor: string }
+  | Tokens
+  | ToolCallDelta
+  | ({ type: 'finish' } & Finish)
 
 const queuedSchema = z.object({ position: z.int().min(1) })
 const startedSchema = z.object({ processor: z.string() })
 
-const TAG = { queued: 0, started: 1, tokens: 2, finish: 3, error: 4 } as const
+const toolCallDeltaSchema = z.object({
+  call: z.int().min(0).max(127),
+  id: z.string().optional(),
+  name: z.string().optional(),
+  arguments: z.string(),
+})
+const tokensWithLogprobsSchema = z.object({
+  index: z.int().min(0),
+  ids: z.array(z.int().min(0)),
+  text: z.string(),
+  logprobs: z.array(tokenLogprobSchema),
+})
+
+const TAG = { queued: 0, started: 1, tokens: 2, finish: 3, error: 4, toolCall: 5, tokensWithLogprobs: 6 } as const
 
 const MAX_TOKENS_PER_EVENT = 65_536
 
@@ -85,8 +122,11 @@ function encodeTagged(tag: number, value: unknown): Buffer {
 /** One event as one message. */
 export function encodeEvent(event: GenerateEvent | { type: 'error'; error: MeshError }): Buffer {
   switch (event.type) {
-    case 'tokens':
-      return encodeTokens(event)
+    case 'tokens': {
+      if (event.logprobs === undefined) return encodeTokens(event)
+      const { type: _, ...body } = event
+      return encodeTagged(TAG.tokensWithLogprobs, body)
+    }
     case 'error':
       return encodeTagged(TAG.error, event.error.toJSON())
     default: {
@@ -107,6 +147,10 @@ export function decodeEvent(bytes: Uint8Array): GenerateEvent {
       return { type: 'queued', ...validate(queuedSchema, json(), 'queued event') }
     case TAG.started:
       return { type: 'started', ...validate(startedSchema, json(), 'started event') }
+    case TAG.toolCall:
+      return { type: 'toolCall', ...validate(toolCallDeltaSchema, json(), 'tool call event') }
+    case TAG.tokensWithLogprobs:
+      return { type: 'tokens', ...validate(tokensWithLogprobsSchema, json(), 'token event') }
     case TAG.finish:
       return { type: 'finish', ...validate(finishSchema, json(), 'finish event') }
     case TAG.error:
@@ -135,21 +179,6 @@ function decodeTokens(bytes: Uint8Array): Tokens {
     throw MeshError.BAD_REQUEST('A token event is malformed', {}, { cause })
   }
 }
-
-/**
- * Holds what is written on a link back until the end of this turn of the event loop: the tokens that several streams
- * get at once then travel as one packet, and answering a request does not wait for the send.
- */
-function cork(mux: Protomux): void {
-  if (corked.has(mux)) return
-  corked.add(mux)
-  mux.cork()
-  setImmediate(() => {
-    corked.delete(mux)
-    mux.uncork()
-  })
-}
-const corked = new WeakSet<Protomux>()
 
 /** The reading end: an async iterator over the events of one generation, ended by `finish` or by a throw. */
 export class Generation implements AsyncIterable<GenerateEvent> {
@@ -300,10 +329,15 @@ export class GenerationSink {
     if (event.type === 'tokens' && last?.type === 'tokens') {
       last.ids.push(...event.ids)
       last.text += event.text
+      if (event.logprobs !== undefined) last.logprobs?.push(...event.logprobs)
     } else if (event.type === 'queued' && last?.type === 'queued') {
       last.position = event.position
     } else {
-      this.#pending.push(event.type === 'tokens' ? { ...event, ids: [...event.ids] } : event)
+      this.#pending.push(
+        event.type === 'tokens'
+          ? { ...event, ids: [...event.ids], ...(event.logprobs && { logprobs: [...event.logprobs] }) }
+          : event,
+      )
     }
     if (event.type === 'tokens') this.#pendingBytes += event.text.length + event.ids.length * 4
     if (this.#pendingBytes > MAX_PENDING_BYTES) {

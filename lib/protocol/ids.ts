@@ -45,6 +45,9 @@ export const modelNameSchema = z
   .string()
   .regex(/^[\w][\w./:@+-]{0,199}$/, 'expected 1 to 200 letters, digits or ./:@+-_')
 
+/** Longest API key or token that is read. */
+export const MAX_CREDENTIAL_CHARS = 1024
+
 /** An API key's two halves: the id finds the entry, the secret (256 bits) proves possession. */
 export interface ApiKeyParts {
   id: string

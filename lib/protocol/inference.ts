@@ -5,11 +5,33 @@ import { modelNameSchema } from './ids.js'
 const MAX_PROMPT_CHARS = 4_000_000
 const MAX_STOPS = 16
 
-export const chatMessageSchema = z.strictObject({
-  role: z.enum(['system', 'user', 'assistant']),
-  content: z.string().max(MAX_PROMPT_CHARS),
-})
+const content = z.string().max(MAX_PROMPT_CHARS)
+const toolName = z.string().regex(/^[a-zA-Z0-9_-]{1,64}$/, 'expected 1 to 64 letters, digits, _ or -')
+
+/** A call of a tool, as the model made it. `arguments` is JSON as text, as the model wrote it. */
+export const toolCallSchema = z.strictObject({ id: z.string().min(1).max(100), name: toolName, arguments: content })
+export type ToolCall = z.infer<typeof toolCallSchema>
+
+export const chatMessageSchema = z.discriminatedUnion('role', [
+  z.strictObject({ role: z.literal('system'), content }),
+  z.strictObject({ role: z.literal('user'), content }),
+  z.strictObject({ role: z.literal('assistant'), content, toolCalls: z.array(toolCallSchema).max(128).optional() }),
+  /** What a tool gave back. */
+  z.strictObject({ role: z.literal('tool'), toolCallId: z.string().min(1).max(100), content }),
+])
 export type ChatMessage = z.infer<typeof chatMessageSchema>
+
+/** A tool that the model may call. `parameters` is a JSON schema of an object; absent: no arguments. */
+export const toolSchema = z.strictObject({
+  name: toolName,
+  description: z.string().max(100_000).optional(),
+  parameters: z.record(z.string(), z.unknown()).optional(),
+})
+export type Tool = z.infer<typeof toolSchema>
+
+/** Whether the model may, must not, or must call a tool, or the one it must call. */
+export const toolChoiceSchema = z.union([z.enum(['auto', 'none', 'required']), z.strictObject({ name: toolName })])
+export type ToolChoice = z.infer<typeof toolChoiceSchema>
 
 /** Which text an engine may emit. A `grammar` is GBNF, llama.cpp's own notation. */
 export const outputFormatSchema = z.discriminatedUnion('type', [
@@ -35,6 +57,8 @@ export const samplingSchema = z.strictObject({
   presencePenalty: finite.min(-2).max(2).optional(),
   frequencyPenalty: finite.min(-2).max(2).optional(),
   seed: z.int().min(0).max(0xffffffff).optional(),
+  /** Added to the logits of single tokens, by token id. -100 forbids a token, 100 all but forces it. */
+  logitBias: z.record(z.string().regex(/^\d+$/, 'expected a token id'), finite.min(-100).max(100)).optional(),
 })
 export type Sampling = z.infer<typeof samplingSchema>
 
@@ -47,12 +71,31 @@ const common = {
   /** Generation ends before the first of these. */
   stop: z.array(z.string().min(1).max(1000)).max(MAX_STOPS).default([]),
   format: outputFormatSchema.default({ type: 'text' }),
+  /** Tells each token's log-probability, and those of this many alternatives. */
+  logprobs: z.int().min(0).max(20).optional(),
+  /** Requests with the same text here are likely to share a prefix: a hint for the choice of processor. */
+  cacheKey: z.string().max(1000).optional(),
 }
+const tokenIds = z.array(z.int().min(0).max(0xffffffff)).min(1).max(1_000_000)
 
 /** The one shape that every door parses into and that travels from client to gateway to processor to engine. */
 export const inferenceRequestSchema = z.discriminatedUnion('kind', [
-  z.strictObject({ kind: z.literal('chat'), messages: z.array(chatMessageSchema).min(1).max(10_000), ...common }),
-  z.strictObject({ kind: z.literal('completion'), prompt: z.string().min(1).max(MAX_PROMPT_CHARS), ...common }),
+  z.strictObject({
+    kind: z.literal('chat'),
+    messages: z.array(chatMessageSchema).min(1).max(10_000),
+    tools: z.array(toolSchema).max(128).optional(),
+    /** Absent: auto where there are tools. */
+    toolChoice: toolChoiceSchema.optional(),
+    /** Absent: true. */
+    parallelToolCalls: z.boolean().optional(),
+    ...common,
+  }),
+  z.strictObject({
+    kind: z.literal('completion'),
+    /** Text, or the model's own token ids. */
+    prompt: z.union([z.string().min(1).max(MAX_PROMPT_CHARS), tokenIds]),
+    ...common,
+  }),
 ])
 export type InferenceRequest = z.infer<typeof inferenceRequestSchema>
 /** What a caller may leave out. */
@@ -60,13 +103,32 @@ export type InferenceInput = z.input<typeof inferenceRequestSchema>
 
 export const embeddingRequestSchema = z.strictObject({
   model: modelNameSchema.optional(),
-  input: z.array(z.string().min(1).max(MAX_PROMPT_CHARS)).min(1).max(2048),
+  input: z
+    .array(z.union([z.string().min(1).max(MAX_PROMPT_CHARS), tokenIds]))
+    .min(1)
+    .max(2048),
 })
 export type EmbeddingRequest = z.infer<typeof embeddingRequestSchema>
 
-/** `stop`: the model ended or a stop string was met. `length`: maxTokens or the context was reached. */
-export const finishReasonSchema = z.enum(['stop', 'length'])
+/**
+ * `stop`: the model ended or a stop string was met. `length`: maxTokens or the context was reached. `tool_calls`: the model
+ * called tools and waits for what they give back.
+ */
+export const finishReasonSchema = z.enum(['stop', 'length', 'tool_calls'])
 export type FinishReason = z.infer<typeof finishReasonSchema>
+
+const logprobSchema = z.object({
+  id: z.int().min(0),
+  /** The token's text; where it is part of a character, with the replacement character. */
+  text: z.string(),
+  /** The token's bytes. */
+  bytes: z.array(z.int().min(0).max(255)),
+  /** Natural logarithm of its probability under the model, before sampling changes it. */
+  logprob: z.number(),
+})
+/** One token's log-probability and its likeliest alternatives, most likely first. */
+export const tokenLogprobSchema = logprobSchema.extend({ top: z.array(logprobSchema) })
+export type TokenLogprob = z.infer<typeof tokenLogprobSchema>
 
 /** Tokens counted by the engine that served the request. */
 export const usageSchema = z.object({
@@ -108,6 +170,8 @@ export type Finish = z.infer<typeof finishSchema>
 export const inferenceResultSchema = z.object({
   requestId: z.string(),
   text: z.string(),
+  toolCalls: z.array(toolCallSchema).optional(),
+  logprobs: z.array(tokenLogprobSchema).optional(),
   finish: finishSchema,
 })
 export type InferenceResult = z.infer<typeof inferenceResultSchema>

@@ -25,7 +25,7 @@ import {
 export type Caller = z.infer<typeof roleSchema> | 'client'
 
 /**
- * What the call must carry besides its body. `key`: a valid API key; `admin`: an API key whose user is an admin.
+ * What the call must carry besides its body. `key`: a valid API key or token; `admin`: one whose user is an admin.
  * Members' own methods need none: the link proves who calls.
  */
 export type Credential = 'none' | 'key' | 'admin'
@@ -92,6 +92,9 @@ export const methods = {
     z.object({
       keyId: z.string(),
       user: z.string(),
+      role: userRoleSchema,
+      /** When a token ends; absent for keys. */
+      expiresAt: z.number().optional(),
       limits: z.object({ key: limitsSchema, user: limitsSchema }),
       /** Totals of this key for the running UTC day and month and for ever. */
       day: usageTotalsSchema,
@@ -176,6 +179,19 @@ export const methods = {
     z.object({ user: userInfoSchema, key: z.string() }),
   ),
 
+  /** Gives a token, which is accepted wherever an API key is, for a quarter of an hour. */
+  login: method(
+    ['client', 'gateway'],
+    'none',
+    z.strictObject({
+      name: z.string().min(1).max(63),
+      password: z.string().min(1).max(1000),
+      /** Where the attempt comes from. Believed of gateways only. */
+      address: z.string().max(64).optional(),
+    }),
+    z.object({ token: z.string(), expiresAt: z.number(), user: z.string(), role: userRoleSchema }),
+  ),
+
   // --- authority, for people ---
   'users.add': method(
     ['client', 'gateway'],
@@ -214,6 +230,13 @@ export const methods = {
   ),
   /** Own keys; for an admin everyone's. */
   'keys.list': method(['client', 'gateway'], 'key', nothing, z.object({ keys: z.array(apiKeyInfoSchema) })),
+  /** Own keys, or anyone's for an admin. What is absent stays. */
+  'keys.update': method(
+    ['client', 'gateway'],
+    'key',
+    z.strictObject({ id: z.string(), label: z.string().max(100).optional(), limits: limitsSchema.optional() }),
+    apiKeyInfoSchema,
+  ),
   'keys.revoke': method(['client', 'gateway'], 'key', z.strictObject({ id: z.string() }), apiKeyInfoSchema),
   'members.list': method(['client', 'gateway'], 'admin', nothing, z.object({ members: z.array(memberSchema) })),
   'members.remove': method(

@@ -1,7 +1,7 @@
 import type ProtomuxRPC from 'protomux-rpc'
 import { z } from 'zod'
 import { type ErrorBody, MeshError } from './errors.js'
-import { newRequestId, requestIdSchema } from './ids.js'
+import { MAX_CREDENTIAL_CHARS, newRequestId, requestIdSchema } from './ids.js'
 import { type InputOf, type MethodName, methods, type ResponseOf } from './methods.js'
 import { parseJson, validate } from './validate.js'
 
@@ -18,8 +18,8 @@ export const CANCEL_EVENT = 'cancel'
 
 export const callSchema = z.object({
   requestId: requestIdSchema,
-  /** API key, where the method wants one. */
-  key: z.string().max(200).optional(),
+  /** API key or token, where the method wants one. */
+  key: z.string().max(MAX_CREDENTIAL_CHARS).optional(),
   /** Milliseconds the caller will wait. */
   timeoutMs: z.number().min(1).max(86_400_000).optional(),
   body: z.unknown(),

@@ -1,23 +1,29 @@
+import { createHash } from 'node:crypto'
 import {
   type ApiKey,
   apiKeySchema,
   applyTo,
   BeeView,
+  isToken,
   type Limits,
   MeshError,
   parseApiKey,
   secretMatches,
+  type TokenVerifier,
   type User,
   type UserRole,
   userSchema,
 } from '../protocol/index.js'
 
-/** Who a valid API key speaks for. */
+/** Who a valid API key or token speaks for. */
 export interface Principal {
+  /** For a token `login:` and the user's name: what it uses is counted under that. */
   keyId: string
   user: string
   role: UserRole
   limits: { key: Limits; user: Limits }
+  /** When a token ends, in milliseconds since the epoch; absent for keys. */
+  expiresAt?: number
 }
 
 /** Keys of the accounts' entries. */
@@ -39,11 +45,40 @@ export class Accounts extends BeeView {
     else if (kind === 'key') applyTo(this.keys, id, value, apiKeySchema, 'accounts key')
   }
 
+  /** Checks tokens; without it none is accepted. */
+  tokens: TokenVerifier | undefined
+
+  /**
+   * Checks an API key or a token.
+   * @throws MeshError INVALID_API_KEY
+   */
+  authenticate(text: string, now = Date.now()): Principal {
+    return isToken(text) ? this.#authenticateToken(text, now) : this.#authenticateKey(text, now)
+  }
+
+  /** The role and the limits are the user's as they are now, whatever they were at login. */
+  #authenticateToken(text: string, now: number): Principal {
+    if (this.tokens === undefined) throw MeshError.INVALID_API_KEY('Tokens are not accepted here: use an API key')
+    const { sub, pwd, exp } = this.tokens.verify(text, now)
+    const user = this.users.get(sub)
+    if (user === undefined) throw MeshError.INVALID_API_KEY(`The user of this token, ${sub}, was removed`)
+    if (user.passwordHash === undefined || passwordMark(user.passwordHash) !== pwd) {
+      throw MeshError.INVALID_API_KEY(`The password of ${sub} was changed. Log in again`)
+    }
+    return {
+      keyId: `login:${user.name}`,
+      user: user.name,
+      role: user.role,
+      limits: { key: {}, user: user.limits },
+      expiresAt: exp * 1000,
+    }
+  }
+
   /**
    * Checks an API key.
    * @throws MeshError INVALID_API_KEY: malformed, unknown, wrong, revoked or expired
    */
-  authenticate(text: string, now = Date.now()): Principal {
+  #authenticateKey(text: string, now: number): Principal {
     const parts = parseApiKey(text)
     if (parts === undefined) throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>')
     const key = this.keys.get(parts.id)
@@ -59,4 +94,9 @@ export class Accounts extends BeeView {
     if (user === undefined) throw MeshError.INVALID_API_KEY(`The user of the API key im_${key.id}_… was removed`)
     return { keyId: key.id, user: user.name, role: user.role, limits: { key: key.limits, user: user.limits } }
   }
+}
+
+/** What stands for a password in a token: tells nothing of it, and changes with it. */
+export function passwordMark(passwordHash: string): string {
+  return createHash('sha256').update(passwordHash).digest('base64url').slice(0, 16)
 }

@@ -1,15 +1,61 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { type FastifyInstance, fastify } from 'fastify'
+import type { ServerOptions } from 'node:http'
+import { Socket } from 'node:net'
+import {
+  type FastifyInstance,
+  type FastifyReply,
+  type FastifyRequest,
+  type FastifyServerOptions,
+  fastify,
+} from 'fastify'
 import { z } from 'zod'
-import { MeshError } from '../protocol/index.js'
+import { MeshError, newRequestId, requestIdSchema } from '../protocol/index.js'
 import type { Facility } from './facility.js'
+
+const positive = z.int().min(1)
 
 export const httpConfigSchema = z.strictObject({
   host: z.string().min(1),
   /** 0 picks a free port. */
   port: z.int().min(0).max(65_535),
+  /** PEM files; both empty: plain HTTP. */
+  tlsCert: z.string().default(''),
+  tlsKey: z.string().default(''),
+  /** Web pages of these origins may call from a browser; `*` is any. Empty: none. */
+  corsOrigins: z.array(z.string().min(1)).default([]),
+  /** Longest body; past it the answer is 413. */
+  bodyLimitBytes: positive.default(8 * 1024 * 1024),
+  /** Connections past these are closed at once. */
+  maxConnections: positive.default(10_000),
+  /** A client that has not sent its headers by then is cut. */
+  headersTimeoutMs: positive.default(10_000),
+  /** A client that has not sent its whole request by then is cut. */
+  requestTimeoutMs: positive.default(60_000),
+  /** A connection with no request under way is kept this long. */
+  keepAliveTimeoutMs: positive.default(75_000),
+  /** A client that takes nothing of its answer for this long is cut. */
+  sendTimeoutMs: positive.default(45_000),
 })
 export type HttpConfig = z.output<typeof httpConfigSchema>
+
+/** Headers that a page of another origin may read. */
+const EXPOSED_HEADERS = [
+  'x-request-id',
+  'openai-processing-ms',
+  'x-should-retry',
+  'retry-after',
+  'retry-after-ms',
+  ...['requests', 'tokens'].flatMap((what) =>
+    ['limit', 'remaining', 'reset'].map((fact) => `x-ratelimit-${fact}-${what}`),
+  ),
+].join(', ')
+const PREFLIGHT_SECONDS = '7200'
+/** How often the server looks for clients that are too slow with their requests. */
+const CHECK_MS = 1000
+const KEEP_ALIVE_PROBE_MS = 30_000
+const MAX_HEADER_BYTES = 16 * 1024
+/** Names of models stand in paths. */
+const MAX_PARAM_CHARS = 600
 
 /** A worker's HTTP server. Routes are added to `app` before the facility starts. */
 export class Http implements Facility {
@@ -17,9 +63,47 @@ export class Http implements Facility {
   readonly app: FastifyInstance
   readonly #config: HttpConfig
 
-  constructor(config: HttpConfig) {
-    this.#config = config
-    this.app = fastify({ logger: false, forceCloseConnections: true })
+  /** @throws MeshError CONFIG_INVALID when the TLS files cannot be read */
+  constructor(config: z.input<typeof httpConfigSchema>) {
+    this.#config = httpConfigSchema.parse(config)
+    const { bodyLimitBytes, requestTimeoutMs, keepAliveTimeoutMs, maxConnections } = this.#config
+    const tls = readTls(this.#config)
+    const server: ServerOptions = {
+      headersTimeout: Math.min(this.#config.headersTimeoutMs, requestTimeoutMs),
+      connectionsCheckingInterval: CHECK_MS,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      // The system then finds out about clients that vanished without a word.
+      keepAlive: true,
+      keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS,
+    }
+    const options: FastifyServerOptions = {
+      logger: false,
+      forceCloseConnections: true,
+      bodyLimit: bodyLimitBytes,
+      requestTimeout: requestTimeoutMs,
+      keepAliveTimeout: keepAliveTimeoutMs,
+      routerOptions: { maxParamLength: MAX_PARAM_CHARS },
+      requestIdHeader: false,
+      genReqId: ({ headers }) => ownRequestId(headers['x-request-id']) ?? newRequestId(),
+      clientErrorHandler: onClientError,
+      frameworkErrors: (err, request, reply) => {
+        // Its type depends on a route, and there is none here.
+        void (reply as unknown as FastifyReply)
+          .code(err.statusCode ?? 400)
+          .header('x-request-id', request.id)
+          .send(errorBody(err.message, 'bad_request'))
+      },
+    }
+    this.app =
+      tls === undefined
+        ? fastify({ ...options, http: server })
+        : (fastify({ ...options, https: { ...server, ...tls } } as FastifyServerOptions) as FastifyInstance)
+    this.app.server.maxConnections = maxConnections
+    this.app.addHook('onRequest', async (request, reply) => this.#onRequest(request, reply))
+    this.app.addHook('onSend', async ({ raw }) => {
+      // Mesh calls are carried to the same routes, with no socket under them.
+      if (raw.socket instanceof Socket) raw.socket.setTimeout(this.#config.sendTimeoutMs)
+    })
   }
 
   /** `http://host:port`, once started. */
@@ -27,7 +111,24 @@ export class Http implements Facility {
     const address = this.app.server.address()
     if (address === null || typeof address === 'string') return ''
     const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
-    return `http://${host}:${address.port}`
+    return `${this.#config.tlsCert === '' ? 'http' : 'https'}://${host}:${address.port}`
+  }
+
+  async #onRequest(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
+    reply.header('x-request-id', request.id)
+    const { origin } = request.headers
+    const { corsOrigins } = this.#config
+    if (origin === undefined || !(corsOrigins.includes('*') || corsOrigins.includes(origin))) return undefined
+    reply.header('access-control-allow-origin', origin)
+    reply.header('access-control-expose-headers', EXPOSED_HEADERS)
+    reply.header('vary', 'origin')
+    if (request.method !== 'OPTIONS' || request.headers['access-control-request-method'] === undefined) return undefined
+    return reply
+      .code(204)
+      .header('access-control-allow-methods', 'GET, POST, PUT, PATCH, DELETE')
+      .header('access-control-allow-headers', request.headers['access-control-request-headers'] ?? 'authorization')
+      .header('access-control-max-age', PREFLIGHT_SECONDS)
+      .send()
   }
 
   /** @throws MeshError PORT_IN_USE naming the process that has the port, where that can be known */
@@ -83,4 +184,46 @@ function listenerPid(port: number): number | undefined {
     // No /proc on this system.
   }
   return undefined
+}
+
+function readTls({ tlsCert, tlsKey }: HttpConfig): { cert: Buffer; key: Buffer } | undefined {
+  if (tlsCert === '' && tlsKey === '') return undefined
+  if (tlsCert === '' || tlsKey === '') {
+    throw MeshError.CONFIG_INVALID('http: tlsCert and tlsKey belong together: give both, or neither')
+  }
+  try {
+    return { cert: readFileSync(tlsCert), key: readFileSync(tlsKey) }
+  } catch (err) {
+    throw MeshError.CONFIG_INVALID(`http: the TLS files cannot be read: ${(err as Error).message}`, {}, { cause: err })
+  }
+}
+
+function ownRequestId(header: string | string[] | undefined): string | undefined {
+  const id = requestIdSchema.safeParse(header)
+  return id.success ? id.data : undefined
+}
+
+function errorBody(message: string, code: string) {
+  return { error: { message, type: 'invalid_request_error', param: null, code } }
+}
+
+/** What came was no HTTP, or came too slowly. */
+function onClientError(err: NodeJS.ErrnoException, socket: Socket): void {
+  if (err.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const [status, message, code] =
+    err.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+      ? ['408 Request Timeout', 'The request did not come in time', 'timeout']
+      : err.code === 'HPE_HEADER_OVERFLOW'
+        ? ['431 Request Header Fields Too Large', `The headers have more than ${MAX_HEADER_BYTES} bytes`, 'bad_request']
+        : ['400 Bad Request', 'This is not HTTP/1.1', 'bad_request']
+  const body = JSON.stringify(errorBody(message, code))
+  socket.end(
+    `HTTP/1.1 ${status}\r\nx-request-id: ${newRequestId()}\r\ncontent-type: application/json; charset=utf-8\r\n` +
+      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
+    // Whoever sends rubbish may also not read: nothing is kept for them.
+    () => socket.destroy(),
+  )
 }

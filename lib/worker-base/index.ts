@@ -1,4 +1,4 @@
-export { Accounts, accountKeys, type Principal } from './accounts.js'
+export { Accounts, accountKeys, type Principal, passwordMark } from './accounts.js'
 export { loadConfig, PACKAGE_ROOT } from './config.js'
 export { type Facility, withDeadline } from './facility.js'
 export { Http, httpConfigSchema } from './http.js'

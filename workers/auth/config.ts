@@ -8,6 +8,8 @@ export const authConfigSchema = z.strictObject({
   registrationLimits: limitsSchema,
   /** Registrations that are tried in one minute, from all strangers together: each costs a slow hash. */
   registrationsPerMinute: z.int().min(1),
+  /** Logins that are tried with one name in one minute; from one address three times as many. */
+  loginsPerMinute: z.int().min(1),
   /** Wrong invites that one peer may present in one minute. */
   joinFailuresPerMinute: z.int().min(1),
 })

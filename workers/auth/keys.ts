@@ -73,17 +73,7 @@ export class Keys {
   revoke(by: Actor, given: string, signal?: AbortSignal): Promise<ApiKey> {
     const id = /^im_([^_]+)/.exec(given)?.[1] ?? given
     return this.#register.change((draft) => {
-      const key = this.#register.accounts.keys.get(id)
-      if (key === undefined || (by.role !== 'admin' && key.user !== by.user)) {
-        const own = this.list(by).filter(({ revokedAt }) => revokedAt === undefined)
-        throw MeshError.NOT_FOUND(
-          `No API key has the id ${id.slice(0, 64)}. ${nearby(
-            id,
-            own.map((known) => known.id),
-          )}`,
-          { param: 'id' },
-        )
-      }
+      const key = this.#own(by, id)
       if (key.revokedAt !== undefined) return key
       if (this.#isLastAdminKey(key)) {
         throw MeshError.CONFLICT(
@@ -92,6 +82,36 @@ export class Keys {
       }
       return this.draftRevoke(draft, by, key)
     }, signal)
+  }
+
+  /**
+   * Changes a key's label or limits.
+   * @throws MeshError NOT_FOUND also for another user's key, CONFLICT for a revoked one
+   */
+  update(by: Actor, request: RequestOf<'keys.update'>, signal?: AbortSignal): Promise<ApiKey> {
+    return this.#register.change((draft) => {
+      const key = this.#own(by, request.id)
+      if (key.revokedAt !== undefined) throw MeshError.CONFLICT(`The key ${key.id} was revoked: make a new one`)
+      const { label = key.label, limits = key.limits } = request
+      const updated: ApiKey = { ...key, label, limits }
+      draft.account(accountKeys.apiKey(key.id), updated)
+      draft.audit(by.user, 'key.update', key.id, { user: key.user, label, before: key.limits, after: limits })
+      return updated
+    }, signal)
+  }
+
+  /** @throws MeshError NOT_FOUND also for another user's key */
+  #own(by: Actor, id: string): ApiKey {
+    const key = this.#register.accounts.keys.get(id)
+    if (key !== undefined && (by.role === 'admin' || key.user === by.user)) return key
+    const own = this.list(by).filter(({ revokedAt }) => revokedAt === undefined)
+    throw MeshError.NOT_FOUND(
+      `No API key has the id ${id.slice(0, 64)}. ${nearby(
+        id,
+        own.map((known) => known.id),
+      )}`,
+      { param: 'id' },
+    )
   }
 
   /** Adds a revocation to a change. */

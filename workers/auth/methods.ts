@@ -8,6 +8,7 @@ import { type Invites, inviteInfo } from './invites.js'
 import type { Journals } from './journals.js'
 import { type Keys, keyInfo } from './keys.js'
 import type { UsageLedger } from './ledger.js'
+import type { Logins } from './logins.js'
 import type { Members } from './members.js'
 import type { AuthMetrics } from './metrics.js'
 import type { Models } from './models.js'
@@ -22,6 +23,7 @@ export interface AuthParts {
   register: Register
   users: Users
   keys: Keys
+  logins: Logins
   invites: Invites
   members: Members
   models: Models
@@ -38,6 +40,7 @@ type Respond = Net['dispatcher']['respond']
 export function serveMethods(respond: Respond, parts: AuthParts): void {
   serveWorkers(respond, parts)
   serveUsers(respond, parts)
+  serveLogin(respond, parts)
   serveKeys(respond, parts)
   serveMembers(respond, parts)
   serveRecords(respond, parts)
@@ -107,6 +110,21 @@ function serveUsers(respond: Respond, { config, register, users }: AuthParts): v
   })
 }
 
+function serveLogin(respond: Respond, { logins, metrics }: AuthParts): void {
+  respond('login', async ({ name, password, address }, { peer, role, signal }) => {
+    try {
+      // A gateway asks for somebody, whose address it knows. A client speaks for itself, and its key says who that is.
+      const from = role === 'gateway' ? (address ?? peer) : peer
+      const answer = await logins.login(name, password, from, signal)
+      metrics.login('ok')
+      return answer
+    } catch (err) {
+      metrics.login(MeshError.from(err).code)
+      throw err
+    }
+  })
+}
+
 function serveKeys(respond: Respond, { keys, ledger }: AuthParts): void {
   respond('keys.create', async (request, context) => {
     const { entry, text } = await keys.create(actor(context), request, context.signal)
@@ -115,6 +133,10 @@ function serveKeys(respond: Respond, { keys, ledger }: AuthParts): void {
   respond('keys.list', async (_, context) => ({
     keys: keys.list(actor(context)).map((key) => keyInfo(key, ledger.lastUsedAt(key.id))),
   }))
+  respond('keys.update', async (request, context) => {
+    const key = await keys.update(actor(context), request, context.signal)
+    return keyInfo(key, ledger.lastUsedAt(key.id))
+  })
   respond('keys.revoke', async ({ id }, context) => {
     const key = await keys.revoke(actor(context), id, context.signal)
     return keyInfo(key, ledger.lastUsedAt(key.id))

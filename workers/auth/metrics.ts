@@ -5,6 +5,8 @@ export interface AuthMetrics {
   storeOp(op: string, seconds: number): void
   folded(counts: { folded: number; malformed: number }): void
   joinRefused(reason: string): void
+  /** @param outcome `ok`, or the code of the error */
+  login(outcome: string): void
 }
 
 /** @param sources read whenever the metrics are collected */
@@ -29,6 +31,12 @@ export function registerMetrics(
     name: 'infermesh_join_refused_total',
     help: 'Workers that asked to join and were refused.',
     labelNames: ['reason'],
+    registers: [registry],
+  })
+  const logins = new Counter({
+    name: 'infermesh_logins_total',
+    help: 'Attempts to log in with a name and password.',
+    labelNames: ['outcome'],
     registers: [registry],
   })
   const members = new Gauge({
@@ -56,5 +64,6 @@ export function registerMetrics(
       records.inc({ outcome: 'malformed' }, malformed)
     },
     joinRefused: (reason) => refused.inc({ reason }),
+    login: (outcome) => logins.inc({ outcome }),
   }
 }

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import { encodeKey, MeshError, type MeshProfile, newApiKey } from '../../lib/protocol/index.js'
+import { encodeKey, MeshError, type MeshProfile, newApiKey, TokenVerifier } from '../../lib/protocol/index.js'
 import {
   BaseWorker,
   netConfigSchema,
@@ -18,6 +18,7 @@ import { Invites } from './invites.js'
 import { Journals } from './journals.js'
 import { Keys } from './keys.js'
 import { UsageLedger } from './ledger.js'
+import { Logins } from './logins.js'
 import { Members } from './members.js'
 import { serveMethods } from './methods.js'
 import { registerMetrics } from './metrics.js'
@@ -26,6 +27,9 @@ import { Register } from './register.js'
 import { readSecretFile, writeSecretFile } from './secrets.js'
 import { Throttle } from './throttle.js'
 import { Users } from './users.js'
+
+/** A secret key is its seed and its public key. */
+const SEED_BYTES = 32
 
 /** The authority: the only writer of the directory and of the accounts, and the one who adds up the usage. */
 export class AuthWorker extends BaseWorker {
@@ -81,6 +85,7 @@ export class AuthWorker extends BaseWorker {
     const accounts = new AuthorityAccounts(this.store.own('accounts', encryptionKey))
     await accounts.open()
     accounts.on('error', (err) => this.fatal(err))
+    accounts.tokens = new TokenVerifier(this.profile.address, this.publicKey)
     this.net.dispatcher.authenticate = (key) => accounts.authenticate(key)
 
     const usageCore = this.store.own('usage')
@@ -99,6 +104,12 @@ export class AuthWorker extends BaseWorker {
     })
     const keys = new Keys(register, newApiKey)
     const users = new Users(register, keys)
+    const logins = new Logins({
+      register,
+      mesh: this.profile.address,
+      seed: this.keyPair.secretKey.subarray(0, SEED_BYTES),
+      perMinute: this.#config.loginsPerMinute,
+    })
     const invites = new Invites(register, newApiKey)
     const models = new Models(register)
     const throttle = new Throttle(this.#config.joinFailuresPerMinute, Date.now)
@@ -132,6 +143,7 @@ export class AuthWorker extends BaseWorker {
       register,
       users,
       keys,
+      logins,
       invites,
       members,
       models,

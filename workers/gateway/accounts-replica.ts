@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { decodeKey, encodeKey, MeshError, parseJson, validate } from '../../lib/protocol/index.js'
+import { decodeKey, encodeKey, MeshError, parseJson, type TokenVerifier, validate } from '../../lib/protocol/index.js'
 import { Accounts, type Link, type Principal, type Store, writeFileAtomic } from '../../lib/worker-base/index.js'
 
 const credentialsSchema = z.object({ accounts: z.string(), accountsEncryptionKey: z.string() })
@@ -15,16 +15,24 @@ export class AccountsReplica {
   readonly #store: Store
   readonly #file: string
   readonly #journal: string
+  readonly #tokens: TokenVerifier
   readonly #onError: (err: MeshError) => void
   #accounts: Accounts | undefined
   #opened: Credentials | undefined
   #complete = false
 
   /** @param journal core key of this gateway's journal, which the authority reads */
-  constructor(store: Store, workerDir: string, journal: Uint8Array, onError: (err: MeshError) => void) {
+  constructor(
+    store: Store,
+    workerDir: string,
+    journal: Uint8Array,
+    tokens: TokenVerifier,
+    onError: (err: MeshError) => void,
+  ) {
     this.#store = store
     this.#file = join(workerDir, 'accounts.json')
     this.#journal = encodeKey(journal)
+    this.#tokens = tokens
     this.#onError = onError
   }
 
@@ -73,6 +81,7 @@ export class AccountsReplica {
     )
     await core.ready()
     const accounts = new Accounts(core)
+    accounts.tokens = this.#tokens
     accounts.on('error', this.#onError)
     await accounts.open()
     this.#accounts = accounts

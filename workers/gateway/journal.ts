@@ -1,9 +1,11 @@
 import { statfs } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import {
   type BudgetPeriod,
   type JournalRecord,
+  journalRecordSchema,
   MeshError,
   parseJson,
   type UsageTotals,
@@ -17,9 +19,15 @@ export const journalKeys = {
   /** Padded, so that the bee's order is the order of writing. */
   record: (seq: number) => `record/${String(seq).padStart(16, '0')}`,
   total: (subject: string, period: string) => `total/${period}/${subject}`,
+  /** How many records the stored totals count: those after them are added when the journal is opened. */
+  checkpoint: 'checkpoint',
 }
 
 const RETRY_MS = 1000
+/** Totals are many entries for each record, so they are stored this often only. */
+const CHECKPOINT_MS = 1000
+/** Under load, writes are this far apart: each carries more records then. */
+const GATHER_MS = 2
 const DISK_CHECK_MS = 2000
 const ZERO: UsageTotals = { requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
 
@@ -39,9 +47,8 @@ export interface JournalOptions {
 }
 
 /**
- * What this gateway served: one record for each request, and running totals written in the same batch, so that
- * budgets hold after a restart without reading the records again. Records that come while a batch is being written
- * form the next one.
+ * What this gateway served: one record for each request, and now and then the running totals, so that budgets hold after
+ * a restart and few records are read again. Records that come while a batch is being written form the next one.
  */
 export class Journal implements BudgetLedger {
   readonly core: Hypercore
@@ -52,6 +59,10 @@ export class Journal implements BudgetLedger {
   readonly #totals = new Map<string, UsageTotals>()
   #pending: Pending[] = []
   #flushing: Promise<void> | undefined
+  /** Those of the totals that are newer than the stored ones. */
+  readonly #unstored = new Set<string>()
+  #checkpointAt = Number.NEGATIVE_INFINITY
+  #flushedAt = Number.NEGATIVE_INFINITY
   #next = 0
   #broken: MeshError | undefined
   #timer: NodeJS.Timeout | undefined
@@ -77,6 +88,7 @@ export class Journal implements BudgetLedger {
         this.#totals.set(key, validate(usageTotalsSchema, parseJson(value, key), key, 'STORE_INVALID'))
       else over.push(key)
     }
+    await this.#countUnstored()
     const batch = this.#bee.batch()
     try {
       for (const key of over) await batch.del(key)
@@ -87,6 +99,36 @@ export class Journal implements BudgetLedger {
     await this.#checkDisk()
     this.#timer = setInterval(() => void this.#checkDisk(), DISK_CHECK_MS)
     this.#timer.unref()
+  }
+
+  /** Adds the records that came after the last stored totals. */
+  async #countUnstored(): Promise<void> {
+    const entry = await this.#bee.get(journalKeys.checkpoint)
+    // Without a checkpoint each record was written together with its totals.
+    if (entry === null) return
+    const counted = journalKeys.record(Number(entry.value.toString()))
+    for await (const { key, value } of this.#bee.createReadStream({ gte: counted, lt: 'record0' })) {
+      const record = validate(journalRecordSchema, parseJson(value, key), key, 'STORE_INVALID')
+      for (const [total, sum] of this.#totalsWith([record])) {
+        this.#totals.set(total, sum)
+        this.#unstored.add(total)
+      }
+    }
+  }
+
+  /** The totals that these records change, as they are after them. */
+  #totalsWith(records: readonly JournalRecord[]): Map<string, UsageTotals> {
+    const totals = new Map<string, UsageTotals>()
+    for (const record of records) {
+      const periods = Object.values(periodNames(record.at))
+      for (const subject of [`key/${record.keyId}`, `user/${record.user}`]) {
+        for (const period of periods) {
+          const key = journalKeys.total(subject, period)
+          totals.set(key, plus(totals.get(key) ?? this.#totals.get(key) ?? ZERO, record))
+        }
+      }
+    }
+    return totals
   }
 
   async close(): Promise<void> {
@@ -128,6 +170,8 @@ export class Journal implements BudgetLedger {
 
   async #flush(): Promise<void> {
     while (this.#pending.length > 0) {
+      const waitMs = this.#flushedAt + GATHER_MS - performance.now()
+      if (waitMs > 0) await sleep(waitMs)
       const group = this.#pending
       this.#pending = []
       const started = performance.now()
@@ -137,33 +181,40 @@ export class Journal implements BudgetLedger {
         this.#onFailed(group, err)
         return
       }
-      this.#options.onFlushed?.(group.length, (performance.now() - started) / 1000)
+      this.#flushedAt = performance.now()
+      this.#options.onFlushed?.(group.length, (this.#flushedAt - started) / 1000)
       for (const { resolve } of group) resolve()
     }
   }
 
   async #write(records: JournalRecord[]): Promise<void> {
-    const totals = new Map<string, UsageTotals>()
+    const totals = this.#totalsWith(records)
+    const now = this.#clock()
+    const isCheckpoint = now - this.#checkpointAt >= CHECKPOINT_MS
     const batch = this.#bee.batch()
     let seq = this.#next
     try {
-      for (const record of records) {
-        await batch.put(journalKeys.record(seq++), Buffer.from(JSON.stringify(record)))
-        for (const subject of [`key/${record.keyId}`, `user/${record.user}`]) {
-          for (const period of Object.values(periodNames(record.at))) {
-            const key = journalKeys.total(subject, period)
-            totals.set(key, plus(totals.get(key) ?? this.#totals.get(key) ?? ZERO, record))
-          }
+      for (const record of records) await batch.put(journalKeys.record(seq++), Buffer.from(JSON.stringify(record)))
+      if (isCheckpoint) {
+        for (const key of new Set([...this.#unstored, ...totals.keys()])) {
+          await batch.put(key, Buffer.from(JSON.stringify(totals.get(key) ?? this.#totals.get(key))))
         }
+        await batch.put(journalKeys.checkpoint, Buffer.from(String(seq)))
       }
-      for (const [key, total] of totals) await batch.put(key, Buffer.from(JSON.stringify(total)))
       await batch.flush()
     } finally {
       await batch.close()
     }
     // Only now: a batch that failed has changed nothing.
     this.#next = seq
-    for (const [key, total] of totals) this.#totals.set(key, total)
+    for (const [key, total] of totals) {
+      this.#totals.set(key, total)
+      if (!isCheckpoint) this.#unstored.add(key)
+    }
+    if (isCheckpoint) {
+      this.#checkpointAt = now
+      this.#unstored.clear()
+    }
   }
 
   #onFailed(group: Pending[], cause: unknown): void {

@@ -81,6 +81,14 @@ export interface Demand {
   maxTokens: number | undefined
 }
 
+/** Where a caller stands with a limit for each minute. */
+export interface Rate {
+  limit: number
+  remaining: number
+  /** Milliseconds until nothing of the limit is used, if nothing more is asked. */
+  resetMs: number
+}
+
 /** Why a request was refused, for the metric. */
 export type LimitKind = 'requests' | 'tokens' | 'concurrent' | 'budget' | 'model'
 
@@ -151,6 +159,18 @@ export class Limiter {
       this.#left(`user/${principal.user}`, principal.limits.user, now),
     ].filter((value) => value !== undefined)
     return left.length === 0 ? undefined : Math.max(0, Math.min(...left))
+  }
+
+  /** The limits for each minute that are nearest to their end, of the key and its user; absent where there is none. */
+  rates(principal: Principal): { requests?: Rate; tokens?: Rate } {
+    const now = this.#clock()
+    const subjects = [
+      { account: this.#account(`key/${principal.keyId}`), limits: principal.limits.key },
+      { account: this.#account(`user/${principal.user}`), limits: principal.limits.user },
+    ]
+    const requests = subjects.map(({ account, limits }) => rate(account.requests, limits.requestsPerMinute, now))
+    const tokens = subjects.map(({ account, limits }) => rate(account.tokens, limits.tokensPerMinute, now))
+    return { requests: tightest(requests), tokens: tightest(tokens) }
   }
 
   #left(subject: string, limits: Limits, now: number): number | undefined {
@@ -249,11 +269,23 @@ export class Limiter {
   }
 }
 
+function rate(used: SlidingMinute, limit: number | undefined, now: number): Rate | undefined {
+  if (limit === undefined) return undefined
+  const remaining = Math.max(0, Math.floor(limit - used.sum(now)))
+  return { limit, remaining, resetMs: Math.ceil(used.waitFor(0, now)) }
+}
+
+function tightest(rates: (Rate | undefined)[]): Rate | undefined {
+  return rates
+    .filter((one) => one !== undefined)
+    .reduce<Rate | undefined>((best, one) => (best && best.remaining <= one.remaining ? best : one), undefined)
+}
+
 function periodText(period: BudgetPeriod): string {
   return { day: 'for today (UTC)', month: 'for this month (UTC)', total: 'in all' }[period]
 }
 
-/** Tokens a text will need, about: English has 4 characters a token, a chat template adds a few a message. */
-export function estimateTokens(texts: readonly string[]): number {
-  return texts.reduce((sum, text) => sum + Math.ceil(text.length / 4) + 4, 0)
+/** Tokens that texts will need, about; token ids are counted: English has 4 characters a token, a chat template adds a few a message. */
+export function estimateTokens(texts: readonly (string | readonly number[])[]): number {
+  return texts.reduce((sum, text) => sum + (typeof text === 'string' ? Math.ceil(text.length / 4) + 4 : text.length), 0)
 }

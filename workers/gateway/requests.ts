@@ -19,6 +19,10 @@ import type { Scheduler, Ticket } from './scheduler.js'
 /** How often one request may be tried, on different processors, before its first token. */
 const MAX_ATTEMPTS = 3
 
+/** Texts embedded by one call to a processor: their vectors must fit into one message, whatever their length. */
+const EMBED_TEXTS = 32
+const EMBED_CHARS = 1024 * 1024
+
 /** Errors of a processor that another processor may not have. */
 const RETRIABLE = new Set(['LINK_CLOSED', 'ENGINE_FAILED', 'PROCESSOR_LOST', 'SHUTTING_DOWN', 'TIMEOUT'])
 
@@ -86,8 +90,7 @@ export class Requests {
     asking: Asking,
     emit: (event: Exclude<GenerateEvent, { type: 'finish' }>) => void,
   ): Promise<Finish> {
-    const texts = request.kind === 'chat' ? request.messages.map(({ content }) => content) : [request.prompt]
-    const demand = { promptTokens: estimateTokens(texts), maxTokens: request.maxTokens }
+    const demand = { promptTokens: estimateTokens(textsOf(request)), maxTokens: request.maxTokens }
     return this.#serve(request.kind, request.model, demand, asking, async (model, lease, progress) => {
       const bounded = lease.maxTokens === undefined ? request : { ...request, maxTokens: lease.maxTokens }
       const finish = await this.#relay({ ...bounded, model: model.name }, model, asking, progress, emit)
@@ -106,14 +109,22 @@ export class Requests {
   async embed(request: EmbeddingRequest, asking: Asking): Promise<EmbeddingResult> {
     const demand = { promptTokens: estimateTokens(request.input), maxTokens: 0 }
     return this.#serve('embedding', request.model, demand, asking, async (model, _lease, progress) => {
-      const answer = await this.#attempt(model, asking, progress, NOTHING, (link) =>
-        link.call(
-          'processor.embed',
-          { ...request, model: model.name },
-          { signal: asking.signal, requestId: asking.requestId },
-        ),
-      )
-      progress.usage = answer.usage
+      const answer = await this.#attempt(model, asking, progress, NOTHING, async (link) => {
+        const embeddings: number[][] = []
+        const usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
+        for (const input of embeddingBatches(request.input)) {
+          const part = await link.call(
+            'processor.embed',
+            { model: model.name, input },
+            { signal: asking.signal, requestId: asking.requestId },
+          )
+          // One by one: a large answer spread as arguments overflows the stack.
+          for (const vector of part.embeddings) embeddings.push(vector)
+          usage.promptTokens += part.usage.promptTokens
+          progress.usage = usage
+        }
+        return { model: model.name, embeddings, usage }
+      })
       return {
         outcome: 'stop',
         result: (): EmbeddingResult => ({
@@ -223,11 +234,12 @@ export class Requests {
   ): Promise<Finish> {
     const startedAt = performance.now()
     let emitted = 0
+    let told = false
     const finish = await this.#attempt(
       model,
       asking,
       progress,
-      { emitted: () => emitted, onPosition: (position) => emit({ type: 'queued', position }) },
+      { begun: () => told, onPosition: (position) => emit({ type: 'queued', position }) },
       async (link) => {
         const stalled = new AbortController()
         const generation = link.generate(
@@ -252,7 +264,12 @@ export class Requests {
               }
               progress.firstTokenMs ??= performance.now() - startedAt
               emitted += event.ids.length
+              told = true
               progress.usage.completionTokens = emitted
+              emit(event)
+            } else if (event.type === 'toolCall') {
+              progress.firstTokenMs ??= performance.now() - startedAt
+              told = true
               emit(event)
             }
           }
@@ -275,7 +292,7 @@ export class Requests {
     model: Model,
     asking: Asking,
     progress: Progress,
-    stream: { emitted: () => number; onPosition: (position: number) => void },
+    stream: { begun: () => boolean; onPosition: (position: number) => void },
     work: (link: Link) => Promise<T>,
   ): Promise<T> {
     const { net, scheduler, metrics, log } = this.#options
@@ -302,11 +319,11 @@ export class Requests {
       } catch (err) {
         const failure = this.#failed(err, ticket, link, asking)
         front = true
-        if (failure.code === 'BUSY' && stream.emitted() === 0) {
+        if (failure.code === 'BUSY' && !stream.begun()) {
           metrics.retried('busy')
           continue
         }
-        const mayRetry = RETRIABLE.has(failure.code) && stream.emitted() === 0 && avoid.size + 1 < MAX_ATTEMPTS
+        const mayRetry = RETRIABLE.has(failure.code) && !stream.begun() && avoid.size + 1 < MAX_ATTEMPTS
         if (!mayRetry || asking.signal.aborted) throw failure
         avoid.add(ticket.processor)
         metrics.retried('processor_failed')
@@ -335,14 +352,23 @@ export class Requests {
     )
   }
 
+  /** The model that a request with this name gets; undefined where the mesh has none. */
+  modelNamed(name: string | undefined): Model | undefined {
+    return this.#options.net.directory.models.get(this.#wanted(name) ?? '')
+  }
+
+  #wanted(name: string | undefined): string | undefined {
+    if (name !== undefined) return name
+    if (this.#options.defaultModel !== '') return this.#options.defaultModel
+    return [...this.#options.net.directory.models.keys()].sort()[0]
+  }
+
   /** @throws MeshError MODEL_NOT_FOUND naming those there are */
   #model(name: string | undefined): Model {
-    const { models } = this.#options.net.directory
-    const wanted =
-      name ?? (this.#options.defaultModel === '' ? [...models.keys()].sort()[0] : this.#options.defaultModel)
-    const model = wanted === undefined ? undefined : models.get(wanted)
+    const model = this.modelNamed(name)
     if (model !== undefined) return model
-    const known = [...models.keys()].sort()
+    const wanted = this.#wanted(name)
+    const known = [...this.#options.net.directory.models.keys()].sort()
     throw MeshError.MODEL_NOT_FOUND(
       known.length === 0
         ? 'This mesh has no model yet: start a processor, or add one with `infermesh models add`'
@@ -362,4 +388,32 @@ export class Requests {
   }
 }
 
-const NOTHING = { emitted: () => 0, onPosition: () => {} }
+const NOTHING = { begun: () => false, onPosition: () => {} }
+
+/** All that a request's prompt is made of, tools included. */
+function textsOf(request: InferenceRequest): (string | readonly number[])[] {
+  if (request.kind === 'completion') return [request.prompt]
+  const texts = request.messages.map((message) =>
+    message.role === 'assistant' && message.toolCalls !== undefined
+      ? message.content + JSON.stringify(message.toolCalls)
+      : message.content,
+  )
+  return request.tools === undefined ? texts : [...texts, JSON.stringify(request.tools)]
+}
+
+/** The texts in their order, in groups that one call can carry. */
+function embeddingBatches(input: EmbeddingRequest['input']): EmbeddingRequest['input'][] {
+  const batches: EmbeddingRequest['input'][] = []
+  let batch: EmbeddingRequest['input'] = []
+  let chars = 0
+  for (const text of input) {
+    if (batch.length > 0 && (batch.length >= EMBED_TEXTS || chars + text.length > EMBED_CHARS)) {
+      batches.push(batch)
+      batch = []
+      chars = 0
+    }
+    batch.push(text)
+    chars += text.length
+  }
+  return [...batches, batch]
+}

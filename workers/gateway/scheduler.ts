@@ -37,6 +37,7 @@ interface Waiting extends Wish {
   toldAt: number
   resolve: (ticket: Ticket) => void
   reject: (err: MeshError) => void
+  onAbort: () => void
 }
 
 export interface SchedulerOptions {
@@ -84,7 +85,8 @@ export class Scheduler {
     const queue = this.#queue(wish.model)
     if (wish.signal.aborted) throw MeshError.CANCELLED('The caller went away')
     if (this.#usable(wish).length === 0) throw this.#noProcessor(wish)
-    if (!wish.front && queue.length >= this.#options.queueLimit) {
+    const waits = queue.length > 0 || this.#choose(wish) === undefined
+    if (waits && !wish.front && queue.length >= this.#options.queueLimit) {
       throw MeshError.QUEUE_FULL(`${queue.length} requests wait for ${wish.model}; no more are queued`, {
         retryAfterMs: this.#waitMs(wish.model, queue.length),
       })
@@ -98,12 +100,11 @@ export class Scheduler {
         toldAt: Number.NEGATIVE_INFINITY,
         resolve,
         reject,
+        onAbort: () => this.#leave(waiting, MeshError.CANCELLED('The caller went away')),
       }
       if (wish.front) queue.unshift(waiting)
       else queue.push(waiting)
-      wish.signal.addEventListener('abort', () => this.#leave(waiting, MeshError.CANCELLED('The caller went away')), {
-        once: true,
-      })
+      wish.signal.addEventListener('abort', waiting.onAbort, { once: true })
       this.dispatch(wish.model)
     })
   }
@@ -203,6 +204,8 @@ export class Scheduler {
       else this.#running.set(slot, left)
       this.#deactivate(waiting.keyId, tokens)
     }
+    // A request may come back here many times, with the same signal.
+    waiting.signal.removeEventListener('abort', waiting.onAbort)
     waiting.resolve({
       processor: candidate.id,
       queueMs: startedAt - waiting.since,

@@ -7,6 +7,7 @@ import {
   type Load,
   MeshError,
   type Model,
+  TokenVerifier,
 } from '../../lib/protocol/index.js'
 import {
   BaseWorker,
@@ -14,12 +15,18 @@ import {
   Http,
   httpConfigSchema,
   type Link,
+  VERSION,
   type WorkerOptions,
 } from '../../lib/worker-base/index.js'
 import { AccountsReplica } from './accounts-replica.js'
+import { serveApi } from './api/index.js'
+import { apiPaths } from './api/openapi.js'
+import { Collector } from './collector.js'
+import { FetchDoor } from './fetch.js'
 import { Journal } from './journal.js'
 import { Limiter } from './limiter.js'
 import { GatewayMetrics } from './metrics.js'
+import { describeDoor, docsPage, openDoor } from './openai/index.js'
 import { type Asking, Requests } from './requests.js'
 import { type Candidate, Scheduler } from './scheduler.js'
 
@@ -40,6 +47,7 @@ const ENLIST_RETRY_MS = 1000
 export class GatewayWorker extends BaseWorker {
   readonly #config: z.output<typeof gatewayConfigSchema>
   readonly #http: Http
+  readonly #fetches: FetchDoor
   #journal: Journal | undefined
   #accounts: AccountsReplica | undefined
   #requests: Requests | undefined
@@ -51,6 +59,7 @@ export class GatewayWorker extends BaseWorker {
     super('gateway', options)
     this.#config = this.config('gateway', gatewayConfigSchema)
     this.#http = new Http(this.config('http', httpConfigSchema))
+    this.#fetches = new FetchDoor(this.#http.app, () => this.state === 'draining')
   }
 
   protected override _facilities(): Facility[] {
@@ -87,7 +96,8 @@ export class GatewayWorker extends BaseWorker {
     this.#journal = journal
     await journal.open()
     const limiter = new Limiter(journal, Date.now, (kind) => metrics.limited(kind))
-    const accounts = new AccountsReplica(store, this.workerDir, core.key, (err) =>
+    const tokens = new TokenVerifier(this.profile.address, this.profile.authority)
+    const accounts = new AccountsReplica(store, this.workerDir, core.key, tokens, (err) =>
       log.error({ err }, 'the accounts cannot be read'),
     )
     this.#accounts = accounts
@@ -106,6 +116,7 @@ export class GatewayWorker extends BaseWorker {
       stallMs: this.#config.stallMs,
     })
     net.dispatcher.authenticate = (key) => accounts.authenticate(key)
+    net.on('connected', (link) => this.#fetches.attach(link))
     net.on('link', (link) => {
       if (link.role === 'auth') void this.#enlist(link)
       if (link.role === 'processor') scheduler.dispatch()
@@ -156,10 +167,12 @@ export class GatewayWorker extends BaseWorker {
       models: this.#models(),
     }))
     net.dispatcher.respond('usage.self', async (_request, { principal }) => {
-      const { keyId, user, limits } = principal as Asking['principal']
+      const { keyId, user, role, expiresAt, limits } = principal as Asking['principal']
       return {
         keyId,
         user,
+        role,
+        ...(expiresAt !== undefined && { expiresAt }),
         limits,
         ...(this.#journal as Journal).totals(`key/${keyId}`),
         budgetRemaining: this.#limiter?.budgetRemaining(principal as Asking['principal']),
@@ -179,9 +192,23 @@ export class GatewayWorker extends BaseWorker {
     })
   }
 
-  /** HTTP: whether this process lives, and whether it can serve. */
+  /** HTTP: the OpenAI door, what there is, whether this process lives, and whether it can serve. */
   #route(): void {
     const { app } = this.#http
+    openDoor(app, {
+      requests: this.#requests as Requests,
+      authenticate: (key) => (this.#accounts as AccountsReplica).authenticate(key),
+      rates: (principal) => (this.#limiter as Limiter).rates(principal),
+      models: () => this.#models(),
+      log: this.log,
+      since: this.since,
+    })
+    const document = describeDoor(VERSION, [{ paths: apiPaths }])
+    const page = docsPage(document)
+    app.get('/openapi.json', async () => document)
+    app.get('/docs', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))
+    const accounts = this.#accounts as AccountsReplica
+    serveApi(app, { net: this.net, authenticate: (credential) => accounts.authenticate(credential) })
     app.get('/healthz', async () => ({ status: 'ok' }))
     app.get('/readyz', async (_request, reply) => {
       const missing = this.#missing()
@@ -210,11 +237,16 @@ export class GatewayWorker extends BaseWorker {
   }
 
   async #whole(request: InferenceRequest, asking: Asking): Promise<InferenceResult> {
-    let text = ''
-    const finish = await (this.#requests as Requests).generate(request, asking, (event) => {
-      if (event.type === 'tokens') text += event.text
-    })
-    return { requestId: asking.requestId, text, finish }
+    const collected = new Collector()
+    const finish = await (this.#requests as Requests).generate(request, asking, (event) => collected.add(event))
+    const { text, toolCalls, logprobs } = collected
+    return {
+      requestId: asking.requestId,
+      text,
+      ...(toolCalls.length > 0 && { toolCalls }),
+      ...(logprobs.length > 0 && { logprobs }),
+      finish,
+    }
   }
 
   /** Processors that can serve the very file that the directory names. */

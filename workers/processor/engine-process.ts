@@ -1,6 +1,14 @@
 import { EventEmitter } from 'node:events'
 import { type InferenceRequest, MeshError } from '../../lib/protocol/index.js'
-import type { EngineFinish, EngineInfo, FromEngine, LoadOptions, ToEngine, TokenBatch } from './engine/messages.js'
+import type {
+  EmbeddingInput,
+  EngineFinish,
+  EngineInfo,
+  FromEngine,
+  LoadOptions,
+  ToEngine,
+  TokenBatch,
+} from './engine/messages.js'
 import { ENGINE_MODULE, EngineChild } from './engine-child.js'
 import { checkGguf } from './gguf.js'
 
@@ -124,8 +132,11 @@ export class Engine extends EventEmitter<EngineEvents> {
     }
   }
 
-  /** One vector of length 1 for each text. @throws as `generate` */
-  async embed(input: string[], signal?: AbortSignal): Promise<{ embeddings: number[][]; promptTokens: number }> {
+  /** One vector of length 1 for each text or list of token ids. @throws as `generate` */
+  async embed(
+    input: EmbeddingInput[],
+    signal?: AbortSignal,
+  ): Promise<{ embeddings: number[][]; promptTokens: number }> {
     const message = await this.#run(
       (id) => ({ type: 'embed', id, input }),
       () => {},

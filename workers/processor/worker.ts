@@ -91,9 +91,10 @@ export class ProcessorWorker extends BaseWorker {
     const ended = new AbortController()
     const finish = await engine.generate(
       request,
-      (tokens) => {
+      ({ calls = [], ...tokens }) => {
         try {
           sink.push({ type: 'tokens', ...tokens })
+          for (const call of calls) sink.push({ type: 'toolCall', ...call })
         } catch (err) {
           // The reader is gone or too slow: the slot is for others.
           ended.abort(err)

@@ -59,6 +59,8 @@ export type GenerationHandler = (
 ) => Promise<void>
 
 interface NetEvents {
+  /** Anyone connected, member or not: the tick in which further channels are attached to the link. */
+  connected: [Link]
   /** A member is linked and has said hello. */
   link: [Link]
   /** A member's link ended. */
@@ -267,6 +269,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     }
     this.dispatcher.attach(link.rpc, link)
     acceptGenerations(link.mux, (request, sink) => this.#runGeneration(link, request, sink))
+    this.emit('connected', link)
     link.on('hello', () => this.#admit(link))
     link.on('close', (reason) => this.#onLinkClosed(link, reason))
     link.on('garbage', () => this.#badFrames.inc())

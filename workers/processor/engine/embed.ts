@@ -1,6 +1,7 @@
 import type { LlamaEmbeddingContext, LlamaModel } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
-import type { EngineInfo } from './messages.js'
+import type { EmbeddingInput, EngineInfo } from './messages.js'
+import { asTokens } from './vocabulary.js'
 
 /** Turns texts into vectors. Its context is made with the first use: most models never need it. */
 export class Embedder {
@@ -14,11 +15,12 @@ export class Embedder {
   }
 
   /**
-   * @returns for each text a vector of length 1
-   * @throws MeshError CONTEXT_LENGTH_EXCEEDED, CANCELLED
+   * @param input texts, or the model's own token ids
+   * @returns for each a vector of length 1
+   * @throws MeshError CONTEXT_LENGTH_EXCEEDED, BAD_REQUEST for a token that is not in the vocabulary, CANCELLED
    */
   async embed(
-    input: readonly string[],
+    input: readonly EmbeddingInput[],
     cancelled: () => boolean,
   ): Promise<{ embeddings: number[][]; promptTokens: number }> {
     const { contextLength, threads } = this.#info
@@ -27,7 +29,9 @@ export class Embedder {
       this.#context = undefined
       throw MeshError.BAD_REQUEST(`This model gives no embeddings: ${String(cause)}`, { param: 'model' }, { cause })
     })
-    const lengths = input.map((text) => context.calculateInputLength(text))
+    const texts = input.map((one, i) => (typeof one === 'string' ? one : asTokens(this.#model, one, `input[${i}]`)))
+    // The library puts the tokens that begin and end a text into the array that it is given.
+    const lengths = texts.map((text) => context.calculateInputLength(typeof text === 'string' ? text : [...text]))
     const tooLong = lengths.findIndex((length) => length >= contextLength)
     if (tooLong >= 0) {
       throw MeshError.CONTEXT_LENGTH_EXCEEDED(
@@ -36,7 +40,7 @@ export class Embedder {
       )
     }
     const embeddings: number[][] = []
-    for (const text of input) {
+    for (const text of texts) {
       if (cancelled()) throw MeshError.CANCELLED('The embedding was cancelled')
       embeddings.push(normalised((await context.getEmbeddingFor(text)).vector))
     }

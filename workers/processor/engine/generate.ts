@@ -1,18 +1,17 @@
-import { randomInt } from 'node:crypto'
-import type { LlamaGrammarEvaluationState, LlamaModel, SequenceEvaluateOptions, Token } from 'node-llama-cpp'
+import type { LlamaModel, Token } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
-import type { FinishReason, InferenceRequest, Sampling } from '../../../lib/protocol/inference.js'
+import type { FinishReason, InferenceRequest } from '../../../lib/protocol/inference.js'
 import type { Batching } from './batching.js'
+import type { CallReader } from './call-reader.js'
+import type { Constraint } from './constraint.js'
 import type { DeadEnds, GrammarWatch } from './dead-end.js'
+import type { LogprobTeller } from './logprobs.js'
 import type { EngineFinish, TokenBatch } from './messages.js'
 import type { Prompt } from './prompt.js'
+import { samplerOptions } from './sampling.js'
 import type { Slot } from './slots.js'
-import { TextStream } from './text-stream.js'
+import { type Piece, TextStream } from './text-stream.js'
 
-/** llama.cpp's own defaults. */
-const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 } as const
-/** How far back the penalties look. */
-const PENALTY_TOKENS = 256
 /** A cancelled prompt is noticed between two pieces of it, so a piece should take no longer than this. */
 const PIECE_MS = 80
 const SMALLEST_PIECE = 16
@@ -23,12 +22,19 @@ export interface Job {
   cancelled: boolean
 }
 
+interface Evaluated {
+  token: Token
+  /** Log-probabilities: see tellRawLogprobs. */
+  probabilities?: Map<Token, number>
+}
+
 export interface Machinery {
   readonly model: LlamaModel
   readonly batching: Batching
   readonly batchSize: number
   readonly contextLength: number
   readonly deadEnds: DeadEnds
+  readonly logprobs: LogprobTeller
 }
 
 /**
@@ -36,20 +42,26 @@ export interface Machinery {
  * @throws MeshError CANCELLED; BAD_REQUEST at a grammar's dead end, after which the slot is stuck and must be renewed
  */
 export async function generate(
-  { model, batching, batchSize, contextLength, deadEnds }: Machinery,
+  { model, batching, batchSize, contextLength, deadEnds, logprobs: teller }: Machinery,
   job: Job,
   slot: Slot,
   prompt: Prompt,
-  grammar: LlamaGrammarEvaluationState | undefined,
+  constraint: Constraint | undefined,
   tell: (batch: TokenBatch) => void,
 ): Promise<EngineFinish> {
   const started = performance.now()
   const { request } = job
+  const { logprobs: alternatives } = request
   const before = prompt.continues ? prompt.tokens : []
+  const calls = constraint?.calls
   const text = new TextStream(
-    (ids, last) => model.detokenize(ids as Token[], false, last as Token[]),
+    (ids, last) => {
+      const special = ids.some((id) => constraint?.visible.has(id as Token))
+      return model.detokenize(ids as Token[], special, last as Token[])
+    },
     [...request.stop, ...prompt.stopTexts],
     before,
+    calls,
   )
   const most = Math.min(request.maxTokens ?? Number.POSITIVE_INFINITY, contextLength - prompt.tokens.length)
   const generated: Token[] = []
@@ -60,36 +72,46 @@ export async function generate(
     decodeMs: performance.now() - firstAt,
   })
 
+  const watch = constraint && deadEnds.open()
+  const options = samplerOptions(model, request.sampling, slot, constraint && watched(constraint, watch), generated)
   const cachedTokens = await slot.keepPrefix(prompt.tokens)
-  const watch = grammar && deadEnds.open()
   batching.enter(slot.number)
   try {
     const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens))
-    const stream = slot.sequence.evaluateWithMetadata(
+    const stream: AsyncGenerator<Evaluated, void, void> = slot.sequence.evaluateWithMetadata(
       rest,
-      {},
-      samplerOptions(request.sampling, slot, grammar && watched(grammar, watch), generated),
+      { probabilities: alternatives !== undefined },
+      options,
     )
     let firstAt: number | undefined
-    for await (const { token } of watch ? guarded(stream, watch) : stream) {
+    for await (const { token, probabilities } of watch ? guarded(stream, watch) : stream) {
       firstAt ??= performance.now()
       checkCancelled(job)
       if (prompt.stopTokens.has(token)) break
       generated.push(token)
       const piece = text.push(token)
       const full = generated.length >= most
+      // Before what is held back is taken out of it.
+      const reason = endOf(piece, calls, full)
       const rest = full && !piece.stopped ? text.end() : ''
-      tell({ id: job.id, index: generated.length - 1, ids: [token], text: piece.text + rest })
-      if (piece.stopped) return finish('stop', firstAt)
-      if (full) return finish('length', firstAt)
+      const batch: TokenBatch = { id: job.id, index: generated.length - 1, ids: [token], text: piece.text + rest }
+      if (piece.calls.length > 0) batch.calls = piece.calls
+      if (alternatives !== undefined && probabilities)
+        batch.logprobs = [teller.tell(token, probabilities, alternatives)]
+      tell(batch)
+      if (reason) return finish(reason, firstAt)
       if (batching.gate) {
         await batching.gate
         checkCancelled(job)
       }
     }
     const tail = text.end()
-    if (tail !== '') tell({ id: job.id, index: generated.length, ids: [], text: tail })
-    return finish('stop', firstAt ?? performance.now())
+    if (tail !== '') {
+      const batch: TokenBatch = { id: job.id, index: generated.length, ids: [], text: tail }
+      if (alternatives !== undefined) batch.logprobs = []
+      tell(batch)
+    }
+    return finish(calls?.complete ? 'tool_calls' : 'stop', firstAt ?? performance.now())
   } finally {
     batching.leave(slot.number)
     if (watch) {
@@ -99,11 +121,18 @@ export async function generate(
   }
 }
 
+/** Why the answer ends behind this piece; undefined where it goes on. */
+function endOf({ stopped }: Piece, calls: CallReader | undefined, full: boolean): FinishReason | undefined {
+  if (stopped) return 'stop'
+  if (calls?.ended || (full && calls?.whole)) return 'tool_calls'
+  return full ? 'length' : undefined
+}
+
 /** The library asks for the grammar's state right before it samples. */
-function watched(grammar: LlamaGrammarEvaluationState, watch: GrammarWatch | undefined) {
+function watched({ state }: Constraint, watch: GrammarWatch | undefined) {
   return () => {
     if (watch) watch.sampling = true
-    return grammar
+    return state()
   }
 }
 
@@ -137,34 +166,6 @@ async function prefill(batching: Batching, batchSize: number, job: Job, slot: Sl
     const speed = piece / (performance.now() - began)
     piece = Math.min(batchSize, Math.max(SMALLEST_PIECE, Math.round(speed * PIECE_MS)))
   }
-}
-
-function samplerOptions(
-  sampling: Sampling,
-  slot: Slot,
-  grammarEvaluationState: (() => LlamaGrammarEvaluationState) | undefined,
-  generated: readonly Token[],
-): SequenceEvaluateOptions {
-  const options: SequenceEvaluateOptions = {
-    temperature: sampling.temperature ?? DEFAULTS.temperature,
-    topK: sampling.topK ?? DEFAULTS.topK,
-    topP: sampling.topP ?? DEFAULTS.topP,
-    minP: sampling.minP ?? DEFAULTS.minP,
-    // The library's own default is the time in seconds: two requests of one second would give the same answer.
-    seed: sampling.seed ?? randomInt(2 ** 32),
-    evaluationPriority: slot.priority,
-    grammarEvaluationState,
-  }
-  const { repeatPenalty = 1, presencePenalty = 0, frequencyPenalty = 0 } = sampling
-  if (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0) {
-    options.repeatPenalty = {
-      penalty: repeatPenalty,
-      presencePenalty,
-      frequencyPenalty,
-      punishTokens: () => generated.slice(-PENALTY_TOKENS),
-    }
-  }
-  return options
 }
 
 function checkCancelled(job: Job): void {

@@ -1,15 +1,41 @@
-import { type Llama, type LlamaGrammar, LlamaGrammarEvaluationState, type LlamaModel } from 'node-llama-cpp'
+import { type Llama, type LlamaGrammar, LlamaGrammarEvaluationState, type LlamaModel, type Token } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { OutputFormat } from '../../../lib/protocol/inference.js'
 import { jsonSchemaToGbnf } from './json-grammar.js'
 
 /** Compiling costs milliseconds, and the same few schemas come again and again. */
-const MOST_KEPT = 32
+const MOST_KEPT = 256
 
 /** Sampling tries every alternative at every token, for all streams of a step: 200 KiB of them took more than a second. */
 const MOST_CHARS = 128 * 1024
 /** llama.cpp's parser recurses, and crashes the process some thousand parentheses deep. */
 const MOST_NESTED = 256
+
+/** What the library advances a grammar's state with, for its own speculative decoding; it declares none of it. */
+interface Inside {
+  _bindings: {
+    AddonSampler: {
+      canBeNextTokenForGrammarEvaluationState(state: unknown, token: Token): boolean
+      acceptGrammarEvaluationStateToken(state: unknown, token: Token): void
+    }
+  }
+}
+
+/** The schema that a format asks for; undefined where it asks for something else. */
+export function formatSchema(format: OutputFormat): Record<string, unknown> | undefined {
+  if (format.type === 'json_object') return { type: 'object' }
+  return format.type === 'json_schema' ? format.schema : undefined
+}
+
+/**
+ * The grammar of a format; undefined where any text will do.
+ * @throws MeshError BAD_REQUEST when the schema cannot be enforced
+ */
+export function formatGrammar(format: OutputFormat): string | undefined {
+  if (format.type === 'grammar') return format.grammar
+  const schema = formatSchema(format)
+  return schema && jsonSchemaToGbnf(schema)
+}
 
 /** The compiled grammars of one engine. */
 export class Grammars {
@@ -23,27 +49,43 @@ export class Grammars {
   }
 
   /**
-   * A fresh state that lets only texts of this format through; undefined where any text will do.
-   * @throws MeshError BAD_REQUEST when the schema or the grammar does not compile
+   * @param text GBNF
+   * @param param what in the request it comes from
+   * @throws MeshError BAD_REQUEST when it does not compile
    */
-  async stateFor(format: OutputFormat): Promise<LlamaGrammarEvaluationState | undefined> {
-    if (format.type === 'text') return undefined
-    const text =
-      format.type === 'grammar'
-        ? format.grammar
-        : jsonSchemaToGbnf(format.type === 'json_schema' ? format.schema : { type: 'object' })
-    const grammar = this.#compiled.get(text) ?? (await this.#compile(text))
+  async compile(text: string, param = 'format.grammar'): Promise<LlamaGrammar> {
+    return this.#compiled.get(text) ?? (await this.#compile(text, param))
+  }
+
+  newState(grammar: LlamaGrammar): LlamaGrammarEvaluationState {
     return new LlamaGrammarEvaluationState({ model: this.#model, grammar })
   }
 
-  async #compile(text: string): Promise<LlamaGrammar> {
-    checkSize(text)
+  /**
+   * The state after a text that is there already.
+   * @returns undefined where the grammar does not let the text through, or no tokens spell it exactly
+   */
+  stateAfter(grammar: LlamaGrammar, text: string): LlamaGrammarEvaluationState | undefined {
+    const tokens = this.#model.tokenize(text, false, 'trimLeadingSpace')
+    if (this.#model.detokenize(tokens) !== text) return undefined
+    const state = this.newState(grammar)
+    const { AddonSampler } = (this.#llama as unknown as Inside)._bindings
+    const { _state } = state as unknown as { _state: unknown }
+    for (const token of tokens) {
+      if (!AddonSampler.canBeNextTokenForGrammarEvaluationState(_state, token)) return undefined
+      AddonSampler.acceptGrammarEvaluationStateToken(_state, token)
+    }
+    return state
+  }
+
+  async #compile(text: string, param: string): Promise<LlamaGrammar> {
+    checkSize(text, param)
     let grammar: LlamaGrammar
     try {
       grammar = await this.#llama.createGrammar({ grammar: text })
     } catch (cause) {
       // llama.cpp writes the reason to standard error, where the processor finds it.
-      throw MeshError.BAD_REQUEST('The grammar does not compile', { param: 'format.grammar' }, { cause })
+      throw MeshError.BAD_REQUEST('The grammar does not compile', { param }, { cause })
     }
     if (this.#compiled.size >= MOST_KEPT) this.#compiled.delete(this.#compiled.keys().next().value as string)
     this.#compiled.set(text, grammar)
@@ -52,8 +94,8 @@ export class Grammars {
 }
 
 /** @throws MeshError BAD_REQUEST */
-function checkSize(text: string): void {
-  const details = { param: 'format.grammar' }
+function checkSize(text: string, param: string): void {
+  const details = { param }
   if (text.length > MOST_CHARS) {
     throw MeshError.BAD_REQUEST(
       `The grammar has ${text.length} characters; at most ${MOST_CHARS} are compiled`,

@@ -1,12 +1,15 @@
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { InferenceRequest } from '../../../lib/protocol/inference.js'
+import { constraintFor } from './constraint.js'
 import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
 import { generate, type Job, type Machinery } from './generate.js'
 import { Grammars } from './grammar.js'
-import type { FromEngine, ToEngine, TokenBatch } from './messages.js'
+import { LogprobTeller } from './logprobs.js'
+import type { EmbeddingInput, FromEngine, ToEngine, TokenBatch } from './messages.js'
 import type { LoadedModel } from './model.js'
 import { Prompts } from './prompt.js'
+import { tellRawLogprobs } from './raw-logits.js'
 import { Slots } from './slots.js'
 
 /** Serves the processor's jobs with one loaded model. */
@@ -22,7 +25,15 @@ export class Host {
 
   constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
     const { contextLength } = info
-    this.#machinery = { model, batching, batchSize: context.batchSize, contextLength, deadEnds: new DeadEnds() }
+    tellRawLogprobs(context, model)
+    this.#machinery = {
+      model,
+      batching,
+      batchSize: context.batchSize,
+      contextLength,
+      deadEnds: new DeadEnds(),
+      logprobs: new LogprobTeller(model),
+    }
     this.#slots = new Slots(context, batching)
     this.#prompts = new Prompts(model)
     this.#grammars = new Grammars(llama, model)
@@ -75,18 +86,18 @@ export class Host {
     if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
     const prompt = this.#prompts.render(request)
     this.#checkLength(request, prompt.tokens.length)
-    const grammar = await this.#grammars.stateFor(request.format)
+    const constraint = await constraintFor(request, prompt, this.#grammars, this.#machinery.model)
     const slot = this.#slots.take(prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
     try {
-      const finish = await generate(this.#machinery, job, slot, prompt, grammar, (batch) => this.#tell(batch))
+      const finish = await generate(this.#machinery, job, slot, prompt, constraint, (batch) => this.#tell(batch))
       return { type: 'finish', id: job.id, finish }
     } finally {
       await this.#slots.give(slot)
     }
   }
 
-  async #embed(job: { id: number; cancelled: boolean }, input: string[]): Promise<FromEngine> {
+  async #embed(job: { id: number; cancelled: boolean }, input: EmbeddingInput[]): Promise<FromEngine> {
     const { embeddings, promptTokens } = await this.#embedder.embed(input, () => job.cancelled)
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
   }

@@ -1,5 +1,12 @@
 import type { ErrorBody } from '../../../lib/protocol/errors.js'
-import type { FinishReason, InferenceRequest, Usage } from '../../../lib/protocol/inference.js'
+import type { ToolCallDelta } from '../../../lib/protocol/generate.js'
+import type {
+  EmbeddingRequest,
+  FinishReason,
+  InferenceRequest,
+  TokenLogprob,
+  Usage,
+} from '../../../lib/protocol/inference.js'
 import type { Gpu } from '../../../lib/protocol/load.js'
 
 /** What a processor and its engine process say to each other over Node's IPC channel. */
@@ -37,11 +44,13 @@ export interface EngineInfo {
   gpuMemory: { model: number; context: number; total: number }
 }
 
+export type EmbeddingInput = EmbeddingRequest['input'][number]
+
 /** `id` is the processor's own number of a job, unique for the life of the engine. */
 export type ToEngine =
   | { type: 'load'; options: LoadOptions }
   | { type: 'generate'; id: number; request: InferenceRequest }
-  | { type: 'embed'; id: number; input: string[] }
+  | { type: 'embed'; id: number; input: EmbeddingInput[] }
   | { type: 'cancel'; id: number }
 
 export interface TokenBatch {
@@ -51,6 +60,10 @@ export interface TokenBatch {
   ids: number[]
   /** Never half a character; empty while the bytes or a possible stop string are incomplete. */
   text: string
+  /** One for each id, where the request asks for them. */
+  logprobs?: TokenLogprob[]
+  /** Pieces of calls of tools, which come after the text. */
+  calls?: Omit<ToolCallDelta, 'type'>[]
 }
 
 export interface EngineFinish {

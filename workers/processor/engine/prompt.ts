@@ -10,6 +10,13 @@ import {
 } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/errors.js'
 import type { ChatMessage, InferenceRequest } from '../../../lib/protocol/inference.js'
+import { checkToolMessages, mentionsTools, offeredTools, withoutTools } from './conversation.js'
+import type { RenderTemplate } from './tool-probe.js'
+import { type CallSyntax, GENERIC_SYNTAX } from './tool-syntax.js'
+import { ToolTemplate } from './tool-template.js'
+import { asTokens } from './vocabulary.js'
+
+type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>
 
 export interface Prompt {
   tokens: Token[]
@@ -19,6 +26,8 @@ export interface Prompt {
   stopTexts: string[]
   /** True where the answer continues the prompt's own text and is not a turn of its own. */
   continues: boolean
+  /** How the model writes calls of tools; absent where it is offered none. */
+  syntax?: CallSyntax
 }
 
 /** So much text is tokenized at a time: about 30 ms, in which nothing else runs. */
@@ -30,18 +39,19 @@ const LIKELY_CHARS = 16
 export class Prompts {
   readonly #model: LlamaModel
   readonly #wrapper: ChatWrapper
+  /** Null where the model's template knows no tools; absent until a request has some. */
+  #toolTemplate: ToolTemplate | null | undefined
 
   constructor(model: LlamaModel) {
     this.#model = model
     this.#wrapper = wrapperFor(model)
   }
 
-  /** @throws MeshError BAD_REQUEST when the model's template refuses the messages */
+  /** @throws MeshError BAD_REQUEST when the model's template refuses the messages, calls of tools and their results do
+   * not fit together, or a token is not in the vocabulary */
   render(request: InferenceRequest): Prompt {
-    if (request.kind === 'chat') return this.#chat(request.messages)
-    // A completion's prompt is raw: who writes one may well write the template's special tokens into it.
-    const tokens = this.#model.tokenize(request.prompt, true)
-    return { tokens: this.#withBeginning(tokens), stopTokens: new Set(), stopTexts: [], continues: true }
+    if (request.kind === 'chat') return this.#chatWithTools(request) ?? this.#chat(request.messages)
+    return { ...this.#raw(request.prompt), stopTokens: new Set(), stopTexts: [], continues: true }
   }
 
   /**
@@ -49,7 +59,8 @@ export class Prompts {
    * meanwhile. Exact to about a token for each slice; 0 for texts of ordinary length, which rendering will count.
    */
   async estimate(request: InferenceRequest, contextLength: number): Promise<number> {
-    const texts = request.kind === 'chat' ? request.messages.map(({ content }) => content) : [request.prompt]
+    if (request.kind === 'completion' && typeof request.prompt !== 'string') return 0
+    const texts = request.kind === 'chat' ? textsOf(request) : [request.prompt as string]
     const chars = texts.reduce((sum, text) => sum + text.length, 0)
     if (chars <= Math.max(SLICE_CHARS, contextLength * LIKELY_CHARS)) return 0
     let tokens = 0
@@ -62,17 +73,60 @@ export class Prompts {
     return tokens
   }
 
+  /** A completion's prompt is raw: who writes one may well write the template's special tokens, or token ids, into it. */
+  #raw(prompt: string | readonly number[]): { tokens: Token[] } {
+    if (typeof prompt !== 'string') return { tokens: asTokens(this.#model, prompt, 'prompt') }
+    return { tokens: this.#withBeginning(this.#model.tokenize(prompt, true)) }
+  }
+
+  /** @returns undefined where there is nothing about tools in the request */
+  #chatWithTools(request: ChatRequest): Prompt | undefined {
+    const { messages } = request
+    const tools = offeredTools(request)
+    if (tools.length === 0 && !mentionsTools(messages)) return undefined
+    checkToolMessages(messages)
+    if (this.#toolTemplate === undefined) this.#toolTemplate = this.#probeTemplate()
+    const template = this.#toolTemplate
+    const offered = tools.length > 0 && { syntax: template?.syntax ?? GENERIC_SYNTAX }
+    if (!template) return { ...this.#chat(withoutTools(messages, tools)), ...offered }
+    // How turns end does not depend on the messages.
+    const { stopTokens, stopTexts } = this.#chat([{ role: 'user', content: 'x' }])
+    const continues = messages.at(-1)?.role === 'assistant'
+    return {
+      tokens: this.#tokens(() => template.render(messages, tools)),
+      stopTokens,
+      stopTexts,
+      continues,
+      ...offered,
+    }
+  }
+
+  #probeTemplate(): ToolTemplate | null {
+    const render = templateRenderer(this.#wrapper)
+    return (render && ToolTemplate.probe(render, this.#model)) ?? null
+  }
+
   #chat(messages: readonly ChatMessage[]): Prompt {
     const chatHistory = messages.map(historyItem)
     // The wrapper completes the last model turn: an empty one, or the one that the caller has begun.
     const continues = messages.at(-1)?.role === 'assistant'
     if (!continues) chatHistory.push({ type: 'model', response: [] })
-    try {
+    let triggers: readonly LlamaText[] = []
+    const tokens = this.#tokens(() => {
       const state = this.#wrapper.generateContextState({ chatHistory })
-      // A message's content is plain text in here, apart from the template's special tokens: `<|end|>` typed by a
-      // user stays five characters and does not end the turn.
-      const tokens = this.#withBeginning(state.contextText.tokenize(this.#model.tokenizer))
-      return { tokens, ...this.#stops(state.stopGenerationTriggers), continues }
+      triggers = state.stopGenerationTriggers
+      return state.contextText
+    })
+    return { tokens, ...this.#stops(triggers), continues }
+  }
+
+  /**
+   * A message's content is plain text in here, apart from the template's special tokens: `<|end|>` typed by a user stays
+   * five characters and does not end the turn.
+   */
+  #tokens(render: () => LlamaText): Token[] {
+    try {
+      return this.#withBeginning(render().tokenize(this.#model.tokenizer))
     } catch (cause) {
       const reason = cause instanceof Error ? cause.message : String(cause)
       throw MeshError.BAD_REQUEST(
@@ -123,11 +177,28 @@ function wrapperFor(model: LlamaModel): ChatWrapper {
   return resolveChatWrapper(model, { warningLogs: false, noJinja: true }) ?? new GeneralChatWrapper()
 }
 
+/** The library's own way of rendering the model's template; undefined where it could not read the template. */
+function templateRenderer(wrapper: ChatWrapper): RenderTemplate | undefined {
+  if (!(wrapper instanceof JinjaTemplateChatWrapper)) return undefined
+  const { _jinjaTemplate } = wrapper as unknown as { _jinjaTemplate: { render: RenderTemplate } }
+  return (variables) => _jinjaTemplate.render(variables)
+}
+
+function textsOf({ messages, tools = [] }: ChatRequest): string[] {
+  const said = messages.flatMap((message) => [
+    message.content,
+    ...(message.role === 'assistant' ? (message.toolCalls ?? []).map((call) => call.arguments) : []),
+  ])
+  return [...said, ...tools.map((tool) => JSON.stringify(tool))]
+}
+
+/** Without calls of tools: where there are some, they are text by now. */
 function historyItem(message: ChatMessage): ChatHistoryItem {
   switch (message.role) {
     case 'system':
       return { type: 'system', text: message.content }
     case 'user':
+    case 'tool':
       return { type: 'user', text: message.content }
     case 'assistant':
       return { type: 'model', response: [message.content] }

@@ -1,3 +1,5 @@
+import type { CallPiece, CallReader } from './call-reader.js'
+
 /** Text of some tokens, given the tokens before them. Bytes that are no whole character come out as U+FFFD. */
 export type Detokenize = (ids: readonly number[], before: readonly number[]) => string
 
@@ -10,6 +12,8 @@ export interface Piece {
   text: string
   /** True when a stop string was met: `text` is what stood before it, and nothing may follow. */
   stopped: boolean
+  /** Pieces of calls of tools, behind the text. */
+  calls: CallPiece[]
 }
 
 /**
@@ -19,6 +23,7 @@ export interface Piece {
 export class TextStream {
   readonly #detokenize: Detokenize
   readonly #stops: readonly string[]
+  readonly #calls: CallReader | undefined
   /** Tokens whose text is out already: some tokenizers put a space in front depending on what stood before. */
   #before: readonly number[]
   #window: number[] = []
@@ -26,19 +31,40 @@ export class TextStream {
   #taken = 0
   #held = ''
 
-  /** @param before the end of the prompt, where the answer continues its text; empty where the answer is a new turn */
-  constructor(detokenize: Detokenize, stops: readonly string[], before: readonly number[] = []) {
+  /**
+   * @param before the end of the prompt, where the answer continues its text; empty where the answer is a new turn
+   * @param calls finds calls of tools in the text, in which stop strings do not count
+   */
+  constructor(
+    detokenize: Detokenize,
+    stops: readonly string[],
+    before: readonly number[] = [],
+    calls: CallReader | undefined = undefined,
+  ) {
     this.#detokenize = detokenize
     this.#stops = stops
+    this.#calls = calls
     this.#before = before.slice(-CONTEXT_TOKENS)
   }
 
   push(id: number): Piece {
-    return this.#takeText(this.#decode(id))
+    const text = this.#decode(id)
+    if (!this.#calls) return { ...this.#takeText(text), calls: [] }
+    const read = this.#calls.push(text)
+    const piece = this.#takeText(read.text)
+    if (piece.stopped) return { ...piece, calls: [] }
+    // A call ends the text before it.
+    return { ...piece, text: read.calls.length > 0 ? piece.text + this.#flush() : piece.text, calls: read.calls }
   }
 
   /** What was held back, once it is known that no more tokens come. Half a character is dropped. */
   end(): string {
+    if (!this.#calls) return this.#flush()
+    const { text, stopped } = this.#takeText(this.#calls.end())
+    return stopped ? text : text + this.#flush()
+  }
+
+  #flush(): string {
     const text = this.#held
     this.#held = ''
     return text
@@ -60,7 +86,7 @@ export class TextStream {
     return text
   }
 
-  #takeText(text: string): Piece {
+  #takeText(text: string): Omit<Piece, 'calls'> {
     if (this.#stops.length === 0) return { text, stopped: false }
     this.#held += text
     const found = this.#stops.map((stop) => this.#held.indexOf(stop)).filter((at) => at >= 0)

@@ -1,0 +1,204 @@
+import { z } from 'zod'
+import { MeshError } from '../../../lib/protocol/index.js'
+
+/**
+ * The bodies of the OpenAI door, as far as this mesh looks at them. Every field may be null, which means absent, and
+ * fields not named here are accepted: what is done with each is told in docs/openai.md.
+ */
+
+/** Most answers to one request. */
+export const MAX_CHOICES = 8
+const MAX_STOPS = 4
+const MAX_TOP_LOGPROBS = 20
+
+const model = z.string().max(200).nullish()
+const text = z.string()
+const flag = z.boolean().nullish()
+const tokens = z.int().min(1).nullish()
+const stopText = z.string().min(1)
+const stop = z
+  .union(
+    [stopText, z.array(stopText).max(MAX_STOPS)],
+    `expected a string or up to ${MAX_STOPS} strings, none of them empty`,
+  )
+  .nullish()
+
+const sampling = {
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
+  /** Any integer: its lowest 32 bits count. */
+  seed: z.int().nullish(),
+  presence_penalty: z.number().min(-2).max(2).nullish(),
+  frequency_penalty: z.number().min(-2).max(2).nullish(),
+  logit_bias: z.record(z.string().regex(/^\d+$/, 'expected a token id'), z.number().min(-100).max(100)).nullish(),
+  // Not OpenAI's; llama-server and others take them, and clients of those send them.
+  top_k: z.int().min(0).nullish(),
+  min_p: z.number().min(0).max(1).nullish(),
+  repeat_penalty: z.number().min(0).max(10).nullish(),
+}
+export type SamplingBody = { [K in keyof typeof sampling]?: z.output<(typeof sampling)[K]> }
+
+const schema = z.record(z.string(), z.unknown())
+const functionName = z.string().regex(/^[a-zA-Z0-9_-]{1,64}$/, 'expected 1 to 64 letters, digits, _ or -')
+const functionSchema = z.looseObject({
+  name: functionName,
+  description: text.nullish(),
+  parameters: schema.nullish(),
+})
+export type FunctionBody = z.output<typeof functionSchema>
+const named = z.looseObject({ name: functionName })
+
+/** Lists whose members' types are looked at one by one, so that what is not supported is named. */
+const typed = z.looseObject({ type: text })
+
+const jsonSchemaFormat = z.looseObject({ name: text.nullish(), schema: schema.nullish(), strict: flag })
+const responseFormat = z.discriminatedUnion(
+  'type',
+  [
+    z.looseObject({ type: z.literal('text') }),
+    z.looseObject({ type: z.literal('json_object') }),
+    z.looseObject({ type: z.literal('json_schema'), json_schema: jsonSchemaFormat }),
+  ],
+  'expected the type text, json_object or json_schema',
+)
+export type ResponseFormat = z.output<typeof responseFormat>
+
+const toolChoice = z
+  .union(
+    [
+      z.enum(['none', 'auto', 'required']),
+      z.looseObject({ type: z.literal('function'), function: named }),
+      z.looseObject({
+        type: z.literal('allowed_tools'),
+        allowed_tools: z.looseObject({
+          mode: z.enum(['auto', 'required']),
+          tools: z.array(z.looseObject({ type: z.literal('function'), function: named })),
+        }),
+      }),
+    ],
+    'expected none, auto, required, or an object that names a function or the allowed tools',
+  )
+  .nullish()
+
+const streamOptions = z.looseObject({ include_usage: flag }).nullish()
+
+export const chatBodySchema = z.looseObject({
+  model,
+  messages: z.array(z.looseObject({ role: text })).min(1, 'expected at least one message'),
+  ...sampling,
+  max_completion_tokens: tokens,
+  max_tokens: tokens,
+  n: z.int().min(1).max(MAX_CHOICES).nullish(),
+  stop,
+  stream: flag,
+  stream_options: streamOptions,
+  logprobs: flag,
+  top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
+  response_format: responseFormat.nullish(),
+  tools: z.array(typed).max(128).nullish(),
+  tool_choice: toolChoice,
+  parallel_tool_calls: flag,
+  functions: z.array(functionSchema).max(128).nullish(),
+  function_call: z.union([z.enum(['none', 'auto']), named], 'expected none, auto, or the name of a function').nullish(),
+  modalities: z.array(text).nullish(),
+  prompt_cache_key: z.string().max(1000).nullish(),
+})
+export type ChatBody = z.output<typeof chatBodySchema>
+
+const tokenIds = z.array(z.int().min(0)).min(1)
+/** One text, many, one list of token ids, or many. */
+const texts = z.union(
+  [z.string().min(1), z.array(z.string().min(1)).min(1), tokenIds, z.array(tokenIds).min(1)],
+  'expected a text, texts, token ids or lists of token ids, none of them empty',
+)
+export type Texts = z.output<typeof texts>
+
+export const completionBodySchema = z.looseObject({
+  model,
+  prompt: texts,
+  ...sampling,
+  max_tokens: tokens,
+  n: z.int().min(1).max(MAX_CHOICES).nullish(),
+  best_of: z.int().min(1).nullish(),
+  echo: flag,
+  suffix: text.nullish(),
+  stop,
+  stream: flag,
+  stream_options: streamOptions,
+  logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
+  prompt_cache_key: z.string().max(1000).nullish(),
+})
+export type CompletionBody = z.output<typeof completionBodySchema>
+
+export const embeddingBodySchema = z.looseObject({
+  model,
+  input: texts,
+  encoding_format: z.enum(['float', 'base64']).nullish(),
+  dimensions: z.int().min(1).nullish(),
+})
+export type EmbeddingBody = z.output<typeof embeddingBodySchema>
+
+const textFormat = z.discriminatedUnion(
+  'type',
+  [
+    z.looseObject({ type: z.literal('text') }),
+    z.looseObject({ type: z.literal('json_object') }),
+    jsonSchemaFormat.extend({ type: z.literal('json_schema') }),
+  ],
+  'expected the type text, json_object or json_schema',
+)
+export type TextFormat = z.output<typeof textFormat>
+
+export const responseBodySchema = z.looseObject({
+  model,
+  input: z.union([text, z.array(z.looseObject({})).min(1)], 'expected a text or a list of items'),
+  instructions: text.nullish(),
+  previous_response_id: text.nullish(),
+  temperature: sampling.temperature,
+  top_p: sampling.top_p,
+  max_output_tokens: tokens,
+  top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
+  include: z.array(text).nullish(),
+  text: z.looseObject({ format: textFormat.nullish() }).nullish(),
+  tools: z.array(typed).max(128).nullish(),
+  tool_choice: z
+    .union(
+      [
+        z.enum(['none', 'auto', 'required']),
+        z.looseObject({ type: z.literal('function'), name: functionName }),
+        z.looseObject({
+          type: z.literal('allowed_tools'),
+          mode: z.enum(['auto', 'required']),
+          tools: z.array(z.looseObject({ type: z.literal('function'), name: functionName })),
+        }),
+      ],
+      'expected none, auto, required, or an object that names a function or the allowed tools',
+    )
+    .nullish(),
+  parallel_tool_calls: flag,
+  stream: flag,
+  store: flag,
+  background: flag,
+  truncation: z.enum(['auto', 'disabled']).nullish(),
+  metadata: z.record(z.string(), text).nullish(),
+  user: text.nullish(),
+  safety_identifier: text.nullish(),
+  prompt_cache_key: z.string().max(1000).nullish(),
+})
+export type ResponseBody = z.output<typeof responseBodySchema>
+
+/** A function among tools, once its type is known to be that. */
+export const toolFunctionSchema = functionSchema
+
+/** @throws MeshError BAD_REQUEST naming the parameter */
+export function refuse(param: string, message: string): never {
+  throw MeshError.BAD_REQUEST(`${param}: ${message}`, { param })
+}
+
+/** Refuses parameters that would change the answer and cannot be honoured, where they ask for anything. */
+export function refuseParams(body: Record<string, unknown>, params: Record<string, string>): void {
+  for (const [param, why] of Object.entries(params)) {
+    const value = body[param]
+    if (value !== undefined && value !== null && value !== false) refuse(param, why)
+  }
+}

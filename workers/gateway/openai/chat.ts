@@ -1,0 +1,109 @@
+import type { FastifyReply } from 'fastify'
+import { validate } from '../../../lib/protocol/index.js'
+import { Collector } from '../collector.js'
+import { chatBodySchema } from './bodies.js'
+import type { Call } from './call.js'
+import type { DoorOptions } from './door.js'
+import { frameOf } from './frame.js'
+import {
+  type CallStyle,
+  chatCompletion,
+  chatFinishReason,
+  chatLogprobs,
+  type Frame,
+  totalUsage,
+  usageObject,
+} from './objects.js'
+import { runAll, type Told, toldPlace } from './run.js'
+import { streamed } from './sse.js'
+import { chatInference, choicesOf } from './to-inference.js'
+
+/** `POST /v1/chat/completions`. */
+export async function chat(
+  { requests }: DoorOptions,
+  given: unknown,
+  call: Call,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const body = validate(chatBodySchema, given, 'body')
+  const request = chatInference(body)
+  const style: CallStyle = body.functions?.length ? 'function' : 'tools'
+  const wantsLogprobs = body.logprobs === true
+  const inputs = choicesOf(request, body.n ?? 1)
+  const frame = frameOf('chatcmpl-', requests, request.model, call)
+
+  if (body.stream !== true) {
+    const collectors = inputs.map(() => new Collector())
+    const finishes = await runAll(requests, inputs, call, (choice, event) => collectors[choice]?.add(event))
+    const answers = finishes.map((finish, i) => ({ collected: collectors[i] as Collector, finish }))
+    return chatCompletion(frame, answers, style, wantsLogprobs)
+  }
+
+  const chunks = new ChatChunks(frame, style, wantsLogprobs, body.stream_options?.include_usage === true)
+  return streamed(reply, call, async (stream) => {
+    const finishes = await runAll(requests, inputs, call, (choice, event) => {
+      if (toldPlace(event, (text) => stream.comment(text))) return
+      for (const chunk of chunks.of(choice, event)) stream.data(chunk)
+    })
+    for (const [choice, { reason }] of finishes.entries()) {
+      for (const chunk of chunks.last(choice, chatFinishReason(reason, style))) stream.data(chunk)
+    }
+    if (chunks.includesUsage) stream.data(chunks.usage(usageObject(totalUsage(finishes, finishes.length))))
+    stream.data('[DONE]')
+  })
+}
+
+/** The events of a streamed chat as chunks, in JSON. */
+class ChatChunks {
+  readonly includesUsage: boolean
+  readonly #frame: object
+  readonly #style: CallStyle
+  readonly #wantsLogprobs: boolean
+  /** The choices whose role has been told. */
+  readonly #begun = new Set<number>()
+
+  constructor(frame: Frame, style: CallStyle, wantsLogprobs: boolean, includesUsage: boolean) {
+    this.#frame = { ...frame, object: 'chat.completion.chunk', service_tier: 'default' }
+    this.#style = style
+    this.#wantsLogprobs = wantsLogprobs
+    this.includesUsage = includesUsage
+  }
+
+  *of(choice: number, event: Told): Generator<string> {
+    if (event.type === 'tokens') {
+      yield* this.#role(choice, '')
+      const logprobs = this.#wantsLogprobs && event.logprobs?.length ? chatLogprobs(event.logprobs) : null
+      if (event.text !== '' || logprobs !== null) yield this.#chunk(choice, { content: event.text }, null, logprobs)
+    } else if (event.type === 'toolCall') {
+      yield* this.#role(choice, null)
+      const { call: index, id, name, arguments: args } = event
+      if (this.#style === 'function') {
+        yield this.#chunk(choice, { function_call: { ...(name !== undefined && { name }), arguments: args } })
+      } else {
+        const called = { ...(name !== undefined && { name }), arguments: args }
+        const head = id === undefined ? { index } : { index, id, type: 'function' }
+        yield this.#chunk(choice, { tool_calls: [{ ...head, function: called }] })
+      }
+    }
+  }
+
+  *last(choice: number, reason: string): Generator<string> {
+    yield* this.#role(choice, '')
+    yield this.#chunk(choice, {}, reason)
+  }
+
+  usage(usage: object): string {
+    return JSON.stringify({ ...this.#frame, choices: [], usage })
+  }
+
+  *#role(choice: number, content: string | null): Generator<string> {
+    if (this.#begun.has(choice)) return
+    this.#begun.add(choice)
+    yield this.#chunk(choice, { role: 'assistant', content, refusal: null })
+  }
+
+  #chunk(index: number, delta: object, finish_reason: string | null = null, logprobs: object | null = null): string {
+    const choices = [{ index, delta, logprobs, finish_reason }]
+    return JSON.stringify({ ...this.#frame, choices, ...(this.includesUsage && { usage: null }) })
+  }
+}

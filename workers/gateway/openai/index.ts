@@ -1,0 +1,2 @@
+export { openDoor } from './door.js'
+export { describeDoor, docsPage } from './openapi.js'

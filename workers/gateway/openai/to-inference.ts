@@ -1,0 +1,292 @@
+import {
+  type ChatMessage,
+  type EmbeddingRequest,
+  type InferenceInput,
+  type InferenceRequest,
+  inferenceRequestSchema,
+  MeshError,
+  type OutputFormat,
+  type Sampling,
+  type Tool,
+  type ToolChoice,
+  validate,
+} from '../../../lib/protocol/index.js'
+import {
+  type ChatBody,
+  type CompletionBody,
+  type FunctionBody,
+  type ResponseBody,
+  type ResponseFormat,
+  refuse,
+  refuseParams,
+  type SamplingBody,
+  type TextFormat,
+  type Texts,
+  toolFunctionSchema,
+} from './bodies.js'
+import { chatMessages } from './messages.js'
+
+/** The one place where OpenAI's bodies become inference requests. */
+
+/** OpenAI's own default length of a completion. */
+const COMPLETION_TOKENS = 16
+/** Prompts times answers of one request: each is a generation of its own. */
+const MAX_GENERATIONS = 128
+
+const NOT_IN_CHAT = {
+  audio: 'answers in audio are not supported',
+  web_search_options: 'this mesh does not search the web',
+}
+const NOT_IN_RESPONSES = {
+  background: 'responses in the background are not supported',
+  conversation: 'conversations are not kept here; use previous_response_id',
+  prompt: 'prompt templates are not kept here; send the text as input',
+}
+
+/** @throws MeshError BAD_REQUEST naming the parameter */
+export function chatInference(body: ChatBody): InferenceRequest {
+  refuseParams(body, NOT_IN_CHAT)
+  if (body.modalities?.some((one) => one !== 'text')) refuse('modalities', 'only text is supported')
+  if (body.top_logprobs != null && body.logprobs !== true) refuse('top_logprobs', 'wants logprobs: true')
+  return parsed({
+    kind: 'chat',
+    ...common(body),
+    messages: chatMessages(body.messages),
+    ...chatTools(body),
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    stop: stops(body.stop),
+    format: formatOf(body.response_format),
+    logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : undefined,
+  })
+}
+
+/** One request for each prompt. @throws MeshError BAD_REQUEST naming the parameter */
+export function completionInferences(body: CompletionBody): InferenceRequest[] {
+  const prompts = inputsOf(body.prompt)
+  refuseParams(body, { suffix: 'text before a suffix cannot be generated' })
+  if ((body.best_of ?? 1) > (body.n ?? 1)) refuse('best_of', 'only 1 is supported')
+  if (body.echo === true && body.logprobs != null) refuse('echo', 'the log-probabilities of a prompt are not computed')
+  if (body.echo === true && prompts.some((prompt) => typeof prompt !== 'string')) {
+    refuse('echo', 'a prompt of token ids cannot be echoed')
+  }
+  if (prompts.length * (body.n ?? 1) > MAX_GENERATIONS) {
+    refuse('prompt', `${prompts.length} prompts times ${body.n ?? 1} answers; at most ${MAX_GENERATIONS} at a time`)
+  }
+  return prompts.map((prompt) =>
+    parsed({
+      kind: 'completion',
+      ...common(body),
+      prompt,
+      maxTokens: body.max_tokens ?? COMPLETION_TOKENS,
+      stop: stops(body.stop),
+      logprobs: body.logprobs ?? undefined,
+    }),
+  )
+}
+
+/** @param history what the earlier responses said and heard, without instructions */
+export function responseInference(body: ResponseBody, messages: ChatMessage[]): InferenceRequest {
+  refuseParams(body, NOT_IN_RESPONSES)
+  if (body.truncation === 'auto') refuse('truncation', 'input is never cut short here; only "disabled" is supported')
+  const wantsLogprobs = body.include?.includes('message.output_text.logprobs') === true
+  const instructions: ChatMessage[] = body.instructions ? [{ role: 'system', content: body.instructions }] : []
+  return parsed({
+    kind: 'chat',
+    ...common(body),
+    messages: [...instructions, ...messages],
+    ...responseTools(body),
+    maxTokens: body.max_output_tokens ?? undefined,
+    format: textFormatOf(body.text?.format),
+    logprobs: wantsLogprobs || body.top_logprobs ? (body.top_logprobs ?? 0) : undefined,
+  })
+}
+
+/** Texts and lists of token ids, one by one. */
+export function inputsOf(given: Texts): EmbeddingRequest['input'] {
+  if (typeof given === 'string') return [given]
+  return typeof given[0] === 'number' ? [given as number[]] : (given as EmbeddingRequest['input'])
+}
+
+/** The same request with the seeds of `n` answers. */
+export function choicesOf(request: InferenceRequest, n: number): InferenceRequest[] {
+  const { seed } = request.sampling
+  return Array.from({ length: n }, (_, i) =>
+    seed === undefined ? request : { ...request, sampling: { ...request.sampling, seed: (seed + i) >>> 0 } },
+  )
+}
+
+function parsed(input: InferenceInput): InferenceRequest {
+  return validate(inferenceRequestSchema, input, 'request')
+}
+
+function common(body: SamplingBody & { model?: string | null; prompt_cache_key?: string | null }) {
+  return {
+    // Clients that must name a model and know none send an empty one.
+    model: body.model ? body.model : undefined,
+    sampling: samplingOf(body),
+    cacheKey: body.prompt_cache_key ?? undefined,
+  }
+}
+
+function samplingOf(body: SamplingBody): Sampling {
+  const sampling: Sampling = {
+    temperature: body.temperature ?? undefined,
+    topP: body.top_p ?? undefined,
+    topK: body.top_k ?? undefined,
+    minP: body.min_p ?? undefined,
+    repeatPenalty: body.repeat_penalty ?? undefined,
+    presencePenalty: body.presence_penalty ?? undefined,
+    frequencyPenalty: body.frequency_penalty ?? undefined,
+    seed: body.seed == null ? undefined : body.seed >>> 0,
+    logitBias: body.logit_bias ?? undefined,
+  }
+  return Object.fromEntries(Object.entries(sampling).filter(([, value]) => value !== undefined))
+}
+
+function stops(stop: ChatBody['stop']): string[] {
+  if (stop == null) return []
+  return typeof stop === 'string' ? [stop] : stop
+}
+
+function formatOf(format: ResponseFormat | null | undefined): OutputFormat {
+  return textFormatOf(format?.type === 'json_schema' ? { ...format.json_schema, type: 'json_schema' } : format)
+}
+
+function textFormatOf(format: TextFormat | null | undefined): OutputFormat {
+  if (format == null || format.type === 'text') return { type: 'text' }
+  // A schema that is not given lets any object through.
+  if (format.type === 'json_object' || format.schema == null) return { type: 'json_object' }
+  return { type: 'json_schema', schema: format.schema }
+}
+
+// --- tools ---
+
+interface Tools {
+  tools?: Tool[]
+  toolChoice?: ToolChoice
+  parallelToolCalls?: boolean
+}
+
+function chatTools(body: ChatBody): Tools {
+  if (body.functions?.length) return legacyTools(body.functions, body.function_call ?? undefined)
+  const tools = (body.tools ?? []).map((tool, i) => {
+    if (tool.type !== 'function') refuse(`tools[${i}].type`, 'only functions are supported')
+    return toolOf(functionAt(tool.function, `tools[${i}].function`))
+  })
+  const choice = body.tool_choice
+  if (choice != null && typeof choice === 'object' && choice.type === 'allowed_tools') {
+    const { mode, tools: allowed } = choice.allowed_tools
+    const names = new Set(allowed.map(({ function: { name } }) => name))
+    return toolsWith(only(tools, names), mode, body.parallel_tool_calls)
+  }
+  return toolsWith(
+    tools,
+    choice != null && typeof choice === 'object' ? { name: choice.function.name } : (choice ?? undefined),
+    body.parallel_tool_calls,
+  )
+}
+
+/** The older way: at most one call in an answer. */
+function legacyTools(functions: FunctionBody[], choice: NonNullable<ChatBody['function_call']> | undefined): Tools {
+  const named = choice !== undefined && typeof choice === 'object' ? { name: choice.name } : choice
+  return toolsWith(functions.map(toolOf), named, false, 'function_call')
+}
+
+function responseTools(body: ResponseBody): Tools {
+  const tools = (body.tools ?? []).map((tool, i) => {
+    if (tool.type !== 'function') refuse(`tools[${i}].type`, 'only functions are supported')
+    return toolOf(functionAt(tool, `tools[${i}]`))
+  })
+  const choice = body.tool_choice
+  if (choice != null && typeof choice === 'object' && choice.type === 'allowed_tools') {
+    return toolsWith(only(tools, new Set(choice.tools.map(({ name }) => name))), choice.mode, body.parallel_tool_calls)
+  }
+  return toolsWith(
+    tools,
+    choice != null && typeof choice === 'object' ? { name: choice.name } : (choice ?? undefined),
+    body.parallel_tool_calls,
+  )
+}
+
+function toolsWith(
+  tools: Tool[],
+  choice: ToolChoice | undefined,
+  parallel: boolean | null | undefined,
+  param = 'tool_choice',
+): Tools {
+  if (tools.length === 0) {
+    if (choice === undefined || choice === 'none' || choice === 'auto') return {}
+    return refuse(param, 'wants a tool to be called, and there are no tools')
+  }
+  if (typeof choice === 'object' && !tools.some(({ name }) => name === choice.name)) {
+    refuse(param, `there is no tool ${JSON.stringify(choice.name)}`)
+  }
+  return { tools, toolChoice: choice, parallelToolCalls: parallel ?? undefined }
+}
+
+function only(tools: Tool[], names: ReadonlySet<string>): Tool[] {
+  for (const name of names) {
+    if (!tools.some((tool) => tool.name === name)) refuse('tool_choice', `there is no tool ${JSON.stringify(name)}`)
+  }
+  return tools.filter(({ name }) => names.has(name))
+}
+
+function functionAt(value: unknown, where: string): FunctionBody {
+  try {
+    return validate(toolFunctionSchema, value, where)
+  } catch (err) {
+    const { code, message, details } = MeshError.from(err)
+    throw new MeshError(code, message, { param: details.param === undefined ? where : `${where}.${details.param}` })
+  }
+}
+
+function toolOf({ name, description, parameters }: FunctionBody): Tool {
+  return { name, description: description ?? undefined, parameters: parameters ?? undefined }
+}
+
+// --- names of parameters ---
+
+export type Api = 'chat' | 'completions' | 'embeddings' | 'responses'
+
+const COMMON_NAMES: [RegExp, string][] = [
+  [/^request\./, ''],
+  [/^sampling\.topP/, 'top_p'],
+  [/^sampling\.topK/, 'top_k'],
+  [/^sampling\.minP/, 'min_p'],
+  [/^sampling\.repeatPenalty/, 'repeat_penalty'],
+  [/^sampling\.presencePenalty/, 'presence_penalty'],
+  [/^sampling\.frequencyPenalty/, 'frequency_penalty'],
+  [/^sampling\.logitBias/, 'logit_bias'],
+  [/^sampling\./, ''],
+  [/^toolChoice/, 'tool_choice'],
+  [/^parallelToolCalls/, 'parallel_tool_calls'],
+  [/^cacheKey/, 'prompt_cache_key'],
+]
+const NAMES: Record<Api, [RegExp, string][]> = {
+  chat: [
+    [/^maxTokens/, 'max_completion_tokens'],
+    [/^(format\.)?schema\b/, 'response_format.json_schema.schema'],
+    [/^format\b/, 'response_format'],
+    [/^tools\[(\d+)\]\.(?=name|description|parameters)/, 'tools[$1].function.'],
+    [/\.toolCallId/, '.tool_call_id'],
+    [/\.toolCalls\[(\d+)\]\.(?=name|arguments)/, '.tool_calls[$1].function.'],
+  ],
+  completions: [[/^maxTokens/, 'max_tokens']],
+  embeddings: [],
+  responses: [
+    [/^maxTokens/, 'max_output_tokens'],
+    [/^(format\.)?schema\b/, 'text.format.schema'],
+    [/^format\b/, 'text.format'],
+    [/^messages.*/, 'input'],
+  ],
+}
+
+/** An error about one of our fields as one about the caller's parameter. */
+export function inOpenAiWords(err: unknown, api: Api): unknown {
+  if (!(err instanceof MeshError) || typeof err.details.param !== 'string') return err
+  const param = [...COMMON_NAMES, ...NAMES[api]].reduce(
+    (text, [pattern, name]) => text.replace(pattern, name),
+    err.details.param,
+  )
+  return new MeshError(err.code, err.message, { ...err.details, param }, { cause: err })
+}

@@ -1,0 +1,29 @@
+import { MeshError } from '../../../lib/protocol/errors.js'
+
+/**
+ * Why a schema cannot be used.
+ * @param path where in the request, such as `format.schema.properties.age.minimum`
+ */
+export function refuse(path: string, why: string): MeshError {
+  return MeshError.BAD_REQUEST(`The JSON schema does not compile: ${path}: ${why}`, { param: path })
+}
+
+/** A JSON value as the grammar's text for it. */
+export function literal(value: unknown): string {
+  return quoted(JSON.stringify(value))
+}
+
+/** Text as GBNF writes it. */
+export function quoted(text: string): string {
+  return `"${text.replace(/[\\"]/g, '\\$&').replaceAll('\n', '\\n').replaceAll('\r', '\\r').replaceAll('\t', '\\t')}"`
+}
+
+/** One of several expressions. */
+export function oneOf(choices: readonly string[]): string {
+  return choices.length === 1 ? (choices[0] as string) : `(${choices.join(' | ')})`
+}
+
+/** An ASCII sign as classes hold it, whatever it means there. */
+export function hex(sign: string): string {
+  return `\\x${sign.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`
+}

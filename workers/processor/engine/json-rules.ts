@@ -1,0 +1,38 @@
+/** Rules that every JSON grammar has. Runs of white space are bounded, so that no model can lose itself in one. */
+export const BASE_RULES: Readonly<Record<string, string>> = {
+  ws: String.raw`| " " | "\n" [ \t]{0,20}`,
+  char: String.raw`[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})`,
+  string: String.raw`"\"" char* "\""`,
+  integral: '"0" | [1-9] [0-9]{0,15}',
+  integer: '"-"? integral',
+  number: '"-"? integral ("." [0-9]{1,16})? ([eE] [-+]? [0-9]{1,2})?',
+  boolean: '"true" | "false"',
+  null: '"null"',
+  value: 'object | array | string | number | boolean | null',
+  member: 'string ":" ws value',
+  object: '"{" ws (member (ws "," ws member)*)? ws "}"',
+  array: '"[" ws (value (ws "," ws value)*)? ws "]"',
+  year: '[0-9]{4}',
+  // Divisible by 4, and by 400 where it ends a century.
+  leapyear: '[0-9]{2} ("0" [48] | [2468] [048] | [13579] [26]) | ("0" [048] | [2468] [048] | [13579] [26]) "00"',
+  day: '"0" [1-9] | "1" [0-9] | "2" [0-8]',
+  date:
+    'year "-" (("0" [13-9] | "1" [0-2]) "-" (day | "29" | "30") | ("0" [13578] | "10" | "12") "-31" | "02-" day) | ' +
+    'leapyear "-02-29"',
+  offset: '"Z" | [-+] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9]',
+  time: '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? offset',
+  hex4: '[0-9a-fA-F]{4}',
+  octet: '[0-9] | [1-9] [0-9] | "1" [0-9]{2} | "2" [0-4] [0-9] | "25" [0-5]',
+  label: '[a-z0-9] ([a-z0-9-]{0,30} [a-z0-9])?',
+}
+
+/** The inside of strings that have a format. */
+export const FORMATS: Readonly<Record<string, string>> = {
+  date: 'date',
+  time: 'time',
+  'date-time': 'date "T" time',
+  uuid: 'hex4 hex4 "-" hex4 "-" hex4 "-" hex4 "-" hex4 hex4 hex4',
+  ipv4: 'octet "." octet "." octet "." octet',
+  hostname: 'label ("." label){0,4}',
+  email: '[a-zA-Z0-9_+-]{1,40} ("." [a-zA-Z0-9_+-]{1,20}){0,2} "@" label ("." label){0,3} "." [a-z]{2,10}',
+}

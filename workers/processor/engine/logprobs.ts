@@ -1,0 +1,71 @@
+import type { LlamaModel, Token } from 'node-llama-cpp'
+import type { TokenLogprob } from '../../../lib/protocol/inference.js'
+
+/** Most alternatives that a request may ask for. */
+export const MOST_ALTERNATIVES = 20
+/** Told in place of minus infinity, which JSON cannot say. */
+const LEAST_LOGPROB = -9999
+const INCOMPLETE = '\ufffd'
+
+type Piece = Pick<TokenLogprob, 'text' | 'bytes'>
+
+/** Puts log-probabilities into words: each token with its text and bytes. */
+export class LogprobTeller {
+  readonly #model: LlamaModel
+  readonly #pieces = new Map<number, Piece>()
+
+  constructor(model: LlamaModel) {
+    this.#model = model
+  }
+
+  /**
+   * One token's log-probability and those of its likeliest alternatives.
+   * @param logprobs by token, most likely first, with at least the token itself
+   */
+  tell(token: Token, logprobs: ReadonlyMap<Token, number>, alternatives: number): TokenLogprob {
+    const top = []
+    for (const [id, logprob] of logprobs) {
+      if (top.length === alternatives) break
+      top.push(this.#entry(id, logprob))
+    }
+    return { ...this.#entry(token, logprobs.get(token) ?? LEAST_LOGPROB), top }
+  }
+
+  #entry(id: Token, logprob: number): Omit<TokenLogprob, 'top'> {
+    // Rounding can lift a certain token's just above 0.
+    return { id, ...this.#piece(id), logprob: Math.max(LEAST_LOGPROB, Math.min(0, logprob)) }
+  }
+
+  #piece(id: Token): Piece {
+    const known = this.#pieces.get(id)
+    if (known) return known
+    // With a token before it, so that its own leading space is kept.
+    const text = this.#model.detokenize([id], true, [id])
+    const bytes = (text.includes(INCOMPLETE) && this.#partBytes(id)) || [...Buffer.from(text)]
+    const piece = { text, bytes }
+    this.#pieces.set(id, piece)
+    return piece
+  }
+
+  /** The bytes of a token that is part of a character. */
+  #partBytes(id: Token): number[] | undefined {
+    const name = this.#model.fileInfo.metadata.tokenizer?.ggml?.tokens?.[id]
+    if (typeof name !== 'string') return undefined
+    const single = /^<0x([0-9A-F]{2})>$/i.exec(name)?.[1]
+    if (single !== undefined) return [Number.parseInt(single, 16)]
+    const bytes = [...name].map((sign) => BYTE_OF_SIGN.get(sign))
+    return bytes.every((byte) => byte !== undefined) ? bytes : undefined
+  }
+}
+
+/** How byte-level BPE vocabularies write bytes: printable Latin-1 as itself, the others from U+0100 on, in order. */
+const BYTE_OF_SIGN = byteLevelSigns()
+
+function byteLevelSigns(): Map<string, number> {
+  const printable = (byte: number) =>
+    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff)
+  const signs = new Map<string, number>()
+  let next = 0x100
+  for (let byte = 0; byte < 256; byte++) signs.set(String.fromCharCode(printable(byte) ? byte : next++), byte)
+  return signs
+}

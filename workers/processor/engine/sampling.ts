@@ -1,0 +1,45 @@
+import { randomInt } from 'node:crypto'
+import type { LlamaGrammarEvaluationState, LlamaModel, SequenceEvaluateOptions, Token } from 'node-llama-cpp'
+import type { Sampling } from '../../../lib/protocol/inference.js'
+import type { Slot } from './slots.js'
+import { logitBiasFor } from './vocabulary.js'
+
+/** llama.cpp's own defaults. */
+const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 } as const
+/** How far back the penalties look. */
+const PENALTY_TOKENS = 256
+
+/**
+ * A request's sampling as the library takes it.
+ * @param generated the answer so far, which the penalties read as it grows
+ * @throws MeshError BAD_REQUEST where a biased token is not in the vocabulary
+ */
+export function samplerOptions(
+  model: LlamaModel,
+  sampling: Sampling,
+  slot: Slot,
+  grammarEvaluationState: (() => LlamaGrammarEvaluationState | undefined) | undefined,
+  generated: readonly Token[],
+): SequenceEvaluateOptions {
+  const options: SequenceEvaluateOptions = {
+    temperature: sampling.temperature ?? DEFAULTS.temperature,
+    topK: sampling.topK ?? DEFAULTS.topK,
+    topP: sampling.topP ?? DEFAULTS.topP,
+    minP: sampling.minP ?? DEFAULTS.minP,
+    // The library's own default is the time in seconds: two requests of one second would give the same answer.
+    seed: sampling.seed ?? randomInt(2 ** 32),
+    evaluationPriority: slot.priority,
+    grammarEvaluationState,
+  }
+  const { repeatPenalty = 1, presencePenalty = 0, frequencyPenalty = 0 } = sampling
+  if (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0) {
+    options.repeatPenalty = {
+      penalty: repeatPenalty,
+      presencePenalty,
+      frequencyPenalty,
+      punishTokens: () => generated.slice(-PENALTY_TOKENS),
+    }
+  }
+  if (sampling.logitBias !== undefined) options.tokenBias = logitBiasFor(model, sampling.logitBias)
+  return options
+}

@@ -1,0 +1,81 @@
+import { MeshError } from '../../../lib/protocol/errors.js'
+import type { InferenceRequest, Tool } from '../../../lib/protocol/inference.js'
+import { oneOf, quoted } from './gbnf.js'
+import { JsonRules } from './json-grammar.js'
+import { type CallSyntax, ID_SIGN } from './tool-syntax.js'
+
+type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>
+type Parameters = Record<string, unknown>
+
+/** A model that has to call may call so often at most: a small one would not find its end. */
+const MOST_FORCED_CALLS = 8
+/** And so often where it is free to. */
+const MOST_CALLS = 128
+
+/** How many calls one answer may have. */
+export function mostCalls({ toolChoice, parallelToolCalls = true }: ChatRequest, { between }: CallSyntax): number {
+  if (!parallelToolCalls || between === undefined || typeof toolChoice === 'object') return 1
+  return toolChoice === 'required' ? MOST_FORCED_CALLS : MOST_CALLS
+}
+
+/** The tools that an answer must call, each with its place in the request; undefined where it may do without. */
+export function forcedTools({ tools = [], toolChoice }: ChatRequest): [number, Tool][] | undefined {
+  if (toolChoice === 'required') return [...tools.entries()]
+  if (typeof toolChoice !== 'object') return undefined
+  return [...tools.entries()].filter(([, { name }]) => name === toolChoice.name)
+}
+
+/**
+ * All answers that are calls of these tools with arguments that fit, or, where a schema is given, JSON that fits it.
+ * @throws MeshError BAD_REQUEST naming what in a tool's parameters cannot be enforced
+ */
+export function callsGrammar(
+  syntax: CallSyntax,
+  tools: readonly [number, Tool][],
+  most: number,
+  orSchema?: Record<string, unknown>,
+): string {
+  const rules = new JsonRules()
+  const heads = tools.map(([i, tool]) => {
+    const json = rules.add(parametersOf(tool, i), `tools[${i}].parameters`)
+    return `${quoted(tool.name)} ${syntaxText(syntax.middle)} ${json}`
+  })
+  const call = rules.rule(`${syntaxText(syntax.prefix)} ${oneOf(heads)} ${syntaxText(syntax.suffix)}`)
+  const more = most > 1 ? `(${syntaxText(syntax.between ?? '')} ${call}){0,${most - 1}}` : ''
+  const calls = `${syntaxText(syntax.open)} ${call} ${more} ${syntaxText(syntax.close)}`
+  return orSchema ? rules.grammar(`${rules.add(orSchema, 'format.schema')} | ${calls}`) : rules.grammar(calls, true)
+}
+
+/**
+ * A tool's arguments, and then any text: what stands behind them is not the grammar's concern, and must not keep a token
+ * away that holds both. Where a model may but need not call, a schema that cannot be enforced in full makes way for any
+ * object: the caller asked for no guarantee.
+ */
+export function argumentsGrammar(tool: Tool, index: number): string {
+  const rules = new JsonRules()
+  let json = 'object'
+  try {
+    json = rules.add(parametersOf(tool, index), `tools[${index}].parameters`)
+  } catch (err) {
+    if (!(err instanceof MeshError)) throw err
+  }
+  return rules.grammar(String.raw`${json} [^\x00]*`)
+}
+
+/** The schema of a tool's arguments: none where none are described. */
+function parametersOf({ parameters = {} }: Tool, index: number): Parameters {
+  const { type = 'object', properties, additionalProperties, ...rest } = parameters
+  if (type !== 'object') {
+    const param = `tools[${index}].parameters.type`
+    throw MeshError.BAD_REQUEST(`${param} is ${JSON.stringify(type)}; the arguments of a tool are an object`, { param })
+  }
+  const described = ['$ref', 'anyOf', 'oneOf', 'allOf'].some((key) => key in rest)
+  const none = !described && Object.keys((properties as Parameters | undefined) ?? {}).length === 0
+  if (none && additionalProperties === undefined) return { type, additionalProperties: false }
+  return parameters.type === undefined && !described ? { ...parameters, type } : parameters
+}
+
+function syntaxText(text: string): string {
+  if (text === '') return '""'
+  return text.split(ID_SIGN).map(quoted).join(' [a-zA-Z0-9]{9} ')
+}
