@@ -26,18 +26,24 @@ function failure(load: () => unknown): MeshError {
   throw new Error('nothing was refused')
 }
 
+/** Two of the http facility's settings. */
+function address(sources: Parameters<typeof loadConfig>[2]): { host: string; port: number } {
+  const { host, port } = loadConfig('http', httpConfigSchema, sources)
+  return { host, port }
+}
+
 test('the shipped file, the home, the environment and the flags are read in this order, and later wins key by key', async (t) => {
   const empty = { home: await t.tmp(), env: {}, flags: {} }
-  t.alike(loadConfig('http', httpConfigSchema, empty), { host: '127.0.0.1', port: 8080 }, 'the shipped file')
+  t.alike(address(empty), { host: '127.0.0.1', port: 8080 }, 'the shipped file')
 
   const { home } = await homeWith(t, 'http', '{"port":1,"host":"home"}')
-  t.alike(loadConfig('http', httpConfigSchema, { ...empty, home }), { host: 'home', port: 1 }, 'the home')
+  t.alike(address({ ...empty, home }), { host: 'home', port: 1 }, 'the home')
 
   const env = { INFERMESH_HTTP__PORT: '2', INFERMESH_OTHER__PORT: 'x', INFERMESH_HOME: 'x' }
-  t.alike(loadConfig('http', httpConfigSchema, { home, env, flags: {} }), { host: 'home', port: 2 }, 'the environment')
+  t.alike(address({ home, env, flags: {} }), { host: 'home', port: 2 }, 'the environment')
 
   const flags = { http: { port: 3 }, other: { port: 'x' } }
-  t.alike(loadConfig('http', httpConfigSchema, { home, env, flags }), { host: 'home', port: 3 }, 'the flags')
+  t.alike(address({ home, env, flags }), { host: 'home', port: 3 }, 'the flags')
 })
 
 test('a variable names a key in capitals, and holds JSON where the setting is no text', async (t) => {
@@ -56,26 +62,28 @@ test('a variable names a key in capitals, and holds JSON where the setting is no
 test('an unknown key is refused with its source, its name and the known ones', async (t) => {
   const { home, path } = await homeWith(t, 'http', '{"prot":1}')
   const sources = { home: await t.tmp(), env: {}, flags: {} }
+  const known = Object.keys(httpConfigSchema.shape).join(', ')
   const inHome = failure(() => loadConfig('http', httpConfigSchema, { ...sources, home }))
-  t.is(inHome.message, `${path}: prot: unknown key; known are host, port`)
+  t.is(inHome.message, `${path}: prot: unknown key; known are ${known}`)
   t.is(inHome.code, 'CONFIG_INVALID')
   t.is(inHome.exitCode, 78)
 
   const env = { INFERMESH_HTTP__PROT: '1' }
   t.is(
     failure(() => loadConfig('http', httpConfigSchema, { ...sources, env })).message,
-    'INFERMESH_HTTP__PROT: unknown key; known are host, port',
+    `INFERMESH_HTTP__PROT: unknown key; known are ${known}`,
   )
   const flags = { http: { prot: 1 } }
   t.is(
     failure(() => loadConfig('http', httpConfigSchema, { ...sources, flags })).message,
-    '--http.prot: unknown key; known are host, port',
+    `--http.prot: unknown key; known are ${known}`,
   )
 })
 
 test('a wrong type is refused with its source, its key, what was expected and what was there', async (t) => {
   const { home, path } = await homeWith(t, 'http', '{"port":"many"}')
   const sources = { home: await t.tmp(), env: {}, flags: {} }
+  const known = Object.keys(httpConfigSchema.shape).join(', ')
   const inHome = failure(() => loadConfig('http', httpConfigSchema, { ...sources, home })).message
   t.ok(inHome.startsWith(`${path}: port: `), inHome)
   t.ok(/expected number/.test(inHome), inHome)
