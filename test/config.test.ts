@@ -83,7 +83,6 @@ test('an unknown key is refused with its source, its name and the known ones', a
 test('a wrong type is refused with its source, its key, what was expected and what was there', async (t) => {
   const { home, path } = await homeWith(t, 'http', '{"port":"many"}')
   const sources = { home: await t.tmp(), env: {}, flags: {} }
-  const known = Object.keys(httpConfigSchema.shape).join(', ')
   const inHome = failure(() => loadConfig('http', httpConfigSchema, { ...sources, home })).message
   t.ok(inHome.startsWith(`${path}: port: `), inHome)
   t.ok(/expected number/.test(inHome), inHome)
