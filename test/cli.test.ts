@@ -57,6 +57,14 @@ function supervisor(of = home): SupervisorState {
   return JSON.parse(readFileSync(homeFiles(of).supervisor, 'utf8')) as SupervisorState
 }
 
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
 // Where a test fails, its mesh must not go on.
 process.once('exit', () => {
   try {
@@ -272,8 +280,9 @@ test('another machine joins with an invite, which works once', async (t) => {
   const processors = async () =>
     (await json<{ models: { processors: string[] }[] }>(t, ['models', 'ls'], { home })).models[0]?.processors ?? []
   await until(async () => (await processors()).includes('p2'), 'the mesh uses the new processor', 20_000)
-  t.is((await infermesh(['down'], { home: other })).code, 0)
+  const { pid } = supervisor(other)
   t.is((await infermesh(['members', 'remove', 'p2'], { home })).code, 0)
+  await until(() => !isAlive(pid), 'its supervisor ends with the last worker that was taken out')
 })
 
 test('a worker that is killed comes back', async (t) => {

@@ -84,18 +84,27 @@ export async function up(options: RunOptions): Promise<void> {
   const plan = planWorkers(home, options)
   const supervisor = new Supervisor(home, plan.specs)
   const stop = stopOnSignal(supervisor)
+  const over = new AbortController()
+  let mesh: MeshClient | undefined
   try {
     await startInSight(supervisor, options.json === true)
     rememberPlan(home, plan)
     supervisor.on('change', sayChange)
     if (options.json) printJson(report(home, supervisor.statuses()))
     else printReport(home, supervisor.statuses(), options.showKey === true)
-    await Promise.race([afterStart(home, options, supervisor, stop), stop.requested])
+    if (hasKey(home)) mesh = new MeshClient({ home })
+    const after = afterStart(home, mesh, options, supervisor, stop, over.signal)
+    await Promise.race([after, stop.requested, supervisor.hopeless])
   } catch (err) {
     // Ctrl-C while the workers start is no failure of theirs.
     if (!stop.isRequested()) throw err
   } finally {
     supervisor.off('change', sayChange)
+    over.abort()
+    await mesh?.close()
+    // A chat that SIGTERM ended may still be reading from the terminal.
+    if (process.stdin.isTTY) process.stdin.setRawMode(false)
+    process.stdin.destroy()
     await withSpinner('finishing what runs', options.json === true, supervisor.stop())
     stop.release()
   }
@@ -115,35 +124,37 @@ async function startInSight(supervisor: Supervisor, quiet: boolean): Promise<voi
 }
 
 /** The first question, and then a chat in a terminal; elsewhere nothing until a signal comes. */
-async function afterStart(home: string, options: RunOptions, supervisor: Supervisor, stop: Stop): Promise<void> {
+async function afterStart(
+  home: string,
+  mesh: MeshClient | undefined,
+  options: RunOptions,
+  supervisor: Supervisor,
+  stop: Stop,
+  over: AbortSignal,
+): Promise<void> {
   const talks = onTerminal() && process.stdin.isTTY === true && options.json !== true
-  if (!hasKey(home)) {
+  if (mesh === undefined) {
     if (talks) print(dim('This home has no API key. With one in INFERMESH_KEY, `infermesh chat` works here too.'))
     return forever()
   }
-  const mesh = new MeshClient({ home })
-  try {
-    if (options.check) await selfCheck(mesh, options.json === true)
-    if (!talks) return await forever()
-    print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
-    // From here on Ctrl-C is the conversation's.
-    stop.leaveInterrupts()
-    await new Conversation(mesh, {
-      historyFile: homeFiles(home).chatHistory,
-      commands: {
-        '/status': { help: 'workers, addresses and models', run: async () => printStatus(await mesh.status()) },
-        '/key': { help: 'the whole admin key', run: async () => print(adminKey(home) ?? 'none') },
-        '/restarts': {
-          help: 'how often each worker had to be started again',
-          run: async () => {
-            for (const { role, name, restarts } of supervisor.children) print(`${role} ${name}: ${restarts}`)
-          },
+  if (options.check) await selfCheck(mesh, options.json === true, over)
+  if (!talks) return await forever()
+  print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
+  // From here on Ctrl-C is the conversation's.
+  stop.leaveInterrupts()
+  await new Conversation(mesh, {
+    historyFile: homeFiles(home).chatHistory,
+    commands: {
+      '/status': { help: 'workers, addresses and models', run: async () => printStatus(await mesh.status()) },
+      '/key': { help: 'the whole admin key', run: async () => print(adminKey(home) ?? 'none') },
+      '/restarts': {
+        help: 'how often each worker had to be started again',
+        run: async () => {
+          for (const { role, name, restarts } of supervisor.children) print(`${role} ${name}: ${restarts}`)
         },
       },
-    }).run()
-  } finally {
-    await mesh.close()
-  }
+    },
+  }).run()
 }
 
 // --- in the background ---
@@ -162,7 +173,7 @@ async function serveDetached(home: string, options: RunOptions): Promise<void> {
     supervisor.on('change', sayChange)
     await tell({ type: 'ready', statuses: supervisor.statuses() })
     process.disconnect?.()
-    await stop.requested
+    await Promise.race([stop.requested, supervisor.hopeless])
   } catch (err) {
     if (process.connected) await tell({ type: 'failed', error: MeshError.from(err).toJSON() })
     if (!stop.isRequested()) throw err
@@ -181,7 +192,7 @@ async function startDetached(home: string, options: RunOptions): Promise<void> {
   if (options.check && hasKey(home)) {
     const mesh = new MeshClient({ home })
     try {
-      await selfCheck(mesh, options.json === true)
+      await interruptible((signal) => selfCheck(mesh, options.json === true, signal))
     } finally {
       await mesh.close()
     }

@@ -13,14 +13,14 @@ const POLL_MS = 50
  * @param quiet asks, but shows nothing
  * @throws MeshError why the mesh does not answer
  */
-export async function selfCheck(mesh: MeshClient, quiet: boolean): Promise<void> {
-  const serving = await withSpinner('waiting for a processor', quiet, untilServing(mesh))
+export async function selfCheck(mesh: MeshClient, quiet: boolean, signal: AbortSignal): Promise<void> {
+  const serving = await withSpinner('waiting for a processor', quiet, untilServing(mesh, signal))
   if (!serving) {
     if (!quiet) print(dim('No processor in the mesh yet: `infermesh invite --role processor` brings one in.'))
     return
   }
   const startedAt = performance.now()
-  const answer = mesh.chat({ messages: [{ role: 'user', content: PROMPT }], maxTokens: MAX_TOKENS })
+  const answer = mesh.chat({ messages: [{ role: 'user', content: PROMPT }], maxTokens: MAX_TOKENS }, { signal })
   const chunks = answer[Symbol.asyncIterator]()
   if (!quiet) print(`${dim('first question')}  ${PROMPT}`)
   let next = await chunks.next()
@@ -37,19 +37,19 @@ export async function selfCheck(mesh: MeshClient, quiet: boolean): Promise<void>
  * Waits until the gateway knows us and a processor has a model.
  * @returns false where the mesh has no processor to wait for
  */
-async function untilServing(mesh: MeshClient): Promise<boolean> {
+async function untilServing(mesh: MeshClient, signal: AbortSignal): Promise<boolean> {
   const deadline = Date.now() + SERVING_MS
   while (true) {
     let reason: MeshError
     try {
-      const { models, workers } = await mesh.status()
+      const { models, workers } = await mesh.status({ signal })
       if (models.some(({ processors }) => processors.length > 0)) return true
       if (!workers.some(({ role }) => role === 'processor')) return false
       reason = MeshError.NO_PROCESSOR('No processor has loaded a model; `infermesh logs processor` may say why')
     } catch (err) {
       reason = MeshError.from(err)
     }
-    if (Date.now() > deadline) throw reason
+    if (signal.aborted || Date.now() > deadline) throw reason
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }

@@ -11,6 +11,8 @@ const READY_MS = 60_000
 export class Supervisor extends EventEmitter<{ change: [Child] }> {
   readonly children: Child[]
   readonly #home: string
+  /** Rejects once every worker has failed for good: there is nothing left to supervise. */
+  readonly hopeless: Promise<never>
   #timer: NodeJS.Timeout | undefined
   #stopping: Promise<void> | undefined
 
@@ -18,6 +20,12 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     super()
     this.#home = home
     this.children = specs.map((spec) => new Child(home, spec, (child) => this.emit('change', child)))
+    this.hopeless = new Promise((_, reject) => {
+      this.on('change', ({ reason }) => {
+        if (this.children.every(({ state }) => state === 'failed')) reject(reason)
+      })
+    })
+    this.hopeless.catch(() => {})
   }
 
   /**
