@@ -27,6 +27,10 @@ const commands: Record<string, Entry> = {
   invite: { summary: 'make an invite for another machine', load: () => import('./commands/invite.js') },
   join: { summary: 'join a mesh with an invite', load: () => import('./commands/join.js') },
   usage: { summary: 'show who used how much', load: () => import('./commands/usage.js') },
+  proxy: {
+    summary: 'serve the mesh to OpenAI clients of this machine',
+    load: () => import('./commands/proxy.js'),
+  },
   logs: { summary: 'show the workers’ logs', load: () => import('./commands/logs.js') },
   doctor: { summary: 'look for what is wrong on this machine', load: () => import('./commands/doctor.js') },
   completion: { summary: 'print shell completion', load: () => import('./commands/completion.js') },

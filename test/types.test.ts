@@ -9,6 +9,7 @@ import createTestnet from 'hyperdht/testnet.js'
 import Hyperswarm, { type PeerInfo } from 'hyperswarm'
 import Protomux from 'protomux'
 import ProtomuxRPC from 'protomux-rpc'
+import Rache from 'rache'
 import sodium from 'sodium-universal'
 import z32 from 'z32'
 
@@ -139,6 +140,7 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['hyperswarm: Hyperswarm', client],
     ['hypercore: Hypercore', core],
     ['corestore: Corestore', store],
+    ['rache: Rache', new Rache({ maxSize: 1 })],
     ['hyperbee: Entry', await bee.get('key')],
     ['hyperbee: HistoryEntry', change],
     ['hyperbee: Batch', batch],

@@ -244,14 +244,23 @@ declare module 'hypercore' {
 declare module 'corestore' {
   import { EventEmitter } from 'node:events'
   import type Hypercore from 'hypercore'
+  import type Rache from 'rache'
   import type { Duplex } from 'streamx'
 
   export default class Corestore extends EventEmitter {
-    constructor(storage: string, options?: { primaryKey?: Uint8Array; unsafe?: boolean })
+    constructor(storage: string, options?: { primaryKey?: Uint8Array; unsafe?: boolean; globalCache?: Rache })
     ready(): Promise<void>
     get(options: { name?: string; key?: Uint8Array; encryption?: { key: Uint8Array }; compat?: boolean }): Hypercore
     replicate(stream: Duplex): void
     close(): Promise<void>
+  }
+}
+
+declare module 'rache' {
+  /** What the trees of one store keep in memory, counted in blocks. */
+  export default class Rache {
+    constructor(options?: { maxSize?: number })
+    readonly globalSize: number
   }
 }
 

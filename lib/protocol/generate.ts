@@ -209,8 +209,10 @@ export class Generation implements AsyncIterable<GenerateEvent> {
       protocol: GENERATE_PROTOCOL,
       id: Buffer.from(requestId),
       handshake: c.raw,
-      onclose: () =>
-        this.#fail(MeshError.LINK_CLOSED('The stream ended before the answer was complete', { requestId })),
+      onclose: () => {
+        if (this.#finished) this.#end()
+        else this.#fail(MeshError.LINK_CLOSED('The stream ended before the answer was complete', { requestId }))
+      },
     })
     if (channel === null)
       throw MeshError.LINK_CLOSED('The link is closed, or this request id is already in use on it', { requestId })

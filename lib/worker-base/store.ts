@@ -2,9 +2,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Corestore from 'corestore'
 import type Hypercore from 'hypercore'
+import Rache from 'rache'
 import { MeshError } from '../protocol/index.js'
 import type { Facility } from './facility.js'
 import { writeFileAtomic } from './identity.js'
+
+/** Blocks of trees that are kept in memory, about 2 KB each. The library's own bound is 16 times as many. */
+const CACHED_BLOCKS = 4096
 
 /** The worker's Corestore: every hypercore it writes or replicates. */
 export class Store implements Facility {
@@ -16,7 +20,7 @@ export class Store implements Facility {
   constructor(workerDir: string) {
     this.#dir = join(workerDir, 'store')
     this.#pidFile = join(workerDir, 'store.pid')
-    this.corestore = new Corestore(this.#dir)
+    this.corestore = new Corestore(this.#dir, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
     // `start` reports it; until then it must not count as unhandled.
     this.corestore.ready().catch(() => {})
   }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { JournalRecord } from '../../lib/protocol/index.js'
@@ -19,6 +20,9 @@ export interface JournalOptions {
   /** Told why folding stopped for now. */
   onError?: (err: unknown) => void
 }
+
+/** A busy journal is folded this often: what came meanwhile is one batch. */
+const SPACING_MS = 50
 
 /** Follows one gateway's journal and folds what it says into the usage. */
 export class Journal {
@@ -64,6 +68,7 @@ export class Journal {
     this.#again = true
     this.#folding ??= this.#foldAll()
       .catch((err: unknown) => this.#onError(err))
+      .then(() => (this.#closing ? undefined : sleep(SPACING_MS)))
       .finally(() => {
         this.#folding = undefined
         if (this.#again && !this.#closing) this.#trigger()

@@ -275,12 +275,12 @@ export class Requests {
           }
           throw MeshError.PROCESSOR_LOST(`${link.label} ended the answer without a finish`)
         } catch (err) {
+          generation.cancel()
           if (stalled.signal.aborted)
             throw MeshError.TIMEOUT(`${link.label} sent nothing for ${this.#options.stallMs} ms`)
           throw err
         } finally {
           clearTimeout(timer)
-          generation.cancel()
         }
       },
     )
