@@ -45,6 +45,11 @@ export async function startDoor(
   const url = gateway.status().addresses.http ?? ''
   const ready = async (): Promise<boolean> => (await fetch(`${url}/readyz`)).status === 200
   if (url.startsWith('http:')) await until(ready, 'the gateway is ready', 20_000)
+  await until(
+    () => gateway.net.linksTo('processor').some(({ load }) => load?.models.some(({ state }) => state === 'loaded')),
+    'the model is loaded',
+    20_000,
+  )
   const authority = await startStranger(t, home, auth.publicKey)
   const key = adminKey(home)
   const ask: Door['ask'] = (path, body, init = {}) =>
