@@ -163,6 +163,8 @@ export class Engine extends EventEmitter<EngineEvents> {
     this.#setState('loading')
     try {
       if (this.#options.modulePath === undefined) await checkGguf(this.#options.modelPath)
+      // Stopped while the file was read: a process started now would be nobody's.
+      if (this.state === 'stopped') throw MeshError.ENGINE_FAILED('The engine was stopped')
       this.#info = await this.#startChild()
     } catch (err) {
       const failure = MeshError.from(err, 'ENGINE_FAILED', 'The engine could not be started')
