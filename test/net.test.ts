@@ -259,6 +259,7 @@ test('a worker that was killed is linked again within 2 s of its return, at once
 test('a worker that stops says goodbye', async (t) => {
   const authority = await startAuthority(t)
   const processor = await startMember(t, authority, 'processor', 'p1')
+  await linked(processor, authority)
   const link = await linked(authority, processor)
   const reason = closed(link)
   const began = performance.now()
@@ -388,6 +389,20 @@ test('a link that ends aborts what runs for it, and fails what waits on it', asy
   link.close(MeshError.LINK_CLOSED('the test closes it'))
   t.is((await call).code, 'LINK_CLOSED')
   await until(() => signal?.aborted, 'its signal aborts', 1000)
+})
+
+test('a call that takes long holds nothing else up, not even what came in one packet with it', async (t) => {
+  const link = await serving(t, () => new Promise(() => {}))
+  link.mux.cork()
+  const slow = failure(link.call('processor.embed', { input: ['x'] }, { timeoutMs: 2500 }))
+  const began = performance.now()
+  const ping = link.call('ping', {})
+  link.mux.uncork()
+  await ping
+  t.ok(performance.now() - began < 500, 'another call is answered')
+  t.is((await slow).code, 'TIMEOUT')
+  t.absent(link.suspect, 'heartbeats came all the time')
+  t.absent(link.closed)
 })
 
 test('what a handler throws arrives as an error, and a fault of its own as INTERNAL', async (t) => {

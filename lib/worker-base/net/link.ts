@@ -5,12 +5,14 @@ import type { Message } from 'protomux'
 import Protomux from 'protomux'
 import ProtomuxRPC from 'protomux-rpc'
 import {
+  answerSeparately,
   type Caller,
   type CallOptions,
   CONTROL_PROTOCOL,
   callMethod,
   encodeJson,
   encodeKey,
+  flushMux,
   type GenerateInput,
   Generation,
   goodbyeSchema,
@@ -33,6 +35,9 @@ import {
 export const SUSPECT_MS = 1500
 /** A link that has been silent for this long is closed. */
 export const SILENT_MS = 3000
+
+/** How long a closed link's goodbye has to arrive. */
+const GOODBYE_MS = 200
 
 interface LinkEvents {
   /** The other side's hello was read and accepted. */
@@ -58,6 +63,8 @@ export class Link extends EventEmitter<LinkEvents> {
   readonly rpc: ProtomuxRPC
   readonly conn: NoiseStream
   readonly since = Date.now()
+  /** Resolves once the connection itself is closed, and with it everything said before. */
+  readonly gone: Promise<void>
   /** What the other side said of itself; undefined until it has, and always for clients. */
   hello: Hello | undefined
   load: Load | undefined
@@ -82,6 +89,7 @@ export class Link extends EventEmitter<LinkEvents> {
     guardMux(this.mux, (err) => this.#onGarbage(err))
     // The id that @hyperswarm/rpc uses: the public key of the side that was dialled.
     this.rpc = new ProtomuxRPC(conn, { id: conn.isInitiator ? conn.remotePublicKey : conn.publicKey })
+    answerSeparately(this.rpc)
     const control = this.mux.createChannel({
       protocol: CONTROL_PROTOCOL,
       handshake: c.raw,
@@ -94,6 +102,7 @@ export class Link extends EventEmitter<LinkEvents> {
     conn.on('error', () => {
       // 'close' follows and says it.
     })
+    this.gone = new Promise((resolve) => conn.on('close', () => resolve()))
     conn.on('close', () => this.#onClose(MeshError.LINK_CLOSED('The connection ended')))
   }
 
@@ -146,10 +155,11 @@ export class Link extends EventEmitter<LinkEvents> {
   close(reason: MeshError): void {
     if (this.#closed) return
     this.#goodbye.send(encodeJson(reason.toJSON()))
+    flushMux(this.mux)
     this.#onClose(reason)
     // Graceful first, so that the goodbye arrives; a peer that hangs must not keep the stream open.
     this.conn.end(undefined)
-    setTimeout(() => this.conn.destroy(), 200).unref()
+    setTimeout(() => this.conn.destroy(), GOODBYE_MS).unref()
   }
 
   #onGarbage(cause: unknown): void {

@@ -165,7 +165,9 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#stopping = true
     clearInterval(this.#timer)
     clearTimeout(this.#reportTimer)
-    for (const link of this.#links) link.close(MeshError.SHUTTING_DOWN(`${this.#role} stops`))
+    const links = [...this.#links]
+    for (const link of links) link.close(MeshError.SHUTTING_DOWN(`${this.#role} stops`))
+    await Promise.all(links.map(({ gone }) => gone))
     // Politely first: that takes this worker's announcements out of the DHT, where they would mislead for minutes.
     const swarm = this.#swarm
     if (swarm !== undefined) {
@@ -381,6 +383,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       swarm.leavePeer(decodeKey(publicKey))
     }
     this.#cutRemoved()
+    for (const publicKey of this.#reasons.keys())
+      if (this.#roleOf(publicKey) === 'client') this.#reasons.delete(publicKey)
     for (const link of this.#links) this.#admit(link)
   }
 
@@ -418,7 +422,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       )
         continue
       this.#dials.set(publicKey, { conn, since: Date.now() })
-      conn.on('error', (err: Error) => this.#onDialError(publicKey, err))
+      conn.on('error', (err: Error) => {
+        // An open connection's end is told by its link.
+        if (this.#dials.get(publicKey)?.conn === conn) this.#onDialError(publicKey, err)
+      })
       conn.on('close', () => {
         if (this.#dials.get(publicKey)?.conn === conn) this.#dials.delete(publicKey)
       })
@@ -457,11 +464,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     }
     for (const link of this.#links) if (link.hello !== undefined || link.conn.isInitiator) link.check(now)
     const dialMs = DIAL_MS[this.#options.profile.network.kind]
-    for (const [publicKey, { conn, since }] of this.#dials) {
-      if (now - since > dialMs) {
-        this.#dials.delete(publicKey)
-        conn.destroy(new Error(`no answer within ${dialMs} ms`))
-      }
+    for (const { conn, since } of this.#dials.values()) {
+      if (now - since > dialMs) conn.destroy(new Error(`no answer within ${dialMs} ms`))
     }
   }
 
