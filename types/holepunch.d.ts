@@ -201,6 +201,8 @@ declare module 'hyperswarm' {
     readonly dht: DHT
     readonly keyPair: KeyPair
     readonly connections: Set<NoiseStream>
+    /** Private: what keeps this node's key announced; null until it listens. */
+    readonly server: { readonly _announcer: { refresh(): void; readonly _sleeper: { resume(): void } } | null }
     readonly peers: Map<string, PeerInfo>
     /** Every connection, those still being dialled included. Private to Hyperswarm: see lib/worker-base/net. */
     readonly _allConnections: { get(publicKey: Uint8Array): NoiseStream | undefined }

@@ -152,6 +152,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     swarm.on('update', () => this.#watchDials())
     this.directory.on('change', () => this.#reconcile())
     this.#background(swarm.listen(), 'listening')
+    this.#background(
+      dht.fullyBootstrapped().then(() => this.#announceAgain()),
+      'announcing',
+    )
     if (DOORS.has(this.#role)) {
       swarm.join(this.directory.core.discoveryKey, { server: true, client: false })
     }
@@ -318,6 +322,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#reasons.delete(publicKey)
     link.report(this.#options.load())
     this.#options.log.info({ peer: link.label, publicKey }, 'linked')
+    this.#announceAgain()
     this.emit('link', link)
   }
 
@@ -356,6 +361,18 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
         this.#options.log.error({ err, requestId: request.requestId }, 'a generation failed unexpectedly')
       throw failure
     }
+  }
+
+  /**
+   * Announces this worker's key anew. HyperDHT looks after its announcements every three seconds; until then nobody would
+   * find a worker that began before there was a node to keep them, or whose only keeper has just been restarted. A member
+   * that has just linked is a sign of both.
+   */
+  #announceAgain(): void {
+    const announcer = this.#swarm?.server._announcer
+    if (announcer == null || this.#stopping) return
+    announcer.refresh()
+    announcer._sleeper.resume()
   }
 
   /** Makes dials and links fit the directory: dials whom it should, admits the newly known, cuts the removed. */
