@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'brittle'
 import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
@@ -188,11 +189,19 @@ export function spawnNode(
   const exited = new Promise<Exit>((resolve) => {
     child.once('close', (code, signal) => resolve({ code, signal, stderr }))
   })
-  t.teardown(async () => {
+  const end = (): void => {
     child.kill('SIGKILL')
     child.kill('SIGCONT')
+  }
+  t.teardown(async () => {
+    end()
     await exited
   })
+  // Where a test fails half-way, its workers must neither go on nor keep this process alive.
+  process.once('exit', end)
+  child.unref()
+  child.stderr.on('close', () => process.off('exit', end))
+  if (child.stderr instanceof Socket) child.stderr.unref()
   return { process: child, exited }
 }
 
