@@ -131,7 +131,8 @@ declare module 'hyperdht' {
   export interface DHTOptions {
     bootstrap?: (NodeAddress | string)[]
     host?: string
-    port?: number
+    /** Or the first to try and the one after the last. */
+    port?: number | [number, number]
     ephemeral?: boolean
     firewalled?: boolean
     keyPair?: KeyPair
@@ -196,7 +197,8 @@ declare module 'hyperswarm' {
       maxParallel?: number
       backoffs?: number[]
       jitter?: number
-      firewall?: (publicKey: Buffer) => boolean
+      /** True refuses. The payload is null for a dial of one's own. */
+      firewall?: (publicKey: Buffer, payload: object | null) => boolean
     })
     readonly dht: DHT
     readonly keyPair: KeyPair

@@ -3,19 +3,32 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { DHTOptions, KeyPair } from 'hyperdht'
 import DHT from 'hyperdht'
-import { isLoopback, LOOPBACK, MeshError, type MeshProfile } from '../../protocol/index.js'
+import { isLoopback, LOOPBACK, MeshError, type MeshProfile, type Role } from '../../protocol/index.js'
 import { writeFileAtomic } from '../identity.js'
 import type { NetConfig } from './config.js'
 
 /** How this worker's DHT node is made for a kind of network. */
-export function nodeOptions(network: MeshProfile['network'], config: NetConfig, keyPair: KeyPair): DHTOptions {
+export function nodeOptions(
+  network: MeshProfile['network'],
+  { config, keyPair, role }: { config: NetConfig; keyPair: KeyPair; role: Role },
+): DHTOptions {
   const { kind, bootstrap } = network
   const host = isLoopback(network) ? LOOPBACK : config.host
   const bound = host === '' ? {} : { host }
   if (kind === 'public') return { keyPair, ...bound }
   // Behind a NAT, or maybe so: the node finds out by itself whether others can reach it.
   if (kind === 'private' && !isLoopback(network)) return { keyPair, bootstrap, ...bound }
-  return { keyPair, bootstrap, ...bound, firewalled: false, ephemeral: false }
+  return {
+    keyPair,
+    bootstrap,
+    ...bound,
+    firewalled: false,
+    // The authority's node keeps announcements beside the bootstrap node. The others come and go, and each that is gone
+    // would hold up every lookup by a second: they stay out of the routing tables.
+    ephemeral: role !== 'auth',
+    // Any free port: HyperDHT's usual ones are soon taken by a node of another mesh, and the two would become one DHT.
+    port: [0, 0],
+  }
 }
 
 /** The address that other machines of the LAN reach this one at. */

@@ -35,6 +35,9 @@ const CHECK_MS = 100
 const REPORT_SPACING_MS = 10
 /** How long a dial may take: on one machine or LAN a dead peer is given up fast, so that its return is noticed within 2 s. */
 const DIAL_MS = { local: 800, lan: 1000, private: 12_000, public: 12_000 } as const
+const MAX_DOUBLINGS = 2
+/** A dial that goes through takes a fraction of this on one machine or LAN. */
+const HANGING_MS = 300
 /** How long a worker that has just started calls those who dial it. */
 const GREET_MS = 2000
 /** How long a stopping worker tries to take its announcements back. */
@@ -96,6 +99,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #dialled = new Set<string>()
   /** Dials under way: when they began, and their last error by public key. */
   readonly #dials = new Map<string, { conn: NoiseStream; since: number }>()
+  /** How many dials in a row took too long, by public key. */
+  readonly #lateDials = new Map<string, number>()
   readonly #reasons = new Map<string, MeshError>()
   readonly #closed: Counter<'reason'>
   #bootstrap: DHT | undefined
@@ -136,7 +141,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       this.#bootstrap = await serveBootstrap(workerDir, kind, config)
       profile.network.bootstrap = [`${this.#bootstrap.host}:${this.#bootstrap.port}`]
     }
-    const dht = new DHTNode(nodeOptions(profile.network, config, keyPair))
+    const dht = new DHTNode(nodeOptions(profile.network, { config, keyPair, role: this.#role }))
     const swarm = new Hyperswarm({
       dht,
       keyPair,
@@ -144,6 +149,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       maxParallel: 64,
       backoffs: BACKOFFS_MS,
       jitter: 50,
+      firewall: (publicKey, payload) => {
+        if (payload !== null) this.#giveWay(encodeKey(publicKey))
+        return false
+      },
     })
     this.#swarm = swarm
     swarm.on('connection', (conn) => this.#onConnection(conn))
@@ -313,6 +322,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.members.set(publicKey, link)
     this.#replicateAll(link)
     this.#reasons.delete(publicKey)
+    this.#lateDials.delete(publicKey)
     link.report(this.#options.load())
     this.#options.log.info({ peer: link.label, publicKey }, 'linked')
     this.emit('link', link)
@@ -429,6 +439,15 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     }
   }
 
+  /**
+   * A peer that calls while a dial to it hangs has come back elsewhere: the dial ends, or Hyperswarm might prefer it to
+   * the call. Two that have just dialled each other are left to Hyperswarm.
+   */
+  #giveWay(publicKey: string): void {
+    const dial = this.#dials.get(publicKey)
+    if (dial !== undefined && Date.now() - dial.since > HANGING_MS) dial.conn.destroy()
+  }
+
   #onDialError(publicKey: string, err: Error): void {
     if (this.members.has(publicKey) || this.#stopping) return
     const member = this.directory.member(publicKey)
@@ -461,8 +480,12 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     }
     for (const link of this.#links) if (link.hello !== undefined || link.conn.isInitiator) link.check(now)
     const dialMs = DIAL_MS[this.#options.profile.network.kind]
-    for (const { conn, since } of this.#dials.values()) {
-      if (now - since > dialMs) conn.destroy(new Error(`no answer within ${dialMs} ms`))
+    for (const [publicKey, { conn, since }] of this.#dials) {
+      const late = this.#lateDials.get(publicKey) ?? 0
+      if (conn.destroying || now - since <= dialMs * 2 ** late) continue
+      // Twice the time at the next dial, and twice that: a machine under load may need it.
+      this.#lateDials.set(publicKey, Math.min(late + 1, MAX_DOUBLINGS))
+      conn.destroy(new Error(`no answer within ${dialMs * 2 ** late} ms`))
     }
   }
 
