@@ -244,12 +244,21 @@ test('a worker that was killed is linked again within 2 s of its return, at once
     const began = performance.now()
     child = spawnNode(t, 'test/worker-child.js', ['processor', authority.home, 'p1'])
     const old = link
-    link = await until(() => {
-      const now = gateway.net.members.get(publicKey)
-      return now === old ? undefined : now
-    }, 'it is linked again')
-    const backMs = performance.now() - began
-    t.ok(backMs < 2000, `away for ${awayMs} ms: linked ${Math.round(backMs)} ms after the start of the process`)
+    link = await until(
+      () => {
+        const now = gateway.net.members.get(publicKey)
+        return now === old ? undefined : now
+      },
+      'it is linked again',
+      10_000,
+    )
+    const fromSpawnMs = Math.round(performance.now() - began)
+    // From the worker's own start: how long Node needs to load it says nothing of links.
+    const backMs = Date.now() - (link.hello?.since ?? 0)
+    t.ok(
+      backMs < 2000,
+      `away for ${awayMs} ms: linked ${backMs} ms after its start, ${fromSpawnMs} ms after its process's`,
+    )
     t.ok((await link.call('ping', {})).at > 0)
     await sleep(500)
     t.is(gateway.net.members.get(publicKey), link, 'and stays')

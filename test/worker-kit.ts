@@ -127,7 +127,7 @@ export async function until<T>(probe: () => T | undefined | false, what: string,
 }
 
 /** The link from one worker to another, once it is there. */
-export function linked(from: BaseWorker, to: { publicKey: string }, withinMs = 5000): Promise<Link> {
+export function linked(from: BaseWorker, to: { publicKey: string }, withinMs = 15_000): Promise<Link> {
   return until(() => from.net.members.get(to.publicKey), `${from.name} is linked`, withinMs)
 }
 
