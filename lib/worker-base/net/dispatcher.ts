@@ -175,6 +175,8 @@ export class Dispatcher {
       () => controller.abort(MeshError.TIMEOUT(`${name} was not done within ${timeoutMs} ms`)),
       timeoutMs,
     )
+    // A handler that does not heed its signal must not keep the timer.
+    controller.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
     running.set(call.requestId, controller)
     try {
       const handler = this.#handlers.get(name) as Handler<MethodName>
