@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'brittle'
 import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
@@ -197,11 +196,9 @@ export function spawnNode(
     end()
     await exited
   })
-  // Where a test fails half-way, its workers must neither go on nor keep this process alive.
+  // Where this process crashes, its workers must not go on.
   process.once('exit', end)
-  child.unref()
-  child.stderr.on('close', () => process.off('exit', end))
-  if (child.stderr instanceof Socket) child.stderr.unref()
+  void exited.then(() => process.off('exit', end))
   return { process: child, exited }
 }
 
