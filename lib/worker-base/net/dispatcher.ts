@@ -146,6 +146,8 @@ export class Dispatcher {
       () => controller.abort(MeshError.TIMEOUT(`${name} was not done within ${timeoutMs} ms`)),
       timeoutMs,
     )
+    // A handler may be slow to heed its signal; what waited for the deadline need not wait for the handler.
+    controller.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
     running.set(call.requestId, controller)
     try {
       const handler = this.#handlers.get(name) as Handler<MethodName>
