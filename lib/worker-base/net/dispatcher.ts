@@ -175,7 +175,7 @@ export class Dispatcher {
       () => controller.abort(MeshError.TIMEOUT(`${name} was not done within ${timeoutMs} ms`)),
       timeoutMs,
     )
-    // A handler that does not heed its signal must not keep the timer.
+    // A handler may be slow to heed its signal; what waited for the deadline need not wait for the handler.
     controller.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
     running.set(call.requestId, controller)
     try {
