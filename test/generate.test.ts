@@ -1,8 +1,4 @@
 import test, { type Test } from 'brittle'
-import type { NoiseStream } from 'hyperdht'
-import DHT from 'hyperdht'
-import createTestnet from 'hyperdht/testnet.js'
-import Protomux from 'protomux'
 import {
   acceptGenerations,
   decodeEvent,
@@ -14,24 +10,12 @@ import {
   MeshError,
   newRequestId,
 } from '../lib/protocol/index.js'
+import { connect as connection } from './helpers/connection.js'
 import { codeOf, until } from './helpers/wait.js'
 
 /** Two ends of one real connection; the far end runs generations with the handler. */
-async function connect(t: Test, handler: GenerateHandler): Promise<{ mux: Protomux; conn: NoiseStream }> {
-  const { bootstrap } = await createTestnet(3, { teardown: t.teardown })
-  const far = new DHT({ bootstrap, host: '127.0.0.1' })
-  const near = new DHT({ bootstrap, host: '127.0.0.1' })
-  t.teardown(() => near.destroy({ force: true }), { order: -1 })
-  t.teardown(() => far.destroy({ force: true }), { order: -1 })
-  const server = far.createServer((conn) => {
-    conn.on('error', () => {})
-    acceptGenerations(Protomux.from(conn), handler)
-  })
-  await server.listen()
-  const conn = near.connect(server.publicKey)
-  conn.on('error', () => {})
-  await conn.opened
-  return { mux: Protomux.from(conn), conn }
+function connect(t: Test, handler: GenerateHandler) {
+  return connection(t, (mux) => acceptGenerations(mux, handler))
 }
 
 const request = (): GenerateRequest => ({
