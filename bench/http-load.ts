@@ -46,7 +46,7 @@ export async function steadyLoad(options: {
       one.end(body)
     }
     const tick = (): void => {
-      const due = Math.min(total, Math.floor(((performance.now() - startedAt) / 1000) * perSecond))
+      const due = Math.min(total, 1 + Math.floor(((performance.now() - startedAt) / 1000) * perSecond))
       while (sent < due) send(startedAt + (sent++ * 1000) / perSecond)
       if (sent < total) setTimeout(tick, 1)
     }

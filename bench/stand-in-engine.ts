@@ -9,7 +9,7 @@ import type { EngineInfo, FromEngine, ToEngine } from '../workers/processor/engi
  *   STAND_IN_TOKENS         length of an answer whose request sets no maxTokens (100)
  *   STAND_IN_PREFILL_MS     until the first token (0)
  *   STAND_IN_LOAD_MS        until the model counts as loaded (0)
- *   STAND_IN_TICK_MS        between two steps of all streams (5)
+ *   STAND_IN_TICK_MS        between two steps of all streams (5); 0: a request is answered whole, at once
  *   STAND_IN_DIE_AFTER      kills itself with SIGKILL after so many tokens in all; 0 never
  *
  * The number of slots is the one that the load options ask for.
@@ -71,6 +71,7 @@ function begin({ id, request }: Extract<ToEngine, { type: 'generate' }>): void {
     startedAt: now,
     dueAt: now + prefillMs,
   })
+  if (tickMs === 0) setImmediate(tick)
 }
 
 function tick(): void {
@@ -79,7 +80,8 @@ function tick(): void {
   const finished: Stream[] = []
   for (const stream of streams.values()) {
     const { id, index, most } = stream
-    const due = Math.min(most - index, Math.floor(((now - stream.dueAt) * tokensPerS) / 1000) + 1)
+    const ready = tickMs === 0 ? most : Math.floor(((now - stream.dueAt) * tokensPerS) / 1000) + 1
+    const due = Math.min(most - index, ready)
     if (due <= 0) continue
     const ids = Array.from({ length: due }, (_, i) => index + i)
     stream.index += due
@@ -102,7 +104,7 @@ process.on('message', (message: ToEngine) => {
     case 'load':
       slots = message.options.slots
       setTimeout(() => send({ type: 'loaded', info: info() }), number('LOAD_MS', 0))
-      setInterval(tick, tickMs)
+      if (tickMs > 0) setInterval(tick, tickMs)
       break
     case 'generate':
       begin(message)

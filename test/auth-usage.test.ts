@@ -46,7 +46,7 @@ async function write(journal: Hypercore, records: unknown[]): Promise<void> {
   const bee = new Hyperbee(journal, ENCODINGS)
   const batch = bee.batch()
   for (const value of records) {
-    await batch.put(`record/${String(++seq).padStart(16, '0')}`, encodeJson(value))
+    await batch.put(`record/${String(++seq).padStart(16, '0')}`, encodeJson([value]))
     await batch.put('total/key1', encodeJson({ requests: seq }))
   }
   await batch.flush()
@@ -92,7 +92,7 @@ test('records are added up by hour, key and model', async (t) => {
     record(),
     record({ outcome: 'length', completionTokens: 7 }),
     record({ outcome: 'PROCESSOR_LOST', completionTokens: 0 }),
-    record({ model: 'other' }),
+    record({ model: 'other', outcome: 'tool_calls' }),
     record({ keyId: 'key2', user: 'bob' }),
     record({ at: AT + 3_600_000 }),
   ])
@@ -113,6 +113,7 @@ test('records are added up by hour, key and model', async (t) => {
       completionTokens: 12,
     },
   )
+  t.is(rows.find(({ model }) => model === 'other')?.failures, 0, 'an answer that calls a tool came to its end')
   t.is(ledger.lastUsedAt('key1'), AT + 3_600_000)
   t.alike(
     (await ledger.query({ from: 0, user: 'bob' })).map(({ keyId }) => keyId),

@@ -1,9 +1,14 @@
+import { execFileSync, fork } from 'node:child_process'
+import { once } from 'node:events'
+import { appendFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
+import type Hypercore from 'hypercore'
 import type { JournalRecord } from '../lib/protocol/index.js'
 import { Journal } from '../workers/gateway/journal.js'
+import { codeOf, until } from './helpers/wait.js'
 
 const NOON = Date.UTC(2026, 0, 31, 12)
 const DAY_MS = 86_400_000
@@ -25,12 +30,15 @@ function record(tokens: number, at = NOON): JournalRecord {
   }
 }
 
-async function open(dir: string, clock: () => number, minFreeBytes = 0) {
+async function open(dir: string, clock: () => number, minFreeBytes = 0, logDir = dir) {
   const store = new Corestore(join(dir, 'store'))
   const core = store.get({ name: 'journal' })
   await core.ready()
-  const journal = new Journal(core, { dir, minFreeBytes, clock })
-  await journal.open()
+  const journal = new Journal(core, { dir: logDir, minFreeBytes, clock })
+  await journal.open().catch(async (err: unknown) => {
+    await store.close()
+    throw err
+  })
   const close = async () => {
     await journal.close()
     await store.close()
@@ -38,46 +46,155 @@ async function open(dir: string, clock: () => number, minFreeBytes = 0) {
   return { journal, core, close }
 }
 
-async function records(core: ConstructorParameters<typeof Hyperbee>[0]): Promise<string[]> {
+/** What the authority would read: the records in the Hyperbee, in their order. */
+async function stored(core: Hypercore): Promise<JournalRecord[]> {
   const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
-  const keys: string[] = []
-  for await (const { key } of bee.createReadStream({ gt: 'record/', lt: 'record0' })) keys.push(key)
-  return keys
+  const all: JournalRecord[] = []
+  for await (const { value } of bee.createReadStream({ gt: 'record/', lt: 'record0' })) {
+    all.push(...(JSON.parse(value.toString()) as JournalRecord[]))
+  }
+  return all
 }
+
+const storedCount = async (core: Hypercore): Promise<number> => (await stored(core)).length
 
 async function scratch(t: Test): Promise<string> {
   return t.tmp()
 }
 
-test('records that come together are written together, each once and in order', async (t) => {
+test('records are stored in groups, each once and in order', async (t) => {
   const { journal, core, close } = await open(await scratch(t), () => NOON)
   t.teardown(close)
-  await Promise.all(Array.from({ length: 200 }, (_, i) => journal.append(record(i))))
-  const keys = await records(core)
-  t.is(keys.length, 200)
-  t.is(keys[0], 'record/0000000000000000')
-  t.is(keys[199], 'record/0000000000000199')
-  t.is(journal.spent('key/k1', 'day', NOON), (2 * (199 * 200)) / 2)
+  for (let i = 0; i < 1000; i++) journal.append(record(i))
+  t.is(journal.spent('key/k1', 'day', NOON), 999 * 1000, 'counted at once')
+  await until(async () => (await storedCount(core)) === 1000, 'all are stored')
+  t.alike(
+    (await stored(core)).map(({ promptTokens }) => promptTokens),
+    Array.from({ length: 1000 }, (_, i) => i),
+  )
+  t.ok(core.length < 30, `they are few entries: ${core.length}`)
+})
+
+test('a record is on disk when append returns, and in the Hyperbee soon after', async (t) => {
+  const dir = await scratch(t)
+  const { journal, core, close } = await open(dir, () => NOON)
+  t.teardown(close)
+  journal.append(record(7))
+  const logs = () => ['journal-a.wal', 'journal-b.wal'].map((name) => readFileSync(join(dir, name), 'utf8')).join('')
+  t.ok(logs().includes(record(7).requestId))
+  await until(async () => (await storedCount(core)) === 1, 'it is stored')
+  await until(() => logs() === '', 'the log is empty again')
+})
+
+test('what a killed gateway had acknowledged is there, once', async (t) => {
+  const dir = await scratch(t)
+  let acknowledged = 0
+  for (let run = 0; run < 4; run++) {
+    const child = fork(new URL('./journal-child.js', import.meta.url), [dir, String(run)], { stdio: 'inherit' })
+    let last = 0
+    child.on('message', (count) => {
+      last = Number(count)
+    })
+    await until(() => last > 200 * (run + 1), 'the child writes')
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+    acknowledged += last
+  }
+  const { journal, core, close } = await open(dir, () => NOON)
+  t.teardown(close)
+  const counted = journal.totals('key/k1', NOON).total.requests
+  t.ok(counted >= acknowledged, `${acknowledged} acknowledged, ${counted} counted`)
+  await until(async () => (await storedCount(core)) === counted, 'what was counted is stored')
+  const all = await stored(core)
+  t.is(new Set(all.map(({ requestId }) => requestId)).size, counted, 'each once')
+})
+
+test('the line of a write that was cut off is left out, and the next one is sound', async (t) => {
+  const dir = await scratch(t)
+  const first = await open(dir, () => NOON)
+  first.journal.append(record(1))
+  await first.close()
+  appendFileSync(join(dir, 'journal-b.wal'), `1 ${JSON.stringify(record(2))}\n2 {"requestId":"req_cut`)
+  const second = await open(dir, () => NOON)
+  second.journal.append(record(3))
+  await second.close()
+  const third = await open(dir, () => NOON)
+  t.teardown(third.close)
+  t.alike(
+    (await stored(third.core)).map(({ promptTokens }) => promptTokens),
+    [1, 2, 3],
+  )
+})
+
+test('a write-ahead log that is none is named, with its line', async (t) => {
+  const dir = await scratch(t)
+  writeFileSync(join(dir, 'journal-a.wal'), `0 ${JSON.stringify(record(1))}\nrubbish\n`)
+  await t.exception(
+    open(dir, () => NOON),
+    /journal-a\.wal, line 2/,
+  )
+})
+
+const isRoot = process.getuid?.() === 0
+
+test('where the disk is full the caller is told, and the record is stored once there is room', {
+  skip: !isRoot,
+}, async (t) => {
+  const dir = await scratch(t)
+  const small = join(dir, 'small')
+  mkdirSync(small)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', small])
+  t.teardown(() => void execFileSync('umount', [small]), { order: 1 })
+  const { journal, core, close } = await open(dir, () => NOON, 0, small)
+  t.teardown(close)
+  journal.append(record(1))
+  const filler = join(small, 'filler')
+  try {
+    for (;;) appendFileSync(filler, Buffer.alloc(1024))
+  } catch {
+    // Full.
+  }
+  let told = 0
+  for (let i = 0; i < 40; i++) {
+    try {
+      journal.append(record(2))
+    } catch (err) {
+      t.is((err as { code: string }).code, 'DISK_FULL')
+      await t.exception(async () => journal.assertWritable(), /cannot record usage/)
+      told++
+      break
+    }
+  }
+  t.is(told, 1)
+  const written = journal.totals('key/k1', NOON).total.requests
+  await until(async () => (await storedCount(core)) === written, 'what was told to have failed is stored as well')
+  await until(
+    () => codeOf((async () => journal.assertWritable())()).then((code) => code === undefined),
+    'it takes requests',
+  )
+  rmSync(filler)
+  journal.append(record(3))
+  await until(async () => (await storedCount(core)) === written + 1, 'the next one is stored')
 })
 
 test('totals and the place to go on from survive a restart', async (t) => {
   const dir = await scratch(t)
   const first = await open(dir, () => NOON)
-  await first.journal.append(record(10))
+  first.journal.append(record(10))
   await first.close()
   const second = await open(dir, () => NOON)
   t.teardown(second.close)
   t.is(second.journal.spent('key/k1', 'total', NOON), 20)
   t.is(second.journal.spent('user/ann', 'month', NOON), 20)
-  await second.journal.append(record(1))
-  t.is((await records(second.core)).length, 2)
+  second.journal.append(record(1))
+  await until(async () => (await storedCount(second.core)) === 2, 'both are stored')
   t.is(second.journal.totals('key/k1', NOON).day.requests, 2)
 })
 
 test('a new day and a new month begin at zero, what was spent in all stays', async (t) => {
   const dir = await scratch(t)
   const first = await open(dir, () => NOON)
-  await first.journal.append(record(10))
+  first.journal.append(record(10))
   t.is(first.journal.spent('key/k1', 'day', NOON + DAY_MS), 0)
   await first.close()
   const later = await open(dir, () => NOON + DAY_MS)

@@ -230,6 +230,8 @@ declare module 'hypercore' {
     readonly writable: boolean
     readonly opened: boolean
     readonly closed: boolean
+    /** False: what a peer appends is not asked for until `update` is called. Not among the library's documented settings. */
+    readonly replicator: { eagerUpgrade: boolean }
     /** `remoteLength` counts once `remoteSynced` is true. */
     readonly peers: { remotePublicKey: Buffer; remoteLength: number; remoteSynced: boolean }[]
     ready(): Promise<void>

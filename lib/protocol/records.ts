@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { modelNameSchema, nameSchema } from './ids.js'
+import { finishReasonSchema } from './inference.js'
 
 /** What lives in the Hyperbees: one schema for each kind of entry. Times are milliseconds since the epoch. */
 
@@ -114,7 +115,7 @@ export type AuditEntry = z.infer<typeof auditEntrySchema>
 
 // --- journal: written by each gateway for itself ---
 
-/** Journal, `record/<sequence number>`: one for every request a gateway admitted. */
+/** What a journal holds of every request that its gateway admitted. */
 export const journalRecordSchema = z.object({
   requestId: z.string(),
   at: time,
@@ -126,7 +127,7 @@ export const journalRecordSchema = z.object({
   promptTokens: z.int().min(0),
   cachedTokens: z.int().min(0),
   completionTokens: z.int().min(0),
-  /** `stop`, `length`, or the code of the error that ended it. */
+  /** A finish reason, or the code of the error that ended it. */
   outcome: z.string(),
   queueMs: z.number().min(0),
   firstTokenMs: z.number().min(0).optional(),
@@ -134,11 +135,19 @@ export const journalRecordSchema = z.object({
 })
 export type JournalRecord = z.infer<typeof journalRecordSchema>
 
+/** Journal, `record/<number of the first>`: the records that were written at once, in their order. */
+export const journalGroupSchema = z.array(journalRecordSchema)
+
+/** Whether a request with this outcome counts among the failures: an answer that came to its end does not. */
+export function isFailure(outcome: string): boolean {
+  return !finishReasonSchema.safeParse(outcome).success
+}
+
 // --- usage: folded by the authority ---
 
 export const usageTotalsSchema = z.object({
   requests: z.int().min(0),
-  /** Requests that did not end with stop or length. */
+  /** Requests whose answer did not come to its end. */
   failures: z.int().min(0),
   promptTokens: z.int().min(0),
   cachedTokens: z.int().min(0),

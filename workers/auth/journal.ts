@@ -1,11 +1,10 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { JournalRecord } from '../../lib/protocol/index.js'
-import { parseRecord, type UsageLedger } from './ledger.js'
+import { readGroup, type UsageLedger } from './ledger.js'
 
 /** Entries folded in one batch. */
-const BATCH = 500
+const BATCH = 200
 /** A fold that failed is tried again after this, and after twice as long each time that it fails again. */
 const RETRY_MS = 1000
 const MAX_RETRY_MS = 300_000
@@ -21,8 +20,8 @@ export interface JournalOptions {
   onError?: (err: unknown) => void
 }
 
-/** A busy journal is folded this often: what came meanwhile is one batch. */
-const SPACING_MS = 50
+/** How often a journal is looked at. What came meanwhile is read at once, which costs far less than entry by entry. */
+const LOOK_MS = 500
 
 /** Follows one gateway's journal and folds what it says into the usage. */
 export class Journal {
@@ -30,9 +29,10 @@ export class Journal {
   readonly #bee: Hyperbee
   #next = 1
   #folding: Promise<void> | undefined
-  #again = false
   #closing = false
-  #retry: NodeJS.Timeout | undefined
+  #timer: NodeJS.Timeout | undefined
+  /** After a failure: not looked at again before. */
+  #restUntil = 0
   #retryMs = RETRY_MS
 
   constructor(options: JournalOptions) {
@@ -42,7 +42,9 @@ export class Journal {
 
   /** Entries that the gateway has written and that are not folded yet, as far as is known. */
   get lag(): number {
-    return Math.max(0, this.#options.core.length - this.#next)
+    const { length, peers } = this.#options.core
+    const written = Math.max(length, ...peers.map(({ remoteLength }) => remoteLength))
+    return Math.max(0, written - this.#next)
   }
 
   /** Begins to follow; does not wait for the gateway. */
@@ -50,45 +52,44 @@ export class Journal {
     const { core, key, ledger } = this.#options
     await core.ready()
     this.#next = await ledger.cursor(key)
-    core.download({ start: 0, end: -1 })
-    core.on('append', this.#trigger)
-    this.#trigger()
+    // Else each entry is asked for, checked and stored by itself in the moment it is written.
+    core.replicator.eagerUpgrade = false
+    this.#timer = setInterval(() => {
+      if (this.lag > 0 && Date.now() >= this.#restUntil) void this.fold()
+    }, LOOK_MS)
+  }
+
+  /** Folds what the gateway has written up to now, as far as it can be reached. Never throws. */
+  fold(): Promise<void> {
+    this.#folding ??= this.#foldAll()
+      .catch((err: unknown) => this.#onError(err))
+      .finally(() => {
+        this.#folding = undefined
+      })
+    return this.#folding
   }
 
   async close(): Promise<void> {
     this.#closing = true
-    clearTimeout(this.#retry)
-    this.#options.core.off('append', this.#trigger)
+    clearInterval(this.#timer)
     // Ends a download that waits for a gateway which is not there.
     await this.#options.core.close()
     await this.#folding
   }
 
-  #trigger = (): void => {
-    this.#again = true
-    this.#folding ??= this.#foldAll()
-      .catch((err: unknown) => this.#onError(err))
-      .then(() => (this.#closing ? undefined : sleep(SPACING_MS)))
-      .finally(() => {
-        this.#folding = undefined
-        if (this.#again && !this.#closing) this.#trigger()
-      })
-  }
-
   #onError(err: unknown): void {
     if (this.#closing) return
     this.#options.onError?.(err)
-    this.#again = false
-    clearTimeout(this.#retry)
-    this.#retry = setTimeout(this.#trigger, this.#retryMs)
+    this.#restUntil = Date.now() + this.#retryMs
     this.#retryMs = Math.min(MAX_RETRY_MS, 2 * this.#retryMs)
   }
 
   async #foldAll(): Promise<void> {
     const { core } = this.#options
-    this.#again = false
-    while (this.#next < core.length && !this.#closing) {
-      const end = Math.min(core.length, this.#next + BATCH)
+    await core.update({ wait: true })
+    const length = core.length
+    while (this.#next < length && !this.#closing) {
+      const end = Math.min(length, this.#next + BATCH)
       await core.download({ start: this.#next, end }).done()
       await this.#foldUpTo(end)
     }
@@ -101,11 +102,9 @@ export class Journal {
     for await (const entry of this.#bee.createHistoryStream({ gte: this.#next, lt: end })) {
       // A journal may hold entries of the gateway's own besides.
       if (entry.type !== 'put' || !entry.key.startsWith('record/')) continue
-      try {
-        records.push(parseRecord(entry.value))
-      } catch {
-        malformed++
-      }
+      const group = readGroup(entry.value)
+      records.push(...group.records)
+      malformed += group.malformed
     }
     if (await ledger.fold(key, this.#next, end, records)) onFolded?.({ folded: records.length, malformed })
     this.#next = end

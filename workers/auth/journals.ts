@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { decodeKey, encodeKey, MeshError } from '../../lib/protocol/index.js'
 import type { Logger, Store } from '../../lib/worker-base/index.js'
 import { authorityKeys } from './accounts.js'
@@ -52,6 +53,16 @@ export class Journals {
       draft.audit(member ? `${member.role}/${member.name}` : gateway, 'gateway.enlist', key)
     }, signal)
     await this.#follow(key)
+  }
+
+  /** Folds what the connected gateways have written up to now, for at most `timeoutMs`. */
+  async catchUp(timeoutMs: number): Promise<void> {
+    const behind = [...this.#open.values()].filter(({ lag }) => lag > 0)
+    if (behind.length === 0) return
+    await Promise.race([
+      Promise.all(behind.map((journal) => journal.fold())),
+      sleep(timeoutMs, undefined, { ref: false }),
+    ])
   }
 
   async close(): Promise<void> {

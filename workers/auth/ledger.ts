@@ -2,6 +2,7 @@ import type Hyperbee from 'hyperbee'
 import { z } from 'zod'
 import {
   encodeJson,
+  isFailure,
   type JournalRecord,
   journalRecordSchema,
   parseJson,
@@ -44,9 +45,15 @@ export interface UsageFilter {
   keyId?: string | undefined
 }
 
-/** Reads a journal's entry. @throws MeshError STORE_INVALID when it is no record */
-export function parseRecord(value: Uint8Array): JournalRecord {
-  return validate(recordSchema, parseJson(value, 'journal record'), 'journal record', 'STORE_INVALID')
+/** Reads a journal's entry: the records that are good, and how many others it has. Never throws. */
+export function readGroup(value: Uint8Array): { records: JournalRecord[]; malformed: number } {
+  try {
+    const group = z.array(z.unknown()).parse(parseJson(value, 'journal entry'))
+    const records = group.flatMap((one) => recordSchema.safeParse(one).data ?? [])
+    return { records, malformed: group.length - records.length }
+  } catch {
+    return { records: [], malformed: 1 }
+  }
 }
 
 /** The usage: what all journals say, added up by hour, key and model. */
@@ -138,7 +145,7 @@ function emptyRow(hour: string, { keyId, user, model }: JournalRecord): UsageRow
 
 function addTo(row: UsageRow, record: JournalRecord): void {
   row.requests++
-  if (record.outcome !== 'stop' && record.outcome !== 'length') row.failures++
+  if (isFailure(record.outcome)) row.failures++
   row.promptTokens += record.promptTokens
   row.cachedTokens += record.cachedTokens
   row.completionTokens += record.completionTokens

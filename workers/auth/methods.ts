@@ -158,7 +158,10 @@ function serveMembers(respond: Respond, { profile, members, invites }: AuthParts
   })
 }
 
-function serveRecords(respond: Respond, { register, keys, ledger }: AuthParts): void {
+/** How long a question about usage waits for what the gateways have just written. */
+const CATCH_UP_MS = 1000
+
+function serveRecords(respond: Respond, { register, keys, ledger, journals }: AuthParts): void {
   respond('audit.list', async ({ limit }) => ({ entries: await readAudit(register.accounts.bee, limit) }))
   respond('usage.query', async (request, context) => {
     const by = actor(context)
@@ -172,6 +175,7 @@ function serveRecords(respond: Respond, { register, keys, ledger }: AuthParts): 
       )
     }
     const user = by.role === 'admin' ? request.user : by.user
+    await journals.catchUp(CATCH_UP_MS)
     return { rows: await ledger.query({ ...request, user }) }
   })
 }

@@ -20,7 +20,7 @@ export class GatewayMetrics {
   readonly #retries: Counter<'reason'>
   readonly #limited: Counter<'kind'>
   readonly #records: Counter
-  readonly #flush: Histogram<'op'>
+  readonly #store: Histogram<'op'>
 
   constructor(registry: Registry, now: { running: () => number; depths: () => Map<string, number> }) {
     const registers = [registry]
@@ -90,7 +90,7 @@ export class GatewayMetrics {
       registers,
     })
     this.#records = new Counter({ name: 'infermesh_journal_records_total', help: 'Usage records written.', registers })
-    this.#flush = new Histogram({
+    this.#store = new Histogram({
       name: 'infermesh_store_op_seconds',
       help: 'Time of one store operation.',
       labelNames: ['op'],
@@ -156,8 +156,8 @@ export class GatewayMetrics {
     this.#limited.inc({ kind })
   }
 
-  flushed(records: number, seconds: number): void {
+  stored(records: number, seconds: number): void {
     this.#records.inc(records)
-    this.#flush.observe({ op: 'journal_flush' }, seconds)
+    this.#store.observe({ op: 'journal_store' }, seconds)
   }
 }

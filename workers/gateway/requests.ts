@@ -173,7 +173,7 @@ export class Requests {
       const { outcome: done, result } = await work(model, lease, progress)
       outcome = done
       const totalMs = performance.now() - started
-      await this.#record(kind, model, asking, progress, outcome, totalMs)
+      this.#record(kind, model, asking, progress, outcome, totalMs)
       return result(totalMs)
     } catch (err) {
       const failure = MeshError.from(err)
@@ -184,7 +184,11 @@ export class Requests {
       )
       // A refusal cost nothing and is counted in the metrics alone; what was let in is recorded.
       if (lease !== undefined && model !== undefined && failure.code !== 'DISK_FULL') {
-        await this.#record(kind, model, asking, progress, outcome, performance.now() - started).catch(() => {})
+        try {
+          this.#record(kind, model, asking, progress, outcome, performance.now() - started)
+        } catch {
+          // The journal keeps the record and takes no more requests; this caller is told of its own failure.
+        }
       }
       throw failure
     } finally {
@@ -197,14 +201,8 @@ export class Requests {
     }
   }
 
-  async #record(
-    kind: Kind,
-    model: Model,
-    asking: Asking,
-    progress: Progress,
-    outcome: string,
-    totalMs: number,
-  ): Promise<void> {
+  /** @throws MeshError DISK_FULL */
+  #record(kind: Kind, model: Model, asking: Asking, progress: Progress, outcome: string, totalMs: number): void {
     const { requestId, principal } = asking
     const record: JournalRecord = {
       requestId,
@@ -220,7 +218,7 @@ export class Requests {
       firstTokenMs: progress.firstTokenMs,
       totalMs,
     }
-    await this.#options.journal.append(record)
+    this.#options.journal.append(record)
     this.#options.log.info(record, 'request')
   }
 

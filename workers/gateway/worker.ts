@@ -90,7 +90,7 @@ export class GatewayWorker extends BaseWorker {
     const journal = new Journal(core, {
       dir: this.workerDir,
       minFreeBytes: this.#config.minFreeDiskBytes,
-      onFlushed: (records, seconds) => metrics.flushed(records, seconds),
+      onStored: (records, seconds) => metrics.stored(records, seconds),
       onError: (err) => log.error({ err }, 'usage could not be recorded'),
     })
     this.#journal = journal

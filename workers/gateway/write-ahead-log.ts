@@ -1,0 +1,109 @@
+import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { MeshError } from '../../lib/protocol/index.js'
+
+interface Line {
+  number: number
+  text: string
+}
+
+/** One file of the two. `last`: number of its newest entry; -1 while it is empty. */
+interface Part {
+  path: string
+  fd: number
+  last: number
+}
+
+/**
+ * Numbered lines on disk, kept until they are told to be stored elsewhere. Two files take turns: while one is being
+ * stored the other is written to, and each is emptied once all of it is stored.
+ *
+ * A line that was written survives the end of this process, whatever ends it: it is with the operating system then.
+ */
+export class WriteAheadLog {
+  readonly #dir: string
+  #current: Part | undefined
+  #other: Part | undefined
+  /** Lines that could not be written yet. */
+  #owed: Line[] = []
+
+  constructor(dir: string) {
+    this.#dir = dir
+  }
+
+  /**
+   * Opens the files.
+   * @returns what they hold, oldest first. A line whose end is missing was never acknowledged, and is left out
+   * @throws MeshError STORE_INVALID naming the file and line that cannot be read
+   */
+  open(): Line[] {
+    const a = openPart(join(this.#dir, 'journal-a.wal'))
+    const b = openPart(join(this.#dir, 'journal-b.wal'))
+    const [older, newer] = a.part.last < b.part.last ? [a, b] : [b, a]
+    this.#other = older.part
+    this.#current = newer.part
+    return [...older.lines, ...newer.lines]
+  }
+
+  /**
+   * Writes one line, and before it those that could not be written.
+   * @throws Error of the file system; the file is as before then
+   */
+  append(number: number, text: string): void {
+    const part = this.#current as Part
+    this.#owed.push({ number, text })
+    const bytes = Buffer.from(this.#owed.map((line) => `${line.number} ${line.text}\n`).join(''))
+    let written = 0
+    try {
+      while (written < bytes.byteLength) written += writeSync(part.fd, bytes, written)
+    } catch (err) {
+      if (written > 0) ftruncateSync(part.fd, fstatSync(part.fd).size - written)
+      throw err
+    }
+    this.#owed = []
+    part.last = number
+  }
+
+  /** Lines from here on go to the other file, where that is empty. */
+  turn(): void {
+    if (this.#other?.last !== -1) return
+    const full = this.#current
+    this.#current = this.#other
+    this.#other = full
+  }
+
+  /** Everything with a number under `next` is stored: empties the files that have nothing else. */
+  stored(next: number): void {
+    this.#owed = this.#owed.filter(({ number }) => number >= next)
+    for (const part of [this.#current as Part, this.#other as Part]) {
+      if (part.last === -1 || part.last >= next) continue
+      ftruncateSync(part.fd, 0)
+      part.last = -1
+    }
+  }
+
+  close(): void {
+    for (const part of [this.#current, this.#other]) if (part !== undefined) closeSync(part.fd)
+    this.#current = undefined
+    this.#other = undefined
+  }
+}
+
+function openPart(path: string): { part: Part; lines: Line[] } {
+  const fd = openSync(path, 'a', 0o600)
+  const content = readFileSync(path, 'utf8')
+  const whole = content.slice(0, content.lastIndexOf('\n') + 1)
+  if (whole.length < content.length) ftruncateSync(fd, Buffer.byteLength(whole))
+  const lines = whole
+    .split('\n')
+    .slice(0, -1)
+    .map((line, i) => {
+      const space = line.indexOf(' ')
+      const number = Number(line.slice(0, space))
+      if (space < 1 || !Number.isSafeInteger(number)) {
+        throw MeshError.STORE_INVALID(`${path}, line ${i + 1}: expected a number and a usage record`)
+      }
+      return { number, text: line.slice(space + 1) }
+    })
+  return { part: { path, fd, last: lines.at(-1)?.number ?? -1 }, lines }
+}
