@@ -94,7 +94,7 @@ export async function limitedKey(mesh: BenchMesh, url: string): Promise<string> 
 
 /** Short answers that are not streamed, from an engine that only keeps time, with a key, its limits and the journal. */
 async function rate(): Promise<Figure[]> {
-  const mesh = await startMesh({ standIn: { STAND_IN_TOKENS_PER_S: '1000', STAND_IN_TICK_MS: '1' } })
+  const mesh = await startMesh({ standIn: { STAND_IN_TOKENS_PER_S: '1000', STAND_IN_TICK_MS: '0' } })
   try {
     const { url } = addressOf(mesh)
     const key = await limitedKey(mesh, url)

@@ -300,7 +300,9 @@ export class GenerationSink {
       handshake: c.raw,
       onopen: (handshake) => this.#resolveRequest(handshake),
       onclose: () => {
-        this.#cancelled.abort(MeshError.CANCELLED('The caller went away', { requestId: this.requestId }))
+        // After the finish there is nothing left to cancel.
+        if (!this.#closing)
+          this.#cancelled.abort(MeshError.CANCELLED('The caller went away', { requestId: this.requestId }))
         onclose()
       },
     })

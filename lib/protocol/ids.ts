@@ -1,4 +1,4 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
 import z32 from 'z32'
 import { z } from 'zod'
 import { MeshError } from './errors.js'
@@ -27,9 +27,9 @@ export function decodeKey(text: string, what = 'key'): Buffer {
   throw MeshError.BAD_REQUEST(`${JSON.stringify(text.slice(0, 64))} is no ${what}: expected 52 characters of z-base-32`)
 }
 
-/** A request id, unique without coordination: `req_` and 20 z-base-32 characters (100 bits). */
+/** A request id, unique without coordination: `req_` and 32 hexadecimal digits, 122 bits of them random. */
 export function newRequestId(): string {
-  return `req_${z32.encode(randomBytes(13)).slice(0, 20)}`
+  return `req_${randomUUID().replaceAll('-', '')}`
 }
 
 /** What a caller may choose as request id. */

@@ -39,10 +39,12 @@ function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1)
 }
 
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
 /** Parses UTF-8 JSON from the wire. @throws MeshError BAD_REQUEST, never SyntaxError */
 export function parseJson(bytes: Uint8Array, what: string): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    return JSON.parse(utf8.decode(bytes))
   } catch (cause) {
     throw MeshError.BAD_REQUEST(`${what} is not JSON in UTF-8`, {}, { cause })
   }

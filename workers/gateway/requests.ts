@@ -239,12 +239,12 @@ export class Requests {
       progress,
       { begun: () => told, onPosition: (position) => emit({ type: 'queued', position }) },
       async (link) => {
-        const stalled = new AbortController()
-        const generation = link.generate(
-          { requestId: asking.requestId, request },
-          AbortSignal.any([asking.signal, stalled.signal]),
-        )
-        const timer = setTimeout(() => stalled.abort(), this.#options.stallMs)
+        let stalled = false
+        const generation = link.generate({ requestId: asking.requestId, request }, asking.signal)
+        const timer = setTimeout(() => {
+          stalled = true
+          generation.cancel()
+        }, this.#options.stallMs)
         try {
           // After the processor was asked: it works while the caller reads this.
           emit({ type: 'started', processor: progress.processor ?? '' })
@@ -274,8 +274,7 @@ export class Requests {
           throw MeshError.PROCESSOR_LOST(`${link.label} ended the answer without a finish`)
         } catch (err) {
           generation.cancel()
-          if (stalled.signal.aborted)
-            throw MeshError.TIMEOUT(`${link.label} sent nothing for ${this.#options.stallMs} ms`)
+          if (stalled) throw MeshError.TIMEOUT(`${link.label} sent nothing for ${this.#options.stallMs} ms`)
           throw err
         } finally {
           clearTimeout(timer)

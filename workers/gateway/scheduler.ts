@@ -82,16 +82,21 @@ export class Scheduler {
    * @throws MeshError NO_PROCESSOR at once when nobody has the model, QUEUE_FULL at once past the bound, CANCELLED
    */
   async acquire(wish: Wish): Promise<Ticket> {
-    const queue = this.#queue(wish.model)
     if (wish.signal.aborted) throw MeshError.CANCELLED('The caller went away')
+    const queued = this.#queues.get(wish.model)?.length ?? 0
+    const free = queued === 0 ? this.#choose(wish) : undefined
+    if (free !== undefined) {
+      this.#activate(wish.keyId)
+      return this.#grant(wish, free, this.#clock())
+    }
     if (this.#usable(wish).length === 0) throw this.#noProcessor(wish)
-    const waits = queue.length > 0 || this.#choose(wish) === undefined
-    if (waits && !wish.front && queue.length >= this.#options.queueLimit) {
-      throw MeshError.QUEUE_FULL(`${queue.length} requests wait for ${wish.model}; no more are queued`, {
-        retryAfterMs: this.#waitMs(wish.model, queue.length),
+    if (!wish.front && queued >= this.#options.queueLimit) {
+      throw MeshError.QUEUE_FULL(`${queued} requests wait for ${wish.model}; no more are queued`, {
+        retryAfterMs: this.#waitMs(wish.model, queued),
       })
     }
     this.#activate(wish.keyId)
+    const queue = this.#queue(wish.model)
     return new Promise<Ticket>((resolve, reject) => {
       const waiting: Waiting = {
         ...wish,
@@ -115,7 +120,8 @@ export class Scheduler {
       for (const name of this.#queues.keys()) this.dispatch(name)
       return
     }
-    const queue = this.#queue(model)
+    const queue = this.#queues.get(model)
+    if (queue === undefined) return
     while (queue.length > 0) {
       const index = this.#nextIndex(queue)
       const waiting = queue[index]
@@ -191,8 +197,14 @@ export class Scheduler {
   }
 
   #queuedAway(waiting: Waiting): void {
-    const candidate = this.#choose(waiting) as Candidate
-    const slot = `${candidate.id} ${waiting.model}`
+    // A request may come back here many times, with the same signal.
+    waiting.signal.removeEventListener('abort', waiting.onAbort)
+    waiting.resolve(this.#grant(waiting, this.#choose(waiting) as Candidate, waiting.since))
+  }
+
+  /** Takes a slot. @param since when the request began to wait */
+  #grant({ model, keyId }: Wish, candidate: Candidate, since: number): Ticket {
+    const slot = `${candidate.id} ${model}`
     this.#running.set(slot, (this.#running.get(slot) ?? 0) + 1)
     const startedAt = this.#clock()
     let held = true
@@ -202,23 +214,21 @@ export class Scheduler {
       const left = (this.#running.get(slot) ?? 1) - 1
       if (left === 0) this.#running.delete(slot)
       else this.#running.set(slot, left)
-      this.#deactivate(waiting.keyId, tokens)
+      this.#deactivate(keyId, tokens)
     }
-    // A request may come back here many times, with the same signal.
-    waiting.signal.removeEventListener('abort', waiting.onAbort)
-    waiting.resolve({
+    return {
       processor: candidate.id,
-      queueMs: startedAt - waiting.since,
+      queueMs: startedAt - since,
       release: (tokens) => {
         this.#serviceMs += SMOOTHING * (this.#clock() - startedAt - this.#serviceMs)
         giveBack(tokens)
-        this.dispatch(waiting.model)
+        this.dispatch(model)
       },
       bounce: () => {
         this.#bounced.add(candidate.id)
         giveBack(0)
       },
-    })
+    }
   }
 
   #leave(waiting: Waiting, err: MeshError): void {

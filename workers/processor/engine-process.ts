@@ -40,7 +40,7 @@ interface Job {
 }
 
 interface EngineEvents {
-  /** Its state or the number of running generations has changed. */
+  /** Its state has changed. */
   change: []
   /** How much of the model is loaded, from 0 to 1. */
   progress: [number]
@@ -121,14 +121,12 @@ export class Engine extends EventEmitter<EngineEvents> {
     signal?: AbortSignal,
   ): Promise<EngineFinish> {
     this.#generating++
-    this.emit('change')
     try {
       const message = await this.#run((id) => ({ type: 'generate', id, request }), onTokens, signal)
       if (message.type !== 'finish') throw MeshError.ENGINE_FAILED('The engine answered a generation with an embedding')
       return message.finish
     } finally {
       this.#generating--
-      this.emit('change')
     }
   }
 

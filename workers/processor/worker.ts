@@ -88,7 +88,6 @@ export class ProcessorWorker extends BaseWorker {
   async #generate({ requestId, request }: GenerateRequest, sink: GenerationSink): Promise<void> {
     const model = this.shelf.get(request.model)
     const engine = await this.shelf.loaded(model)
-    const ended = new AbortController()
     const finish = await engine.generate(
       request,
       ({ calls = [], ...tokens }) => {
@@ -96,11 +95,11 @@ export class ProcessorWorker extends BaseWorker {
           sink.push({ type: 'tokens', ...tokens })
           for (const call of calls) sink.push({ type: 'toolCall', ...call })
         } catch (err) {
-          // The reader is gone or too slow: the slot is for others.
-          ended.abort(err)
+          // The reader is gone or too slow: its signal ends the engine's work, and the slot is for others.
+          sink.fail(MeshError.from(err))
         }
       },
-      AbortSignal.any([sink.signal, ended.signal]),
+      sink.signal,
     )
     this.#metrics.finished(model.name, finish)
     const { reason, usage } = finish
@@ -123,6 +122,7 @@ export class ProcessorWorker extends BaseWorker {
     if (this.state !== 'ready')
       throw MeshError.SHUTTING_DOWN(`This processor is ${this.state} and takes no work now`, { retryAfterMs: 500 })
     this.#running++
+    this.net.loadChanged()
     try {
       return await work()
     } finally {
