@@ -23,7 +23,7 @@ export async function steadyLoad(options: {
 }): Promise<LoadResult> {
   const { url, body, connections, perSecond, seconds } = options
   const agent = new Agent({ keepAlive: true, maxSockets: connections, scheduling: 'fifo' })
-  const headers = { ...options.headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
+  const headers = { ...options.headers, 'content-length': Buffer.byteLength(body) }
   const latencies: number[] = []
   const statuses = new Map<number, number>()
   const total = Math.round(perSecond * seconds)

@@ -73,7 +73,7 @@ async function soak(mesh: BenchMesh): Promise<boolean> {
   const [load, counts] = await Promise.all([
     steadyLoad({
       url: `${url}/v1/completions`,
-      headers: { authorization: `Bearer ${key}` },
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
       body: JSON.stringify({ prompt: 'count', max_tokens: 1 }),
       connections: CONNECTIONS,
       perSecond,

@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Test } from 'brittle'
-import { homeFiles, type SupervisorState } from '../lib/protocol/index.js'
+import { homeFiles, isAlive, type SupervisorState } from '../lib/protocol/index.js'
 import { testHome, until } from './helpers/mesh.js'
 
 /** The `infermesh` command as people and programs use it: real processes, one mesh for the whole file. */
@@ -55,14 +56,6 @@ let mesh: Up
 
 function supervisor(of = home): SupervisorState {
   return JSON.parse(readFileSync(homeFiles(of).supervisor, 'utf8')) as SupervisorState
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
 }
 
 // Where a test fails, its mesh must not go on.
@@ -342,10 +335,43 @@ test('a taken port ends up with 78, and says how to take another', async (t) => 
   t.is((await infermesh(['down', '--json'], { home: other })).stdout.includes('"stopped": false'), true)
 })
 
+test('a process that has ended and that nobody collects is not waited for', {
+  skip: process.platform !== 'linux',
+}, async (t) => {
+  // The shell becomes a program that knows nothing of the child.
+  const parent = spawn('sh', ['-c', 'true & echo $!; exec sleep 30'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  t.teardown(() => parent.kill())
+  const [line] = (await once(parent.stdout, 'data')) as [Buffer]
+  const pid = Number(line)
+  await until(() => !isAlive(pid), 'it counts as gone')
+  t.execution(() => process.kill(pid, 0), 'though the system still knows it')
+})
+
+test('proxy serves the mesh on this machine until it is stopped', async (t) => {
+  const child = spawn(process.execPath, [MAIN, 'proxy', '--port', '0', '--json'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, INFERMESH_HOME: home, INFERMESH_MESH: '', INFERMESH_KEY: '' },
+  })
+  t.teardown(() => child.kill('SIGKILL'))
+  let told = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (told += text))
+  await until(() => told.includes('}'), 'it says where it listens')
+  const { baseURL } = JSON.parse(told) as { baseURL: string }
+  const asked = { model: 'infermesh-tiny', messages: [{ role: 'user', content: 'What is the capital of France?' }] }
+  const response = await fetch(`${baseURL}/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ ...asked, temperature: 0 }),
+  })
+  t.ok(/Paris/.test(await response.text()))
+  const [code] = (await Promise.all([once(child, 'exit'), child.kill('SIGTERM')]))[0] as [number]
+  t.is(code, 0)
+})
+
 test('down stops everything, and the mesh is not reachable any more', async (t) => {
   const { stopped } = await json<{ stopped: boolean }>(t, ['down'], { home })
   t.ok(stopped)
-  for (const { pid } of mesh.workers) t.exception(() => process.kill(pid, 0))
+  for (const { pid } of mesh.workers) t.absent(isAlive(pid))
   t.is((await infermesh(['down'], { home })).code, 0, 'again is no mistake')
   const { code, stderr } = await infermesh(['status', '--json'], { home })
   t.is(code, 69)

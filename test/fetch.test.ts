@@ -210,6 +210,16 @@ test('the OpenAI SDK works over the mesh as it does over HTTP', { timeout: 120_0
     t.is(over.status, 413)
     const { error } = (await over.json()) as { error: { code: string } }
     t.is(error.code, 'message_too_large')
+    // Its body never ends: the answer can only come from the headers.
+    const endless = new ReadableStream({ pull: (controller) => controller.enqueue(new Uint8Array(1024)) }, undefined)
+    const stranger = await mesh.fetch('http://mesh/v1/chat/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: 'Bearer im_wrong' },
+      body: endless,
+      duplex: 'half',
+    } as RequestInit)
+    t.is(stranger.status, 401, 'a stranger is refused before the body is read')
+    await stranger.body?.cancel()
     const large = JSON.stringify({ model, messages: [{ role: 'user', content: 'x '.repeat(2_000_000) }] })
     const long = await mesh.fetch('http://mesh/v1/chat/completions', {
       method: 'POST',

@@ -33,12 +33,11 @@ function isFree(port: number): Promise<boolean> {
   })
 }
 
-test('curl, the OpenAI SDK and mesh.fetch work as the README shows them', { timeout: 120_000 }, async (t) => {
-  for (const port of PORTS) {
-    if (await isFree(port)) continue
-    t.comment(`skipped: the examples use port ${port}, which is in use here`)
-    return t.pass()
-  }
+const taken = (await Promise.all(PORTS.map(isFree))).includes(false)
+if (taken) console.error(`# the README's examples use the ports ${PORTS.join(' and ')}, and one is in use: skipped`)
+const options = { timeout: 120_000, skip: taken }
+
+test('curl, the OpenAI SDK and mesh.fetch work as the README shows them', options, async (t) => {
   const { INFERMESH_HOME: _, INFERMESH_KEY: __, INFERMESH_MESH: ___, ...rest } = process.env
   const env = { ...rest, HOME: await t.tmp() }
   t.teardown(() => execFileSync(process.execPath, [MAIN, 'down'], { env, stdio: 'ignore' }))

@@ -1,9 +1,9 @@
 import type { Command } from 'commander'
-import { homePath, MeshError } from '../../lib/protocol/index.js'
+import { homePath, isAlive, MeshError } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { print, printJson, withSpinner } from '../shared/output.js'
 import { integer } from '../shared/parse.js'
-import { isAlive, runningSupervisor, runningWorkers } from '../supervisor/state.js'
+import { runningSupervisor, runningWorkers } from '../supervisor/state.js'
 
 const POLL_MS = 25
 

@@ -137,7 +137,7 @@ async function afterStart(
     if (talks) print(dim('This home has no API key. With one in INFERMESH_KEY, `infermesh chat` works here too.'))
     return forever()
   }
-  if (options.check) await selfCheck(mesh, options.json === true, over)
+  await selfCheck(mesh, { asks: options.check, quiet: options.json === true }, over)
   if (!talks) return await forever()
   print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
   // From here on Ctrl-C is the conversation's.
@@ -189,10 +189,11 @@ async function startDetached(home: string, options: RunOptions): Promise<void> {
   planWorkers(home, options)
   const statuses = await withSpinner('starting the workers', options.json === true, launch(home))
   if (!options.json) printReport(home, statuses, options.showKey === true)
-  if (options.check && hasKey(home)) {
+  if (hasKey(home)) {
     const mesh = new MeshClient({ home })
+    const how = { asks: options.check, quiet: options.json === true }
     try {
-      await interruptible((signal) => selfCheck(mesh, options.json === true, signal))
+      await interruptible((signal) => selfCheck(mesh, how, signal))
     } finally {
       await mesh.close()
     }

@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { isCredential, MAX_FETCH_BODY_BYTES, MeshError } from '../../lib/protocol/index.js'
+import { CONNECTION_HEADERS, isCredential, MAX_FETCH_BODY_BYTES, MeshError } from '../../lib/protocol/index.js'
 
 export interface ProxyOptions {
   /** Carries a request over the mesh. */
@@ -18,20 +18,6 @@ export interface Proxy {
   close(): Promise<void>
 }
 
-/** They belong to one connection. */
-const OF_CONNECTION = new Set([
-  'connection',
-  'content-length',
-  'expect',
-  'host',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-])
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i
 
 /**
@@ -93,7 +79,7 @@ async function answer(
   })
   response.writeHead(
     answered.status,
-    Object.fromEntries([...answered.headers].filter(([name]) => !OF_CONNECTION.has(name))),
+    Object.fromEntries([...answered.headers].filter(([name]) => !CONNECTION_HEADERS.has(name))),
   )
   // Also where nothing of the body has come yet.
   response.flushHeaders()
@@ -154,7 +140,9 @@ async function readBody(request: IncomingMessage): Promise<Uint8Array> {
 
 function headersOf({ headers }: IncomingMessage): [string, string][] {
   return Object.entries(headers).flatMap(([name, value]) =>
-    value === undefined || OF_CONNECTION.has(name) ? [] : [value].flat().map((one): [string, string] => [name, one]),
+    value === undefined || CONNECTION_HEADERS.has(name)
+      ? []
+      : [value].flat().map((one): [string, string] => [name, one]),
   )
 }
 

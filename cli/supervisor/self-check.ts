@@ -9,16 +9,23 @@ const SERVING_MS = 60_000
 const POLL_MS = 50
 
 /**
- * Asks the mesh one question, as a user would, and shows the answer with its route and times.
- * @param quiet asks, but shows nothing
+ * Waits until the mesh can serve, then asks it one question, as a user would, and shows the answer with its route and
+ * times.
+ * @param options.asks false: it only waits
+ * @param options.quiet shows nothing
  * @throws MeshError why the mesh does not answer
  */
-export async function selfCheck(mesh: MeshClient, quiet: boolean, signal: AbortSignal): Promise<void> {
+export async function selfCheck(
+  mesh: MeshClient,
+  { asks, quiet }: { asks: boolean; quiet: boolean },
+  signal: AbortSignal,
+): Promise<void> {
   const serving = await withSpinner('waiting for a processor', quiet, untilServing(mesh, signal))
   if (!serving) {
     if (!quiet) print(dim('No processor in the mesh yet: `infermesh invite --role processor` brings one in.'))
     return
   }
+  if (!asks) return
   const startedAt = performance.now()
   const answer = mesh.chat({ messages: [{ role: 'user', content: PROMPT }], maxTokens: MAX_TOKENS }, { signal })
   const chunks = answer[Symbol.asyncIterator]()

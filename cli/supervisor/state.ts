@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import {
   homeFiles,
+  isAlive,
   MeshError,
   makePrivateDir,
   parseJson,
@@ -12,15 +13,6 @@ import {
 } from '../../lib/protocol/index.js'
 
 /** What runs in a home, as its files say, checked against the processes there are. */
-
-export function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (err) {
-    return (err as NodeJS.ErrnoException).code === 'EPERM'
-  }
-}
 
 /** A process's command line; empty where it is gone or the system does not tell. */
 function commandLine(pid: number): string {

@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Corestore from 'corestore'
-import { Directory, type Role } from '../protocol/index.js'
+import { Directory, isAlive, type Role } from '../protocol/index.js'
 
 const PREFIX = 'infermesh-client-'
 
@@ -74,14 +74,5 @@ function sweep(): void {
     } catch {
       // Another user's.
     }
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (err) {
-    return (err as NodeJS.ErrnoException).code === 'EPERM'
   }
 }

@@ -60,6 +60,22 @@ export const fetchResponseSchema = z.object({ status: z.int().min(200).max(599),
 /** Status and headers of a response. */
 export type FetchResponse = z.infer<typeof fetchResponseSchema>
 
+/** Headers that belong to one connection, and the length, which follows from the body: they are not carried on. */
+export const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'keep-alive',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])
+
 const TAG = { head: 0, data: 1, end: 2, error: 3, credit: 4 } as const
 
 function tagged(tag: number, body: Uint8Array): Buffer {

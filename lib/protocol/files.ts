@@ -3,7 +3,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSy
 import { join } from 'node:path'
 import { MeshError } from './errors.js'
 
-/** How workers and the CLI write the files of a home. */
+/** What workers and the CLI share of files and processes. */
 
 /** Writes a file whole or not at all. @param mode 0o600 for anything secret */
 export function writeFileAtomic(path: string, text: string, mode = 0o644): void {
@@ -32,4 +32,25 @@ export function loadSeed(workerDir: string): Buffer {
     )
   }
   return Buffer.from(text, 'hex')
+}
+
+/** Whether a process is running. One of another user counts as well. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return !isZombie(pid)
+  } catch (err) {
+    return (err as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** Whether a process has ended and only waits to be collected: in a container nobody may ever do that. */
+function isZombie(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // The name before the state may hold anything, brackets too.
+    return stat.charAt(stat.lastIndexOf(')') + 2) === 'Z'
+  } catch {
+    return false
+  }
 }

@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import {
   acceptFetches,
+  CONNECTION_HEADERS,
   type FetchExchange,
   type FetchRequest,
   type FetchResponse,
-  MAX_FETCH_BODY_BYTES,
   MeshError,
 } from '../../lib/protocol/index.js'
 import type { Link } from '../../lib/worker-base/index.js'
@@ -16,22 +17,6 @@ import { errorAnswer } from './openai/errors.js'
 const PATHS = /^\/(v1|api\/v1)\/|^\/openapi\.json$/
 /** By which the door knows the calls of this process; its value cannot be guessed from outside. */
 const CALL_HEADER = 'x-infermesh-call'
-/** Headers that belong to one connection, and the length, which follows from the body. */
-const OF_CONNECTION = new Set([
-  'connection',
-  'content-length',
-  'expect',
-  'host',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-  CALL_HEADER,
-])
 
 /**
  * The gateway's end of the fetch channel: clients of the mesh reach the routes of the HTTP door without any port. A
@@ -75,11 +60,10 @@ export class FetchDoor {
     const { pathname, search } = new URL(`http://mesh${request.path}`)
     if (!PATHS.test(pathname))
       throw MeshError.NOT_FOUND(`There is no ${pathname} here: paths begin with /v1/ or /api/v1/`)
-    const payload = await readBody(exchange)
     const id = randomBytes(16).toString('hex')
     const headers: Record<string, string> = { host: 'mesh', [CALL_HEADER]: id }
     for (const [name, value] of request.headers) {
-      if (OF_CONNECTION.has(name)) continue
+      if (CONNECTION_HEADERS.has(name) || name === CALL_HEADER) continue
       headers[name] = headers[name] === undefined ? value : `${headers[name]}, ${value}`
     }
     const { signal } = exchange
@@ -100,7 +84,8 @@ export class FetchDoor {
           headers,
           remoteAddress,
           payloadAsStream: true,
-          ...(payload.byteLength > 0 && { payload }),
+          // As it comes: what the door refuses by its headers alone is never held here.
+          ...(request.body && { payload: Readable.from(exchange.body(), { objectMode: false }) }),
         })
         .catch((err: unknown) => {
           throw this.#isStopping() ? stopping(err) : err
@@ -120,23 +105,9 @@ function stopping(cause?: unknown): MeshError {
   return MeshError.SHUTTING_DOWN('This gateway is stopping: ask another one', { retryAfterMs: 1000 }, { cause })
 }
 
-/** @throws MeshError MESSAGE_TOO_LARGE, or what broke the body off */
-async function readBody(exchange: FetchExchange): Promise<Buffer> {
-  const chunks: Uint8Array[] = []
-  let bytes = 0
-  for await (const chunk of exchange.body()) {
-    bytes += chunk.byteLength
-    if (bytes > MAX_FETCH_BODY_BYTES) {
-      throw MeshError.MESSAGE_TOO_LARGE(`The body has more than ${MAX_FETCH_BODY_BYTES} bytes; send less at a time`)
-    }
-    chunks.push(chunk)
-  }
-  return Buffer.concat(chunks)
-}
-
 function headersOf(headers: NodeJS.Dict<string | string[] | number>): FetchResponse['headers'] {
   return Object.entries(headers).flatMap(([name, value]): FetchResponse['headers'] => {
-    if (value === undefined || OF_CONNECTION.has(name)) return []
+    if (value === undefined || CONNECTION_HEADERS.has(name)) return []
     return [value].flat().map((one) => [name, String(one)])
   })
 }
