@@ -278,6 +278,14 @@ test('another machine joins with an invite, which works once', async (t) => {
   await until(() => !isAlive(pid), 'its supervisor ends with the last worker that was taken out')
 })
 
+test('a mesh without a processor comes up all the same, and says what is missing', async (t) => {
+  const alone = await testHome(t)
+  t.teardown(() => infermesh(['down'], { home: alone }), { order: -1 })
+  const { code, stdout, stderr } = await infermesh([...UP, '--role', 'auth', '--role', 'gateway'], { home: alone })
+  t.is(code, 0, stderr)
+  t.ok(stdout.includes('invite --role processor'), stdout)
+})
+
 test('a worker that is killed comes back', async (t) => {
   const before = mesh.workers.find(({ role }) => role === 'metrics')?.pid as number
   process.kill(before, 'SIGKILL')

@@ -137,7 +137,7 @@ async function afterStart(
     if (talks) print(dim('This home has no API key. With one in INFERMESH_KEY, `infermesh chat` works here too.'))
     return forever()
   }
-  await selfCheck(mesh, { asks: options.check, quiet: options.json === true }, over)
+  await selfCheck(mesh, checkOf(options, supervisor.statuses()), over)
   if (!talks) return await forever()
   print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
   // From here on Ctrl-C is the conversation's.
@@ -155,6 +155,10 @@ async function afterStart(
       },
     },
   }).run()
+}
+
+function checkOf({ check, json }: RunOptions, statuses: WorkerStatus[]) {
+  return { asks: check, hasProcessor: statuses.some(({ role }) => role === 'processor'), quiet: json === true }
 }
 
 // --- in the background ---
@@ -191,9 +195,8 @@ async function startDetached(home: string, options: RunOptions): Promise<void> {
   if (!options.json) printReport(home, statuses, options.showKey === true)
   if (hasKey(home)) {
     const mesh = new MeshClient({ home })
-    const how = { asks: options.check, quiet: options.json === true }
     try {
-      await interruptible((signal) => selfCheck(mesh, how, signal))
+      await interruptible((signal) => selfCheck(mesh, checkOf(options, statuses), signal))
     } finally {
       await mesh.close()
     }

@@ -4,25 +4,30 @@ import { dim, print, withSpinner, writeAnswer } from '../shared/output.js'
 
 const PROMPT = 'Write a haiku about technology'
 const MAX_TOKENS = 48
-/** How long the workers may take to find each other, and a processor to load its model. */
+/** How long a processor of this machine may take to load its model, and the workers to find each other. */
 const SERVING_MS = 60_000
+/** How long processors of other machines are waited for: they may be off. */
+const OTHERS_MS = 5000
 const POLL_MS = 50
 
 /**
  * Waits until the mesh can serve, then asks it one question, as a user would, and shows the answer with its route and
  * times.
  * @param options.asks false: it only waits
+ * @param options.hasProcessor one was started on this machine, so the mesh must come to serve
  * @param options.quiet shows nothing
- * @throws MeshError why the mesh does not answer
+ * @throws MeshError why the mesh does not answer, where it must
  */
 export async function selfCheck(
   mesh: MeshClient,
-  { asks, quiet }: { asks: boolean; quiet: boolean },
+  { asks, hasProcessor, quiet }: { asks: boolean; hasProcessor: boolean; quiet: boolean },
   signal: AbortSignal,
 ): Promise<void> {
-  const serving = await withSpinner('waiting for a processor', quiet, untilServing(mesh, signal))
-  if (!serving) {
-    if (!quiet) print(dim('No processor in the mesh yet: `infermesh invite --role processor` brings one in.'))
+  const waitMs = hasProcessor ? SERVING_MS : OTHERS_MS
+  const missing = await withSpinner('waiting for a processor', quiet, untilServing(mesh, waitMs, signal))
+  if (missing !== undefined) {
+    if (hasProcessor && asks) throw missing
+    if (!quiet) print(dim(missing.message))
     return
   }
   if (!asks) return
@@ -42,21 +47,25 @@ export async function selfCheck(
 
 /**
  * Waits until the gateway knows us and a processor has a model.
- * @returns false where the mesh has no processor to wait for
+ * @returns why the mesh does not serve yet; undefined: it does
  */
-async function untilServing(mesh: MeshClient, signal: AbortSignal): Promise<boolean> {
-  const deadline = Date.now() + SERVING_MS
+async function untilServing(mesh: MeshClient, waitMs: number, signal: AbortSignal): Promise<MeshError | undefined> {
+  const deadline = Date.now() + waitMs
   while (true) {
     let reason: MeshError
     try {
       const { models, workers } = await mesh.status({ signal })
-      if (models.some(({ processors }) => processors.length > 0)) return true
-      if (!workers.some(({ role }) => role === 'processor')) return false
-      reason = MeshError.NO_PROCESSOR('No processor has loaded a model; `infermesh logs processor` may say why')
+      if (models.some(({ processors }) => processors.length > 0)) return undefined
+      if (!workers.some(({ role }) => role === 'processor'))
+        return MeshError.NO_PROCESSOR('No processor in the mesh yet: `infermesh invite --role processor` brings one in')
+      reason = workers.some(({ role, state }) => role === 'processor' && state !== 'down')
+        ? MeshError.NO_PROCESSOR('No processor has loaded a model; `infermesh logs processor` may say why')
+        : MeshError.NO_PROCESSOR('No processor of this mesh is connected now; `infermesh status` shows when one is')
     } catch (err) {
       reason = MeshError.from(err)
     }
-    if (signal.aborted || Date.now() > deadline) throw reason
+    if (signal.aborted) throw reason
+    if (Date.now() > deadline) return reason
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }
