@@ -346,8 +346,8 @@ test('a taken port ends up with 78, and says how to take another', async (t) => 
 test('a process that has ended and that nobody collects is not waited for', {
   skip: process.platform !== 'linux',
 }, async (t) => {
-  // The shell becomes a program that knows nothing of the child.
-  const parent = spawn('sh', ['-c', 'true & echo $!; exec sleep 30'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  // The shell becomes a program that knows nothing of the child, before that ends.
+  const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 30'], { stdio: ['ignore', 'pipe', 'ignore'] })
   t.teardown(() => parent.kill())
   const [line] = (await once(parent.stdout, 'data')) as [Buffer]
   const pid = Number(line)
