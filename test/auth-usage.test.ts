@@ -208,7 +208,7 @@ test('the authority folds what gateways write, also what they wrote while it was
   const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
   await untilJoined(gateway)
   await until(() => first.net.members.has(gateway.publicKey), 'linked')
-  const core = gateway.store.own('journal')
+  const core = gateway.store.journal()
   await core.ready()
   await gateway.net.authority().call('gateway.enlist', { journal: encodeKey(core.key) })
 

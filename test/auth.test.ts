@@ -310,7 +310,7 @@ test('a gateway reads the accounts and sees a revoked key within a second', asyn
   const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
   await untilJoined(gateway)
   await until(() => auth.net.members.has(gateway.publicKey), 'the authority sees the gateway')
-  const journal = gateway.store.own('journal')
+  const journal = gateway.store.journal()
   await journal.ready()
   const enlist = () => gateway.net.authority().call('gateway.enlist', { journal: encodeKey(journal.key) })
   const cores = await enlist()
@@ -345,7 +345,7 @@ test('who is no member reads the directory and nothing else, whatever keys it kn
   const { home, auth } = await startMesh(t)
   const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
   await untilJoined(gateway)
-  const journal = gateway.store.own('journal')
+  const journal = gateway.store.journal()
   await journal.ready()
   const { accounts } = await gateway.net.authority().call('gateway.enlist', { journal: encodeKey(journal.key) })
 

@@ -247,16 +247,35 @@ declare module 'hypercore' {
   }
 }
 
+declare module 'hypercore-storage' {
+  /** Cores on disk, in one RocksDB. */
+  export default class HypercoreStorage {
+    /** @param options.writeBufferSize bytes */
+    constructor(dir: string, options?: { writeBufferSize?: number })
+  }
+}
+
 declare module 'corestore' {
   import { EventEmitter } from 'node:events'
   import type Hypercore from 'hypercore'
+  import type HypercoreStorage from 'hypercore-storage'
   import type Rache from 'rache'
   import type { Duplex } from 'streamx'
 
   export default class Corestore extends EventEmitter {
-    constructor(storage: string, options?: { primaryKey?: Uint8Array; unsafe?: boolean; globalCache?: Rache })
+    constructor(
+      storage: string | HypercoreStorage,
+      options?: { primaryKey?: Uint8Array; unsafe?: boolean; globalCache?: Rache },
+    )
     ready(): Promise<void>
-    get(options: { name?: string; key?: Uint8Array; encryption?: { key: Uint8Array }; compat?: boolean }): Hypercore
+    get(options: {
+      name?: string
+      key?: Uint8Array
+      encryption?: { key: Uint8Array }
+      compat?: boolean
+      /** Holds the tree's blocks of this core; absent: the store's own. Counts where the core is not open yet. */
+      globalCache?: Rache
+    }): Hypercore
     replicate(stream: Duplex): void
     close(): Promise<void>
   }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Corestore from 'corestore'
 import type Hypercore from 'hypercore'
+import HypercoreStorage from 'hypercore-storage'
 import Rache from 'rache'
 import { MeshError } from '../protocol/index.js'
 import type { Facility } from './facility.js'
@@ -9,6 +10,10 @@ import { writeFileAtomic } from './identity.js'
 
 /** Blocks of trees that are kept in memory, about 2 KB each. The library's own bound is 16 times as many. */
 const CACHED_BLOCKS = 4096
+/** A journal's blocks are up to 100 KB, and hardly any is read twice. */
+const CACHED_JOURNAL_BLOCKS = 64
+/** What RocksDB gathers in memory before it writes a table; it may hold two. The library's own bound is 64 MiB. */
+const WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 
 /** The worker's Corestore: every hypercore it writes or replicates. */
 export class Store implements Facility {
@@ -20,7 +25,8 @@ export class Store implements Facility {
   constructor(workerDir: string) {
     this.#dir = join(workerDir, 'store')
     this.#pidFile = join(workerDir, 'store.pid')
-    this.corestore = new Corestore(this.#dir, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
+    const storage = new HypercoreStorage(this.#dir, { writeBufferSize: WRITE_BUFFER_BYTES })
+    this.corestore = new Corestore(storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
     // `start` reports it; until then it must not count as unhandled.
     this.corestore.ready().catch(() => {})
   }
@@ -51,6 +57,12 @@ export class Store implements Facility {
   /** A core of this worker's own. @param encryptionKey blocks are readable only with it */
   own(name: string, encryptionKey?: Uint8Array): Hypercore {
     return this.corestore.get(encryptionKey ? { name, encryption: { key: encryptionKey } } : { name })
+  }
+
+  /** A journal: this gateway's own, or a replica of one. */
+  journal(key?: Uint8Array): Hypercore {
+    const globalCache = new Rache({ maxSize: CACHED_JOURNAL_BLOCKS })
+    return this.corestore.get(key ? { key, globalCache } : { name: 'journal', globalCache })
   }
 
   /** A replica of another worker's core. */

@@ -73,7 +73,7 @@ export class Journals {
     if (this.#open.has(key)) return
     const { store, ledger, log, onFolded } = this.#options
     const journal = new Journal({
-      core: store.replica(decodeKey(key)),
+      core: store.journal(decodeKey(key)),
       key,
       ledger,
       onFolded,

@@ -85,7 +85,7 @@ export class GatewayWorker extends BaseWorker {
       running: () => this.#requests?.running ?? 0,
       depths: () => scheduler.depths(),
     })
-    const core = store.own('journal')
+    const core = store.journal()
     await core.ready()
     const journal = new Journal(core, {
       dir: this.workerDir,
