@@ -115,6 +115,8 @@ test('users, keys, limits, usage, members, invites, workers, models and audit ar
     t.alike((await ask('GET /usage?from=0')).body, { rows: [] })
     t.is((await ask('GET /usage?from=yesterday')).body.error?.param, 'from')
     t.is((await ask('GET /usage?colour=red')).status, 400)
+    t.alike((await ask('GET /usage?by=user,model')).body, { rows: [] })
+    t.is((await ask('GET /usage?by=colour')).body.error?.param, 'by[0]')
     const { workers, mesh } = (await ask('GET /workers')).body as unknown as ResponseOf<'mesh.status'>
     t.is(mesh, auth.profile.address)
     t.alike(workers.map(({ role }) => role).sort(), ['auth', 'gateway'])

@@ -3,7 +3,7 @@ import test from 'brittle'
 import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import { encodeJson, encodeKey, type JournalRecord } from '../lib/protocol/index.js'
+import { encodeJson, encodeKey, type JournalRecord, type UsageDimension } from '../lib/protocol/index.js'
 import { Journal } from '../workers/auth/journal.js'
 import { UsageLedger } from '../workers/auth/ledger.js'
 import {
@@ -39,6 +39,8 @@ function record(over: Partial<JournalRecord> = {}): JournalRecord {
     ...over,
   }
 }
+
+const BY = ['hour', 'user', 'key', 'model'] as const
 
 let seq = 0
 /** Writes records as a gateway does: in batches, with entries of its own between them. */
@@ -97,7 +99,7 @@ test('records are added up by hour, key and model', async (t) => {
     record({ at: AT + 3_600_000 }),
   ])
   t.alike(await foldAll(corestore, ledger), { folded: 6, malformed: 0 })
-  const rows = await ledger.query({ from: 0 })
+  const rows = await ledger.query({ from: 0 }, BY)
   t.is(rows.length, 4)
   t.alike(
     rows.find(({ hour, keyId, model }) => hour === '2026-01-31T15' && keyId === 'key1' && model === 'org/m:Q8_0'),
@@ -116,14 +118,45 @@ test('records are added up by hour, key and model', async (t) => {
   t.is(rows.find(({ model }) => model === 'other')?.failures, 0, 'an answer that calls a tool came to its end')
   t.is(ledger.lastUsedAt('key1'), AT + 3_600_000)
   t.alike(
-    (await ledger.query({ from: 0, user: 'bob' })).map(({ keyId }) => keyId),
+    (await ledger.query({ from: 0, user: 'bob' }, BY)).map(({ keyId }) => keyId),
     ['key2'],
   )
-  t.is((await ledger.query({ from: 0, keyId: 'key1' })).length, 3)
-  t.is((await ledger.query({ from: AT + 1_800_000 })).length, 1, 'from the hour that the time is in')
-  t.is((await ledger.query({ from: AT, to: AT + 1 })).length, 3, 'to the hour that the time is in')
-  t.alike(await ledger.query({ from: AT + 1, to: AT - 3_600_000 }), [])
-  t.alike(await ledger.query({ from: Number.MAX_SAFE_INTEGER, to: Number.MAX_SAFE_INTEGER }), [])
+  t.is((await ledger.query({ from: 0, keyId: 'key1' }, BY)).length, 3)
+  t.is((await ledger.query({ from: AT + 1_800_000 }, BY)).length, 1, 'from the hour that the time is in')
+  t.is((await ledger.query({ from: AT, to: AT + 1 }, BY)).length, 3, 'to the hour that the time is in')
+  t.alike(await ledger.query({ from: AT + 1, to: AT - 3_600_000 }, BY), [])
+  t.alike(await ledger.query({ from: Number.MAX_SAFE_INTEGER, to: Number.MAX_SAFE_INTEGER }, BY), [])
+})
+
+test('usage is added up by what is asked for, and a sum of too many rows is refused', async (t) => {
+  const ledger = await openLedger(await openStore(t, await t.tmp()))
+  const users = ['alice', 'bob']
+  const hours = Array.from({ length: 30 }, (_, i) => AT + i * 3_600_000)
+  const records = users.flatMap((user) =>
+    hours.map((at) => record({ user, keyId: `${user}-key`, at, promptTokens: 1 })),
+  )
+  await ledger.fold('j1', 1, 2, records)
+  const ask = (...by: UsageDimension[]) => ledger.query({ from: 0 }, by)
+  t.alike(
+    (await ask('user')).map(({ user, promptTokens, hour }) => [user, promptTokens, hour]),
+    [
+      ['alice', 30, undefined],
+      ['bob', 30, undefined],
+    ],
+  )
+  t.alike(
+    (await ask('day')).map(({ day, requests }) => [day, requests]),
+    [
+      ['2026-01-31', 18],
+      ['2026-02-01', 42],
+    ],
+  )
+  t.is((await ask('day', 'key')).length, 4)
+  t.is((await ask('hour')).length, 30)
+  const many = Array.from({ length: 10_001 }, (_, i) => record({ keyId: `k${i}` }))
+  await ledger.fold('j1', 2, 3, many)
+  t.is(await codeOf(ask('key')), 'BAD_REQUEST')
+  t.is((await ask('model')).length, 1)
 })
 
 test('each record counts once, however often folding is killed and begun again', async (t) => {
@@ -145,13 +178,13 @@ test('each record counts once, however often folding is killed and begun again',
   t.is(await ledger.cursor('j1'), 2401)
   t.absent(await ledger.fold('j1', 1, 501, [record()]), 'what was folded before changes nothing')
   t.is((await foldAll(corestore, ledger)).folded, 0)
-  t.is((await ledger.query({ from: 0 }))[0]?.requests, 1200)
+  t.is((await ledger.query({ from: 0 }, BY))[0]?.requests, 1200)
 
   const again = corestore.get({ name: 'journal' })
   await again.ready()
   await write(again, [record(), record()])
   t.is((await foldAll(corestore, ledger)).folded, 2)
-  t.is((await ledger.query({ from: 0 }))[0]?.requests, 1202)
+  t.is((await ledger.query({ from: 0 }, BY))[0]?.requests, 1202)
   t.is(ledger.lastUsedAt('key1'), AT)
 })
 

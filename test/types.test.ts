@@ -1,6 +1,10 @@
+import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import RPC from '@hyperswarm/rpc'
+import autocannon from 'autocannon'
 import test, { type Test } from 'brittle'
 import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
@@ -120,7 +124,20 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
   t.teardown(() => batch.close(), { order: -1 })
   const [change] = await fromAsync(bee.createHistoryStream())
 
+  const web = createServer((_request, response) => response.end()).listen(0, host)
+  await once(web, 'listening')
+  t.teardown(() => web.close())
+  const load = await autocannon({
+    url: `http://${host}:${(web.address() as AddressInfo).port}`,
+    method: 'POST',
+    headers: {},
+    body: '',
+    connections: 1,
+    duration: 1,
+  })
+
   return new Map<string, unknown>([
+    ['autocannon: Result', load],
     ['z32: z32', z32],
     ['protomux: Message', message],
     ['protomux: Channel', channel],

@@ -1,17 +1,10 @@
 import { type Command, InvalidArgumentError } from 'commander'
-import type { UsageRow } from '../../lib/client/index.js'
+import type { UsageDimension, UsageSum } from '../../lib/client/index.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { countText, printJson, printTable } from '../shared/output.js'
 import { since } from '../shared/parse.js'
 
-const GROUPS = {
-  key: (row: UsageRow) => row.keyId,
-  user: (row: UsageRow) => row.user,
-  model: (row: UsageRow) => row.model,
-  day: (row: UsageRow) => row.hour.slice(0, 10),
-  hour: (row: UsageRow) => row.hour,
-} as const
-type Group = keyof typeof GROUPS
+const DIMENSIONS = ['key', 'user', 'model', 'day', 'hour'] as const satisfies UsageDimension[]
 
 const SUMS = ['requests', 'failures', 'promptTokens', 'cachedTokens', 'completionTokens'] as const
 type Totals = Record<(typeof SUMS)[number], number>
@@ -19,7 +12,7 @@ type Totals = Record<(typeof SUMS)[number], number>
 export function define(command: Command): void {
   command
     .option('--since <time>', 'such as 24h, 7d or 2026-01-31 (default: since ever)', since)
-    .option('--by <what>', `what makes a row: ${Object.keys(GROUPS).join(', ')}; can be repeated`, gatherGroup)
+    .option('--by <what>', `what makes a row: ${DIMENSIONS.join(', ')}; can be repeated`, gatherDimension)
     .option('--user <name>', 'this user only')
     .option('--key-id <id>', 'this key only')
     .addHelpText(
@@ -33,18 +26,20 @@ Examples:
   infermesh usage --by day --json`,
     )
     .action(async (_options, self: Command) => {
-      const options = optionsOf<{ since?: number; by?: Group[]; user?: string; keyId?: string }>(self)
+      const options = optionsOf<{ since?: number; by?: UsageDimension[]; user?: string; keyId?: string }>(self)
       const { by = ['user', 'key', 'model'], user, keyId } = options
       const rows = await withMesh(options, (mesh, signal) =>
-        mesh.admin.usage.query({ from: options.since ?? 0, user, keyId }, { signal }),
+        mesh.admin.usage.query({ from: options.since ?? 0, user, keyId, by }, { signal }),
       )
-      const groups = grouped(rows, by)
+      rows.sort((a, b) => namesOf(a, by).join().localeCompare(namesOf(b, by).join()))
       if (options.json) {
-        printJson({ rows: groups.map(({ names, totals }) => ({ ...names, ...totals })), total: sum(rows) })
+        // Named as the options are.
+        const named = rows.map(({ keyId: key, ...rest }) => ({ ...(key !== undefined && { key }), ...rest }))
+        printJson({ rows: named, total: sum(rows) })
         return
       }
-      const cells = groups.map(({ names, totals }) => [...by.map((name) => names[name] ?? ''), ...numbers(totals)])
-      if (groups.length > 1) cells.push([...by.map((_, i) => (i === 0 ? 'total' : '')), ...numbers(sum(rows))])
+      const cells = rows.map((row) => [...namesOf(row, by), ...numbers(row)])
+      if (rows.length > 1) cells.push([...by.map((_, i) => (i === 0 ? 'total' : '')), ...numbers(sum(rows))])
       printTable(
         [...by.map((name) => name.toUpperCase()), 'REQUESTS', 'FAILED', 'PROMPT', 'CACHED', 'COMPLETION'],
         cells,
@@ -53,26 +48,17 @@ Examples:
     })
 }
 
-function gatherGroup(text: string, before: Group[] = []): Group[] {
-  if (!Object.hasOwn(GROUPS, text)) throw new InvalidArgumentError(`Expected ${Object.keys(GROUPS).join(', ')}.`)
-  return [...before, text as Group]
+function gatherDimension(text: string, before: UsageDimension[] = []): UsageDimension[] {
+  const dimension = DIMENSIONS.find((one) => one === text)
+  if (dimension === undefined) throw new InvalidArgumentError(`Expected ${DIMENSIONS.join(', ')}.`)
+  return [...before, dimension]
 }
 
-function grouped(rows: UsageRow[], by: Group[]): { names: Partial<Record<Group, string>>; totals: Totals }[] {
-  const groups = new Map<string, UsageRow[]>()
-  for (const row of rows) {
-    const id = JSON.stringify(by.map((name) => GROUPS[name](row)))
-    groups.set(id, [...(groups.get(id) ?? []), row])
-  }
-  return [...groups.values()]
-    .map((members) => ({
-      names: Object.fromEntries(by.map((name) => [name, GROUPS[name](members[0] as UsageRow)])),
-      totals: sum(members),
-    }))
-    .sort((a, b) => JSON.stringify(a.names).localeCompare(JSON.stringify(b.names)))
+function namesOf(row: UsageSum, by: UsageDimension[]): string[] {
+  return by.map((one) => row[one === 'key' ? 'keyId' : one] ?? '')
 }
 
-function sum(rows: UsageRow[]): Totals {
+function sum(rows: UsageSum[]): Totals {
   const totals: Totals = { requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
   for (const row of rows) for (const name of SUMS) totals[name] += row[name]
   return totals

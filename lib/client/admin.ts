@@ -53,7 +53,7 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
         (await authority('audit.list', body, options)).entries,
     },
     usage: {
-      /** Totals by hour, key and model. */
+      /** Totals by hour, user, key and model, or what `by` says. */
       query: async (body: InputOf<'usage.query'> = {}, options?: CallOptions) =>
         (await authority('usage.query', body, options)).rows,
     },

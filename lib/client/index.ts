@@ -22,7 +22,8 @@ export {
   type Sampling,
   type Timing,
   type Usage,
-  type UsageRow,
+  type UsageDimension,
+  type UsageSum,
   type UserInfo,
   type WorkerView,
 } from '../protocol/index.js'

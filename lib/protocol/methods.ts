@@ -15,7 +15,8 @@ import {
   memberSchema,
   modelSchema,
   roleSchema,
-  usageRowSchema,
+  usageDimensionSchema,
+  usageSumSchema,
   usageTotalsSchema,
   userRoleSchema,
   userSchema,
@@ -270,7 +271,7 @@ export const methods = {
     z.strictObject({ limit: z.int().min(1).max(1000).default(100) }),
     z.object({ entries: z.array(auditEntrySchema) }),
   ),
-  /** Own usage by hour; for an admin everyone's. Times are milliseconds since the epoch. */
+  /** Own usage; for an admin everyone's. Times are milliseconds since the epoch. */
   'usage.query': method(
     ['client', 'gateway'],
     'key',
@@ -279,8 +280,10 @@ export const methods = {
       to: z.number().int().min(0).optional(),
       user: nameSchema.optional(),
       keyId: z.string().optional(),
+      /** What makes a row. */
+      by: z.array(usageDimensionSchema).min(1).default(['hour', 'user', 'key', 'model']),
     }),
-    z.object({ rows: z.array(usageRowSchema) }),
+    z.object({ rows: z.array(usageSumSchema) }),
   ),
 } as const
 

@@ -163,3 +163,17 @@ export const usageRowSchema = usageTotalsSchema.extend({
   model: z.string(),
 })
 export type UsageRow = z.infer<typeof usageRowSchema>
+
+/** What usage can be added up by. */
+export const usageDimensionSchema = z.enum(['hour', 'day', 'user', 'key', 'model'])
+export type UsageDimension = z.infer<typeof usageDimensionSchema>
+
+/** Usage added up: it names only what it was added up by. */
+export const usageSumSchema = usageTotalsSchema.extend({
+  hour: z.string().optional(),
+  day: z.string().optional(),
+  user: z.string().optional(),
+  keyId: z.string().optional(),
+  model: z.string().optional(),
+})
+export type UsageSum = z.infer<typeof usageSumSchema>

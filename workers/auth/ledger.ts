@@ -5,13 +5,19 @@ import {
   isFailure,
   type JournalRecord,
   journalRecordSchema,
+  MeshError,
   parseJson,
+  type UsageDimension,
   type UsageRow,
+  type UsageSum,
+  type UsageTotals,
   usageRowSchema,
   validate,
 } from '../../lib/protocol/index.js'
 
 const HOUR_MS = 3_600_000
+/** As many rows as one answer holds. */
+const MAX_ROWS = 10_000
 /** The end of the year 9999: later years would sort before earlier ones. */
 const MAX_TIME = 253_402_300_799_999 - HOUR_MS
 
@@ -120,17 +126,30 @@ export class UsageLedger {
     return true
   }
 
-  /** Rows of the hours that overlap the range, oldest first. */
-  async query({ from, to, user, keyId }: UsageFilter): Promise<UsageRow[]> {
-    const rows: UsageRow[] = []
+  /**
+   * Adds up the hours that overlap the range, oldest first.
+   * @param by what makes a row
+   * @throws MeshError BAD_REQUEST where that makes more than MAX_ROWS
+   */
+  async query({ from, to, user, keyId }: UsageFilter, by: readonly UsageDimension[]): Promise<UsageSum[]> {
+    const sums = new Map<string, UsageSum>()
     const lt = to === undefined ? 'hour0' : `hour/${hourOf(Math.min(to, MAX_TIME) + HOUR_MS - 1)}/`
     const range = { gte: `hour/${hourOf(Math.min(from, MAX_TIME))}/`, lt }
-    if (range.gte >= range.lt) return rows
+    if (range.gte >= range.lt) return []
     for await (const { key, value } of this.#bee.createReadStream(range)) {
       const row = read(usageRowSchema, value, key)
-      if ((user === undefined || row.user === user) && (keyId === undefined || row.keyId === keyId)) rows.push(row)
+      if ((user !== undefined && row.user !== user) || (keyId !== undefined && row.keyId !== keyId)) continue
+      const names = namesOf(row, by)
+      const id = JSON.stringify(names)
+      sums.set(id, sum(sums.get(id) ?? { ...names, ...NOTHING }, row))
+      if (sums.size > MAX_ROWS) {
+        throw MeshError.BAD_REQUEST(
+          `This is more than ${MAX_ROWS} rows of usage: ask for a shorter time, or add up by less than ${by.join(', ')}`,
+          { param: 'by' },
+        )
+      }
     }
-    return rows
+    return [...sums.values()]
   }
 }
 
@@ -139,8 +158,24 @@ function hourOf(time: number): string {
   return new Date(time).toISOString().slice(0, 13)
 }
 
+const NOTHING: UsageTotals = { requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
+
 function emptyRow(hour: string, { keyId, user, model }: JournalRecord): UsageRow {
-  return { hour, keyId, user, model, requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
+  return { hour, keyId, user, model, ...NOTHING }
+}
+
+/** What a row is added up by, with its names in the one order. */
+function namesOf(
+  { hour, user, keyId, model }: UsageRow,
+  by: readonly UsageDimension[],
+): Omit<UsageSum, keyof UsageTotals> {
+  return {
+    ...(by.includes('hour') && { hour }),
+    ...(by.includes('day') && { day: hour.slice(0, 10) }),
+    ...(by.includes('user') && { user }),
+    ...(by.includes('key') && { keyId }),
+    ...(by.includes('model') && { model }),
+  }
 }
 
 function addTo(row: UsageRow, record: JournalRecord): void {
@@ -151,7 +186,7 @@ function addTo(row: UsageRow, record: JournalRecord): void {
   row.completionTokens += record.completionTokens
 }
 
-function sum(a: UsageRow, b: UsageRow): UsageRow {
+function sum<T extends UsageTotals>(a: T, b: UsageTotals): T {
   return {
     ...a,
     requests: a.requests + b.requests,

@@ -176,6 +176,6 @@ function serveRecords(respond: Respond, { register, keys, ledger, journals }: Au
     }
     const user = by.role === 'admin' ? request.user : by.user
     await journals.catchUp(CATCH_UP_MS)
-    return { rows: await ledger.query({ ...request, user }) }
+    return { rows: await ledger.query({ ...request, user }, request.by) }
   })
 }

@@ -90,7 +90,12 @@ export class WriteAheadLog {
 }
 
 function openPart(path: string): { part: Part; lines: Line[] } {
-  const fd = openSync(path, 'a', 0o600)
+  let fd: number
+  try {
+    fd = openSync(path, 'a', 0o600)
+  } catch (cause) {
+    throw MeshError.STORE_INVALID(`${path} cannot be written: ${(cause as Error).message}`, {}, { cause })
+  }
   const content = readFileSync(path, 'utf8')
   const whole = content.slice(0, content.lastIndexOf('\n') + 1)
   if (whole.length < content.length) ftruncateSync(fd, Buffer.byteLength(whole))

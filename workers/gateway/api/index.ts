@@ -18,6 +18,8 @@ export interface ApiParts {
   authenticate: (credential: string) => Principal
 }
 
+/** No method of the management takes more. */
+const MAX_BODY_BYTES = 64 * 1024
 /** How long a new credential may take to reach this gateway before its answer goes out anyway. */
 const SETTLE_MS = 1000
 const SETTLE_STEP_MS = 5
@@ -42,6 +44,7 @@ export function serveApi(app: FastifyInstance, parts: ApiParts): void {
         api.route({
           method: route.http,
           url: route.path,
+          bodyLimit: MAX_BODY_BYTES,
           handler: async (request, reply) => {
             const answer = await call(parts, route, request)
             return route.status === 204 ? reply.code(204).send() : reply.code(route.status).send(answer)

@@ -98,14 +98,18 @@ export const apiRoutes: readonly ApiRoute[] = [
   route(
     'GET /usage',
     'authority usage.query',
-    'One’s own usage by hour, key and model; for an admin everyone’s',
-    fromQuery('from', 'to'),
+    'One’s own usage; for an admin everyone’s',
+    ({ query: { by, ...query }, ...parts }) => ({
+      ...fromQuery('from', 'to')({ ...parts, query }),
+      ...(by !== undefined && { by: by.split(',') }),
+    }),
     {
       query: {
         from: 'Milliseconds since the epoch',
         to: 'Milliseconds since the epoch',
         user: 'Only this user’s',
         keyId: 'Only this key’s',
+        by: 'What makes a row: some of hour, day, user, key and model, with commas between them',
       },
     },
   ),
