@@ -254,7 +254,7 @@ test('the authority folds what gateways write, also what they wrote while it was
   const { keys } = await stranger.call('keys.list', {}, { key })
   t.is(keys.find(({ id }) => id === keyId)?.lastUsedAt, AT)
   const metrics = await first.registry.metrics()
-  t.ok(metrics.includes('infermesh_journal_records_total{outcome="malformed"} 1'))
+  t.ok(metrics.includes('infermesh_journal_records_folded_total{outcome="malformed"} 1'))
   t.ok(metrics.includes('infermesh_members{role="gateway"} 1'))
   t.ok(/infermesh_replication_lag_blocks\{core="journal"\} 0/.test(metrics))
 

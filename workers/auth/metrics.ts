@@ -16,13 +16,13 @@ export function registerMetrics(
 ): AuthMetrics {
   const op = new Histogram({
     name: 'infermesh_store_op_seconds',
-    help: 'Time to write one batch and see it in memory.',
+    help: 'Time of one write to the worker’s store.',
     labelNames: ['op'],
     buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
     registers: [registry],
   })
   const records = new Counter({
-    name: 'infermesh_journal_records_total',
+    name: 'infermesh_journal_records_folded_total',
     help: 'Records read from the gateways’ journals: added to the usage, or skipped because they could not be read.',
     labelNames: ['outcome'],
     registers: [registry],

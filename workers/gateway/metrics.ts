@@ -89,10 +89,14 @@ export class GatewayMetrics {
       labelNames: ['kind'],
       registers,
     })
-    this.#records = new Counter({ name: 'infermesh_journal_records_total', help: 'Usage records written.', registers })
+    this.#records = new Counter({
+      name: 'infermesh_journal_records_total',
+      help: 'Usage records stored in this gateway’s journal.',
+      registers,
+    })
     this.#store = new Histogram({
       name: 'infermesh_store_op_seconds',
-      help: 'Time of one store operation.',
+      help: 'Time of one write to the worker’s store.',
       labelNames: ['op'],
       buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
       registers,
