@@ -4,16 +4,19 @@ import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import test, { type Test } from 'brittle'
+import c from 'compact-encoding'
 import Corestore from 'corestore'
-import DHT from 'hyperdht'
+import DHT, { type KeyPair } from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
 import ProtomuxRPC from 'protomux-rpc'
 import { MeshClient, type MeshClientOptions } from '../lib/client/index.js'
 import {
   acceptGenerations,
+  CONTROL_PROTOCOL,
   decodeInvite,
   decodeKey,
   encodeAnswer,
+  encodeJson,
   encodeKey,
   type GenerationSink,
   homeFiles,
@@ -195,7 +198,11 @@ interface Spy {
  */
 async function startSpy(
   auth: AuthWorker,
-  { store = auth.store.corestore, keyPair = DHT.keyPair() } = {},
+  {
+    store = auth.store.corestore,
+    keyPair = DHT.keyPair(),
+    hello,
+  }: { store?: Corestore; keyPair?: KeyPair; hello?: object } = {},
 ): Promise<Spy> {
   const { network } = readProfile(auth.home)
   const dht = new DHT({ keyPair, bootstrap: network.bootstrap, host: '127.0.0.1', firewalled: false })
@@ -222,11 +229,31 @@ async function startSpy(
     acceptGenerations(rpc.mux, async (_request, sink) => {
       sink.finish({ reason: 'stop', usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 } })
     })
+    if (hello !== undefined) {
+      const control = rpc.mux.createChannel({ protocol: CONTROL_PROTOCOL, handshake: c.raw })
+      control?.open(encodeJson(hello))
+    }
     store.replicate(conn)
   })
   await swarm.join(auth.directory.core.discoveryKey, { server: true, client: false }).flushed()
   return spy
 }
+
+test('gateways that speak another version are named as that, and not waited for', async (t) => {
+  const { home, auth } = await meshOf(t)
+  const spy = await startSpy(auth, { hello: { protocolVersion: 99, version: '9.9.9' } })
+  t.teardown(spy.destroy, { order: -1_000_000 })
+  const mesh = startClient(t, { ...(await otherHome(t, home)), key: adminKey(home) })
+  const startedAt = performance.now()
+  try {
+    await mesh.chat(HELLO).result
+    t.fail('it answered')
+  } catch (err) {
+    t.is((err as MeshError).code, 'VERSION_MISMATCH')
+    t.ok((err as MeshError).message.includes('speaks protocol 99 (infermesh 9.9.9), this side 1'))
+  }
+  t.ok(performance.now() - startedAt < 3000, `${Math.round(performance.now() - startedAt)} ms`)
+})
 
 test('a gateway that was removed is not trusted on the word of a directory from before', async (t) => {
   const { home, auth } = await meshOf(t)

@@ -114,6 +114,25 @@ test('another protocol version is refused, and both sides can read why', async (
   t.ok(text.includes('infermesh_bad_frames_total 0'), 'an honest other version is no garbage')
 })
 
+test('a client of another version is told so, and one of this version hears no load reports', async (t) => {
+  const authority = await startAuthority(t)
+  const gateway = await startMember(t, authority, 'gateway', 'g1')
+  await linked(gateway, authority)
+  const hello = (protocolVersion: number) => ({ protocolVersion, role: 'client' }) as unknown as Hello
+  const refused = rawLink(await dial(t, authority, gateway.publicKey), 'gateway', hello(99))
+  const reason = await closed(refused)
+  t.is(reason.code, 'VERSION_MISMATCH')
+  t.ok(reason.message.includes('speaks protocol 99'), reason.message)
+
+  const taken = rawLink(await dial(t, authority, gateway.publicKey), 'gateway', hello(PROTOCOL_VERSION))
+  let reports = 0
+  taken.on('load', () => reports++)
+  t.ok((await taken.call('ping', {})).at > 0)
+  await sleep(1200)
+  t.is(reports, 0)
+  t.absent(taken.closed)
+})
+
 test('a member that claims another role than the directory’s is refused', async (t) => {
   const authority = await startAuthority(t)
   const processor = await startMember(t, authority, 'processor', 'p1')

@@ -1,13 +1,17 @@
 import { EventEmitter } from 'node:events'
 import type RPC from '@hyperswarm/rpc'
 import type { Client } from '@hyperswarm/rpc'
+import c from 'compact-encoding'
 import type Corestore from 'corestore'
 import type { NodeAddress } from 'hyperdht'
 import Protomux from 'protomux'
 import {
   type CallOptions,
+  CLIENT_HELLO,
+  CONTROL_PROTOCOL,
   callMethod,
   connectError,
+  encodeJson,
   encodeKey,
   FetchCall,
   type FetchRequest,
@@ -18,7 +22,9 @@ import {
   type InputOf,
   MeshError,
   type MethodName,
+  openHello,
   type ResponseOf,
+  readGoodbye,
 } from '../protocol/index.js'
 
 /** While something is under way, a peer that has said nothing for this long is asked whether it lives. */
@@ -74,6 +80,7 @@ export class Peer extends EventEmitter<PeerEvents> {
     })
     // In the tick of the dial, so that no message of the other side finds its channel missing.
     store.replicate(this.#stream)
+    this.#greet()
     const timer = setTimeout(
       () => this.close(MeshError.PEER_NOT_FOUND(`${this.label} does not answer within ${dialMs} ms`)),
       dialMs,
@@ -158,6 +165,34 @@ export class Peer extends EventEmitter<PeerEvents> {
     this.#client.destroy()
     this.#stream.destroy()
     this.#onClose(reason)
+  }
+
+  /** Says which version this client speaks, and hears the other side's, and why it closes the connection if it does. */
+  #greet(): void {
+    const channel = Protomux.from(this.#stream).createChannel({
+      protocol: CONTROL_PROTOCOL,
+      handshake: c.raw,
+      onopen: (bytes) => this.#onSaid(() => openHello(bytes)),
+    })
+    if (channel === null) return
+    // Reports are for members.
+    channel.addMessage({ encoding: c.raw })
+    channel.addMessage({
+      encoding: c.raw,
+      onmessage: (bytes) =>
+        this.#onSaid(() => {
+          throw readGoodbye(bytes)
+        }),
+    })
+    channel.open(encodeJson(CLIENT_HELLO))
+  }
+
+  #onSaid(read: () => void): void {
+    try {
+      read()
+    } catch (err) {
+      this.close(MeshError.from(err))
+    }
   }
 
   #lost(what: string): MeshError {

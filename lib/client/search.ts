@@ -49,6 +49,9 @@ export class Search {
   readonly #strangers = new Set<string>()
   readonly #startedAt = Date.now()
   #dialError: MeshError | undefined
+  /** Gateways that speak another version, and what one of them said. */
+  readonly #others = new Set<string>()
+  #mismatch: MeshError | undefined
   /** False once the DHT's bootstrap nodes have been asked and none has answered. */
   #reachable: boolean | undefined
   #probing = false
@@ -62,7 +65,7 @@ export class Search {
     this.#options = options
   }
 
-  /** @throws MeshError DHT_UNREACHABLE, MESH_NOT_FOUND, UNTRUSTED_GATEWAY, or why no gateway could be dialled */
+  /** @throws MeshError DHT_UNREACHABLE, MESH_NOT_FOUND, UNTRUSTED_GATEWAY, VERSION_MISMATCH, or why no gateway could be dialled */
   async run(): Promise<Peer> {
     const { directory } = this.#options
     const onChange = () => this.#judge()
@@ -125,6 +128,7 @@ export class Search {
       ({ peer, publicKey, failedAt }) =>
         peer === undefined &&
         !this.#strangers.has(publicKey) &&
+        !this.#others.has(publicKey) &&
         (failedAt === undefined || now - failedAt > REDIAL_MS) &&
         (!avoid.has(publicKey) || !othersLeft || now - this.#startedAt > GRACE_MS),
     )
@@ -145,6 +149,10 @@ export class Search {
     })
     peer.once('close', (reason) => {
       if (candidate.peer !== peer) return
+      if (reason.code === 'VERSION_MISMATCH') {
+        this.#others.add(candidate.publicKey)
+        this.#mismatch = reason
+      }
       if (candidate.openedAt === undefined) this.#dialError = reason
       else if (!this.#options.directory.view.known) this.#dialError ??= reason
       candidate.peer = undefined
@@ -211,7 +219,16 @@ export class Search {
     const nobody = this.#candidates.size === 0
     if (nobody && !this.#probing && Date.now() - this.#startedAt >= PROBE_AFTER_MS) void this.#probe()
     const allowedMs = nobody ? Math.min(timeoutMs, NOBODY_MS[network.kind]) : timeoutMs
-    if (Date.now() - this.#startedAt >= allowedMs || (nobody && this.#reachable === false)) this.#giveUp()
+    const waitedMs = Date.now() - this.#startedAt
+    const hopeless = waitedMs >= GRACE_MS && this.#onlyOtherVersions()
+    if (waitedMs >= allowedMs || hopeless || (nobody && this.#reachable === false)) this.#giveUp()
+  }
+
+  /** Whether every gateway there may be speaks another version. The authority answers for the address too. */
+  #onlyOtherVersions(): boolean {
+    const { directory } = this.#options
+    const mayServe = [...this.#candidates.keys()].filter((publicKey) => directory.roleOf(publicKey) !== 'auth')
+    return mayServe.length > 0 && mayServe.every((publicKey) => this.#others.has(publicKey))
   }
 
   #dropStrangers(): void {
@@ -259,6 +276,7 @@ export class Search {
         details,
       )
     }
+    if (this.#mismatch !== undefined) return this.#mismatch
     const peers = directory.view.known ? this.#strangers.size : connected
     if (peers > 0) {
       return MeshError.UNTRUSTED_GATEWAY(

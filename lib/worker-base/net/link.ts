@@ -15,7 +15,6 @@ import {
   flushMux,
   type GenerateInput,
   Generation,
-  goodbyeSchema,
   guardMux,
   type Hello,
   helloSchema,
@@ -23,10 +22,11 @@ import {
   type Load,
   MeshError,
   type MethodName,
-  PROTOCOL_VERSION,
+  openHello,
   parseJson,
   type Report,
   type ResponseOf,
+  readGoodbye,
   reportSchema,
   validate,
 } from '../../protocol/index.js'
@@ -170,12 +170,9 @@ export class Link extends EventEmitter<LinkEvents> {
 
   #onHello(bytes: Uint8Array): void {
     try {
-      const raw = parseJson(bytes, 'The hello') as { protocolVersion?: unknown; version?: unknown } | null
-      if (raw?.protocolVersion !== PROTOCOL_VERSION) {
-        throw MeshError.VERSION_MISMATCH(
-          `The other side speaks protocol ${String(raw?.protocolVersion).slice(0, 20)} (infermesh ${String(raw?.version).slice(0, 20)}), this side ${PROTOCOL_VERSION}. Run the same version of infermesh on both`,
-        )
-      }
+      const raw = openHello(bytes)
+      // A client has nothing more to say.
+      if (raw.role === 'client') return
       this.hello = validate(helloSchema, raw, 'hello')
       this.#heard()
       this.emit('hello', this.hello)
@@ -207,8 +204,7 @@ export class Link extends EventEmitter<LinkEvents> {
   #onGoodbye(bytes: Uint8Array): void {
     let reason: MeshError
     try {
-      const { code, message } = validate(goodbyeSchema, parseJson(bytes, 'The goodbye'), 'goodbye')
-      reason = MeshError.fromJSON({ code, message: `The other side closed the link: ${message}` })
+      reason = readGoodbye(bytes)
     } catch {
       this.emit('garbage')
       reason = MeshError.LINK_CLOSED('The other side closed the link and gave no readable reason')
