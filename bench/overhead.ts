@@ -4,8 +4,10 @@ import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 import { Engine } from '../workers/processor/engine-process.js'
 import { atMost, type Figure, quantile, startMesh } from './harness.js'
 
-const ROUNDS = 100
-const WARM_UP = 100
+const ROUNDS = 30
+const WARM_UP = 20
+/** Requests of one kind in a row: in turn one by one, each would find the processor's caches full of the other's work. */
+const ROW = 10
 const TOKENS = 48
 
 interface Sample {
@@ -28,8 +30,8 @@ async function time(run: (onTokens: (count: number) => void) => Promise<unknown>
 }
 
 /**
- * What client, gateway and RPC add to calling the engine process directly: the same prompt through both in turn, so
- * that a change of the machine's speed meets both.
+ * What client, gateway and RPC add to calling the engine process directly: the same prompt through both, a row of
+ * requests each in turn, so that a change of the machine's speed meets both.
  */
 export async function overhead(): Promise<Figure[]> {
   const request = inferenceRequestSchema.parse({
@@ -58,13 +60,19 @@ export async function overhead(): Promise<Figure[]> {
     const direct: Sample[] = []
     const through: Sample[] = []
     for (let round = 0; round < ROUNDS + WARM_UP; round++) {
-      const plain = await time((onTokens) => engine.generate(request, ({ ids }) => onTokens(ids.length)))
-      const relayed = await time(async (onTokens) => {
-        for await (const { ids } of client.complete(completion)) onTokens(ids.length)
-      })
+      const plain: Sample[] = []
+      const relayed: Sample[] = []
+      for (let i = 0; i < ROW; i++)
+        plain.push(await time((onTokens) => engine.generate(request, ({ ids }) => onTokens(ids.length))))
+      for (let i = 0; i < ROW; i++) {
+        const sample = await time(async (onTokens) => {
+          for await (const { ids } of client.complete(completion)) onTokens(ids.length)
+        })
+        relayed.push(sample)
+      }
       if (round < WARM_UP) continue
-      direct.push(plain)
-      through.push(relayed)
+      direct.push(...plain)
+      through.push(...relayed)
     }
     const added = (of: (sample: Sample) => number) => through.map((sample, i) => of(sample) - of(direct[i] as Sample))
     const firstMs = added(({ firstMs }) => firstMs)

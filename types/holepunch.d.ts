@@ -251,7 +251,7 @@ declare module 'hypercore-storage' {
   /** Cores on disk, in one RocksDB. */
   export default class HypercoreStorage {
     /** @param options.writeBufferSize bytes */
-    constructor(dir: string, options?: { writeBufferSize?: number })
+    constructor(dir: string, options?: { writeBufferSize?: number; treeCache?: { maxSize: number } })
   }
 }
 

@@ -14,6 +14,8 @@ const CACHED_BLOCKS = 4096
 const CACHED_JOURNAL_BLOCKS = 64
 /** What RocksDB gathers in memory before it writes a table; it may hold two. The library's own bound is 64 MiB. */
 const WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+/** Nodes of the cores' Merkle trees that are kept in memory: appending needs the newest. The library's own bound is 8192. */
+const CACHED_TREE_NODES = 2048
 
 /** The worker's Corestore: every hypercore it writes or replicates. */
 export class Store implements Facility {
@@ -25,7 +27,10 @@ export class Store implements Facility {
   constructor(workerDir: string) {
     this.#dir = join(workerDir, 'store')
     this.#pidFile = join(workerDir, 'store.pid')
-    const storage = new HypercoreStorage(this.#dir, { writeBufferSize: WRITE_BUFFER_BYTES })
+    const storage = new HypercoreStorage(this.#dir, {
+      writeBufferSize: WRITE_BUFFER_BYTES,
+      treeCache: { maxSize: CACHED_TREE_NODES },
+    })
     this.corestore = new Corestore(storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
     // `start` reports it; until then it must not count as unhandled.
     this.corestore.ready().catch(() => {})
