@@ -169,11 +169,12 @@ export const usageDimensionSchema = z.enum(['hour', 'day', 'user', 'key', 'model
 export type UsageDimension = z.infer<typeof usageDimensionSchema>
 
 /** Usage added up: it names only what it was added up by. */
-export const usageSumSchema = usageTotalsSchema.extend({
+export const usageSumSchema = z.object({
   hour: z.string().optional(),
   day: z.string().optional(),
   user: z.string().optional(),
   keyId: z.string().optional(),
   model: z.string().optional(),
+  ...usageTotalsSchema.shape,
 })
 export type UsageSum = z.infer<typeof usageSumSchema>

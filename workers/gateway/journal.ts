@@ -28,8 +28,8 @@ const journalKeys = {
 
 /** Wait before records that could not be stored are tried again. */
 const RETRY_MS = 1000
-/** Records go to the Hyperbee this often, all that came meanwhile at once: a store for each would cost more than the rest of a request. */
-const STORE_MS = 250
+/** Records go to the Hyperbee this often, all that came meanwhile at once. One by one they would cost more than all else. */
+const STORE_MS = 100
 /** Totals are many entries for each record, so they are stored this often only; a start reads the records since. */
 const CHECKPOINT_MS = 10_000
 /** Records that one entry holds at most, to stay well under the longest block. */
