@@ -21,7 +21,7 @@ import { type Admin, makeAdmin } from './admin.js'
 import { Answer, cancelReason } from './answer.js'
 import { DirectoryCopy } from './directory.js'
 import { makeFetch } from './fetch.js'
-import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
+import { type CallOptions, type MeshClientOptions, resolveOptions, type Settings } from './options.js'
 import { Peer } from './peer.js'
 import { Search } from './search.js'
 
@@ -30,16 +30,6 @@ const DIAL_MS = { local: 1000, lan: 1500, private: 12_000, public: 12_000 } as c
 /** A gateway that has just failed is tried last for this long. */
 const AVOID_MS = 5000
 const REDIAL_MS = 150
-
-/** Bounds of one call. */
-export interface CallOptions {
-  /** Ends the call; the other side stops working on it. */
-  signal?: AbortSignal
-  /** Milliseconds until the call fails with TIMEOUT. Absent: the method's own deadline; none for a stream. */
-  timeoutMs?: number
-  /** Absent: a new one. Appears in errors, logs and the usage records. */
-  requestId?: string
-}
 
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
 /** What `chat` takes: `messages`, and whatever of `model`, `maxTokens`, `sampling`, `stop`, `format` is wanted. */

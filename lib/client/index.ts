@@ -29,5 +29,5 @@ export {
 } from '../protocol/index.js'
 export type { Admin } from './admin.js'
 export { Answer, type Chunk } from './answer.js'
-export { type CallOptions, type ChatRequest, type CompletionRequest, MeshClient } from './client.js'
-export type { MeshClientOptions } from './options.js'
+export { type ChatRequest, type CompletionRequest, MeshClient } from './client.js'
+export type { CallOptions, MeshClientOptions } from './options.js'

@@ -3,7 +3,6 @@ import { validate } from '../../../lib/protocol/index.js'
 import { Collector } from '../collector.js'
 import { chatBodySchema } from './bodies.js'
 import type { Call } from './call.js'
-import type { DoorOptions } from './door.js'
 import { frameOf } from './frame.js'
 import {
   type CallStyle,
@@ -14,6 +13,7 @@ import {
   totalUsage,
   usageObject,
 } from './objects.js'
+import type { DoorOptions } from './options.js'
 import { runAll, type Told, toldPlace } from './run.js'
 import { streamed } from './sse.js'
 import { chatInference, choicesOf } from './to-inference.js'

@@ -1,8 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods, RouteHandlerMethod } from 'fastify'
-import { MeshError, type Model } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/protocol/index.js'
 import type { Logger, Principal } from '../../../lib/worker-base/index.js'
-import type { Rate } from '../limiter.js'
-import type { Requests } from '../requests.js'
 import { type Call, callOf } from './call.js'
 import { chat } from './chat.js'
 import { completions } from './completions.js'
@@ -11,20 +9,10 @@ import { type ErrorAnswer, errorAnswer, noRoute } from './errors.js'
 import { rateHeaders } from './headers.js'
 import { parseJsonBodies } from './json.js'
 import { modelById, modelList } from './models.js'
+import type { DoorOptions } from './options.js'
 import { ResponseStore } from './response-store.js'
 import { deleteResponse, getInputItems, getResponse, respond } from './responses.js'
 import { type Api, inOpenAiWords } from './to-inference.js'
-
-export interface DoorOptions {
-  requests: Requests
-  /** @throws MeshError INVALID_API_KEY */
-  authenticate: (key: string) => Principal
-  rates: (principal: Principal) => { requests?: Rate; tokens?: Rate }
-  models: () => Model[]
-  log: Logger
-  /** When this gateway started, in milliseconds since the epoch. */
-  since: number
-}
 
 type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => unknown
 

@@ -1,8 +1,8 @@
 import { validate } from '../../../lib/protocol/index.js'
 import { embeddingBodySchema, refuse } from './bodies.js'
 import type { Call } from './call.js'
-import type { DoorOptions } from './door.js'
 import { embeddingList } from './objects.js'
+import type { DoorOptions } from './options.js'
 import { inputsOf } from './to-inference.js'
 
 const MAX_INPUTS = 2048

@@ -1,0 +1,16 @@
+import type { Model } from '../../../lib/protocol/index.js'
+import type { Logger, Principal } from '../../../lib/worker-base/index.js'
+import type { Rate } from '../limiter.js'
+import type { Requests } from '../requests.js'
+
+/** What the door needs of its gateway. */
+export interface DoorOptions {
+  requests: Requests
+  /** @throws MeshError INVALID_API_KEY */
+  authenticate: (key: string) => Principal
+  rates: (principal: Principal) => { requests?: Rate; tokens?: Rate }
+  models: () => Model[]
+  log: Logger
+  /** When this gateway started, in milliseconds since the epoch. */
+  since: number
+}
