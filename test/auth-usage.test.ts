@@ -48,7 +48,8 @@ async function write(journal: Hypercore, records: unknown[]): Promise<void> {
   const bee = new Hyperbee(journal, ENCODINGS)
   const batch = bee.batch()
   for (const value of records) {
-    await batch.put(`record/${String(++seq).padStart(16, '0')}`, encodeJson([value]))
+    // Half of them as early builds did: each by itself.
+    await batch.put(`record/${String(++seq).padStart(16, '0')}`, encodeJson(seq % 2 === 0 ? [value] : value))
     await batch.put('total/key1', encodeJson({ requests: seq }))
   }
   await batch.flush()

@@ -126,6 +126,20 @@ test('the line of a write that was cut off is left out, and the next one is soun
   )
 })
 
+test('a journal of an early build, with records one by one, goes on', async (t) => {
+  const dir = await scratch(t)
+  const store = new Corestore(join(dir, 'store'))
+  const bee = new Hyperbee(store.get({ name: 'journal' }), { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await bee.put('record/0000000000000000', Buffer.from(JSON.stringify(record(1))))
+  await bee.put('record/0000000000000001', Buffer.from(JSON.stringify(record(2))))
+  await store.close()
+  const { journal, close } = await open(dir, () => NOON)
+  t.teardown(close)
+  journal.append(record(3))
+  t.is(journal.totals('key/k1', NOON).total.requests, 3)
+  t.is(journal.spent('key/k1', 'total', NOON), 12)
+})
+
 test('a write-ahead log that is none is named, with its line', async (t) => {
   const dir = await scratch(t)
   writeFileSync(join(dir, 'journal-a.wal'), `0 ${JSON.stringify(record(1))}\nrubbish\n`)

@@ -135,8 +135,11 @@ export const journalRecordSchema = z.object({
 })
 export type JournalRecord = z.infer<typeof journalRecordSchema>
 
-/** Journal, `record/<number of the first>`: the records that were written at once, in their order. */
-export const journalGroupSchema = z.array(journalRecordSchema)
+/**
+ * Journal, `record/<number of the first>`: the records that were written at once, in their order. One that is no list
+ * is a group of one, as journals of early builds hold them.
+ */
+export const journalGroupSchema = z.preprocess((value) => [value].flat(), z.array(journalRecordSchema))
 
 /** Whether a request with this outcome counts among the failures: an answer that came to its end does not. */
 export function isFailure(outcome: string): boolean {
