@@ -7,7 +7,7 @@ import test, { type Test } from 'brittle'
 import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import type { JournalRecord } from '../lib/protocol/index.js'
+import type { JournalRecord, UsageTotals } from '../lib/protocol/index.js'
 import { Journal } from '../workers/gateway/journal.js'
 import { codeOf, until } from './helpers/wait.js'
 
@@ -89,7 +89,11 @@ test('a record is on disk when append returns, and in the Hyperbee soon after', 
 
 test('what a killed gateway had acknowledged is there, once', async (t) => {
   const dir = await scratch(t)
-  let acknowledged = 0
+  // Saved totals to begin from, whose last record is in the midst of a group.
+  const first = await open(dir, () => NOON)
+  for (let i = 0; i < 100; i++) first.journal.append(record(i))
+  await first.close()
+  let acknowledged = 100
   for (let run = 0; run < 4; run++) {
     const child = fork(new URL('./journal-child.js', import.meta.url), [dir, String(run)], { stdio: 'inherit' })
     let last = 0
@@ -139,6 +143,39 @@ test('a journal of an early build, with records one by one, goes on', async (t) 
   journal.append(record(3))
   t.is(journal.totals('key/k1', NOON).total.requests, 3)
   t.is(journal.spent('key/k1', 'total', NOON), 12)
+})
+
+test('saved totals count each record once, wherever they end', async (t) => {
+  const dir = await scratch(t)
+  const first = await open(dir, () => NOON)
+  for (let i = 0; i < 600; i++) first.journal.append(record(1))
+  await first.close()
+  const file = join(dir, 'totals.json')
+  const saved = JSON.parse(readFileSync(file, 'utf8')) as { counted: number; totals: Record<string, UsageTotals> }
+  t.is(saved.counted, 600)
+  // As if they had been saved in the midst of the second group.
+  const early = Object.entries(saved.totals).map(([key, total]) => [key, { ...total, requests: 300 }])
+  writeFileSync(file, JSON.stringify({ counted: 300, totals: Object.fromEntries(early) }))
+  const second = await open(dir, () => NOON)
+  t.is(second.journal.totals('key/k1', NOON).total.requests, 600)
+  await second.close()
+
+  writeFileSync(file, '{"counted": 12, "tot')
+  const third = await open(dir, () => NOON)
+  t.is(third.journal.totals('user/ann', NOON).day.requests, 600, 'damaged totals are counted again')
+  t.is(third.journal.spent('user/ann', 'day', NOON), 1200)
+  await third.close()
+
+  // As after a power cut that took the newest records: their numbers are not given again.
+  const ahead = JSON.parse(readFileSync(file, 'utf8')) as object
+  writeFileSync(file, JSON.stringify({ ...ahead, counted: 650 }))
+  const fourth = await open(dir, () => NOON)
+  fourth.journal.append(record(2))
+  await fourth.close()
+  const fifth = await open(dir, () => NOON)
+  t.teardown(fifth.close)
+  t.is(fifth.journal.totals('key/k1', NOON).total.requests, 601)
+  t.is(await storedCount(fifth.core), 601)
 })
 
 test('a write-ahead log that is none is named, with its line', async (t) => {

@@ -1,9 +1,10 @@
-import { statfs } from 'node:fs/promises'
+import { readFile, rename, statfs, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
+import { z } from 'zod'
 import {
   type BudgetPeriod,
-  encodeJson,
   isFailure,
   type JournalRecord,
   journalGroupSchema,
@@ -17,28 +18,31 @@ import {
 import type { BudgetLedger } from './limiter.js'
 import { WriteAheadLog } from './write-ahead-log.js'
 
-/** Keys of the journal's entries. */
-const journalKeys = {
-  /** A group of records, by the number of its first. Padded, so that the bee's order is the order of writing. */
-  records: (seq: number) => `record/${String(seq).padStart(16, '0')}`,
-  total: (subject: string, period: string) => `total/${period}/${subject}`,
-  /** How many records the stored totals count: those after them are added when the journal is opened. */
-  checkpoint: 'checkpoint',
-}
+/** The key of a group of records, by the number of its first. Padded, so that the bee's order is the order of writing. */
+const groupKey = (number: number) => `record/${String(number).padStart(16, '0')}`
 
 /** Wait before records that could not be stored are tried again. */
 const RETRY_MS = 1000
 /** Records go to the Hyperbee this often, all that came meanwhile at once. One by one they would cost more than all else. */
 const STORE_MS = 100
-/** Totals are many entries for each record, so they are stored this often only; a start reads the records since. */
-const CHECKPOINT_MS = 10_000
+/** The totals are saved this often, and at the end; a start reads the records since. */
+const SAVE_MS = 60_000
 /** Records that one entry holds at most, to stay well under the longest block. */
 const GROUP = 256
 const DISK_CHECK_MS = 2000
 const ZERO: UsageTotals = { requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
 
+/** The totals as they are saved. */
+const savedSchema = z.object({
+  /** How many records they count. */
+  counted: z.int().min(0),
+  /** By period and subject. */
+  totals: z.record(z.string(), usageTotalsSchema),
+})
+type Saved = z.infer<typeof savedSchema>
+
 export interface JournalOptions {
-  /** Folder of the write-ahead log, whose free space is watched. */
+  /** Folder of the write-ahead log and the saved totals, whose free space is watched. */
   dir: string
   minFreeBytes: number
   /** Told how many records were stored at once, and how long that took. */
@@ -48,9 +52,9 @@ export interface JournalOptions {
 }
 
 /**
- * What this gateway served: one record for each request, and now and then the running totals, so that budgets hold after
- * a restart and few records are read again. A record is in the write-ahead log when `append` returns, and in the
- * Hyperbee, for the authority, soon after.
+ * What this gateway served: one record for each request. A record is in the write-ahead log when `append` returns, and in
+ * the Hyperbee, for the authority, soon after. The running totals, by which budgets hold, follow from the records; they
+ * are saved now and then in a file of this gateway's own, so that a start reads few records again.
  */
 export class Journal implements BudgetLedger {
   readonly core: Hypercore
@@ -58,11 +62,13 @@ export class Journal implements BudgetLedger {
   readonly #log: WriteAheadLog
   readonly #options: JournalOptions
   readonly #clock: () => number
-  /** Totals of the periods that are running, by entry key. */
+  readonly #totalsFile: string
+  /** Totals of the periods that are running, by `totalKey`. */
   readonly #totals = new Map<string, UsageTotals>()
-  /** Those of the totals that are newer than the stored ones. */
-  readonly #unstored = new Set<string>()
-  #checkpointAt = Number.NEGATIVE_INFINITY
+  /** How many records the saved totals count. */
+  #savedCount = 0
+  #saving: Promise<void> | undefined
+  #saveTimer: NodeJS.Timeout | undefined
   /** Records that are not in the Hyperbee yet, as JSON. The first of them has the number `#next`. */
   #pending: string[] = []
   #next = 0
@@ -81,63 +87,70 @@ export class Journal implements BudgetLedger {
     this.#bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
     this.#options = options
     this.#log = new WriteAheadLog(options.dir)
+    this.#totalsFile = join(options.dir, 'totals.json')
     this.#clock = options.clock ?? Date.now
   }
 
   /**
-   * Loads the totals, forgets those of days and months that are over, and stores what an earlier run did not come to.
+   * Loads the totals, and stores what an earlier run did not come to.
    * @throws MeshError STORE_INVALID
    */
   async open(): Promise<void> {
     await this.#bee.ready()
     const newest = { gt: 'record/', lt: 'record0', reverse: true, limit: 1 }
     for await (const { key, value } of this.#bee.createReadStream(newest)) {
-      this.#next = Number(key.slice('record/'.length)) + readGroup(value, key).length
+      this.#next = numberOf(key) + readGroup(value, key).length
     }
-    const running = runningPeriods(this.#clock())
-    const over: string[] = []
-    for await (const { key, value } of this.#bee.createReadStream({ gt: 'total/', lt: 'total0' })) {
-      if (running.has(periodOf(key)))
-        this.#totals.set(key, validate(usageTotalsSchema, parseJson(value, key), key, 'STORE_INVALID'))
-      else over.push(key)
-    }
-    await this.#countUnstored()
-    await this.#replay()
-    const batch = this.#bee.batch()
-    try {
-      for (const key of over) await batch.del(key)
-      await batch.flush()
-    } finally {
-      await batch.close()
-    }
+    const { counted, totals } = await this.#readSaved()
+    for (const [key, total] of Object.entries(totals)) this.#totals.set(key, total)
+    this.#savedCount = counted
+    await this.#countSince(counted)
+    await this.#replay(counted)
     await this.#checkDisk()
     this.#diskTimer = setInterval(() => void this.#checkDisk(), DISK_CHECK_MS)
-    this.#diskTimer.unref()
+    this.#saveTimer = setInterval(() => void this.#save(), SAVE_MS)
+    for (const timer of [this.#diskTimer, this.#saveTimer]) timer.unref()
     this.#storeSoon()
   }
 
-  /** Adds the records that came after the last stored totals. */
-  async #countUnstored(): Promise<void> {
-    const entry = await this.#bee.get(journalKeys.checkpoint)
-    const counted = journalKeys.records(entry === null ? 0 : Number(entry.value.toString()))
-    for await (const { key, value } of this.#bee.createReadStream({ gte: counted, lt: 'record0' })) {
-      for (const record of readGroup(value, key)) this.#count(record)
+  /** The saved totals; none where they cannot be read: then all records are counted again. */
+  async #readSaved(): Promise<Saved> {
+    try {
+      return validate(savedSchema, parseJson(await readFile(this.#totalsFile), this.#totalsFile), this.#totalsFile)
+    } catch (err) {
+      if ((err as NodeJS.ErrnoException).code !== 'ENOENT') this.#options.onError?.(err)
+      return { counted: 0, totals: {} }
     }
   }
 
-  /** Takes over what the write-ahead log has and the Hyperbee has not. */
-  async #replay(): Promise<void> {
+  /** Counts the records of the Hyperbee from this number on. */
+  async #countSince(counted: number): Promise<void> {
+    // The group that holds it may begin before it.
+    const range = { gte: groupKey(Math.max(0, counted - GROUP)), lt: 'record0' }
+    for await (const { key, value } of this.#bee.createReadStream(range)) {
+      for (const [i, record] of readGroup(value, key).entries()) {
+        if (numberOf(key) + i >= counted) this.#count(record)
+      }
+    }
+  }
+
+  /** Takes over what the write-ahead log has and the Hyperbee has not. @param counted what the saved totals count */
+  async #replay(counted: number): Promise<void> {
     for (const { number, text } of this.#log.open()) {
       if (number < this.#end) continue
-      if (number > this.#end) {
-        // The machine lost its power, and with it what the Hyperbee had written last.
-        await this.#store()
-        this.#next = number
-      }
+      if (number > this.#end) await this.#skipTo(number)
       const what = `${this.#options.dir}: record ${number} of the write-ahead log`
-      this.#count(validate(journalRecordSchema, parseJson(Buffer.from(text), what), what, 'STORE_INVALID'))
+      const record = validate(journalRecordSchema, parseJson(Buffer.from(text), what), what, 'STORE_INVALID')
+      if (number >= counted) this.#count(record)
       this.#pending.push(text)
     }
+    if (counted > this.#end) await this.#skipTo(counted)
+  }
+
+  /** The machine lost its power, and with it what was written last: those numbers are not given again. */
+  async #skipTo(number: number): Promise<void> {
+    await this.#store()
+    this.#next = number
   }
 
   /** The number of the next record. */
@@ -150,9 +163,8 @@ export class Journal implements BudgetLedger {
     const periods = Object.values(periodNames(record.at))
     for (const subject of [`key/${record.keyId}`, `user/${record.user}`]) {
       for (const period of periods) {
-        const key = journalKeys.total(subject, period)
+        const key = totalKey(subject, period)
         this.#totals.set(key, plus(this.#totals.get(key) ?? ZERO, record))
-        this.#unstored.add(key)
       }
     }
   }
@@ -161,11 +173,12 @@ export class Journal implements BudgetLedger {
   async close(): Promise<void> {
     this.#closed = true
     clearInterval(this.#diskTimer)
+    clearInterval(this.#saveTimer)
     clearTimeout(this.#storeTimer)
     await this.#storing
-    // With the totals, so that the next start has nothing to count.
-    this.#checkpointAt = Number.NEGATIVE_INFINITY
-    if (this.#unstored.size > 0) await this.#store().catch((err: unknown) => this.#options.onError?.(err))
+    if (this.#pending.length > 0) await this.#store().catch((err: unknown) => this.#options.onError?.(err))
+    await this.#saving
+    await this.#save()
     await this.#bee.close()
     this.#log.close()
   }
@@ -202,7 +215,7 @@ export class Journal implements BudgetLedger {
   /** Totals of a key (`key/<id>`) or a user (`user/<name>`) for the running UTC day, month, and in all. */
   totals(subject: string, now = this.#clock()): Record<BudgetPeriod, UsageTotals> {
     const names = periodNames(now)
-    const of = (period: BudgetPeriod) => this.#totals.get(journalKeys.total(subject, names[period])) ?? ZERO
+    const of = (period: BudgetPeriod) => this.#totals.get(totalKey(subject, names[period])) ?? ZERO
     return { day: of('day'), month: of('month'), total: of('total') }
   }
 
@@ -239,30 +252,38 @@ export class Journal implements BudgetLedger {
   }
 
   async #write(records: string[]): Promise<void> {
-    const now = this.#clock()
-    const isCheckpoint = now - this.#checkpointAt >= CHECKPOINT_MS
-    const next = this.#next + records.length
-    // Totals that change while this is written are not in this checkpoint, and stay unstored.
-    const totals = isCheckpoint ? [...this.#unstored].map((key) => [key, this.#totals.get(key)] as const) : []
     const batch = this.#bee.batch()
     try {
       for (let at = 0; at < records.length; at += GROUP) {
         const group = `[${records.slice(at, at + GROUP).join(',')}]`
-        await batch.put(journalKeys.records(this.#next + at), Buffer.from(group))
+        await batch.put(groupKey(this.#next + at), Buffer.from(group))
       }
-      for (const [key, total] of totals) await batch.put(key, encodeJson(total))
-      if (isCheckpoint) await batch.put(journalKeys.checkpoint, Buffer.from(String(next)))
       await batch.flush()
     } finally {
       await batch.close()
     }
-    if (!isCheckpoint) return
-    this.#checkpointAt = now
-    for (const [key, total] of totals) if (this.#totals.get(key) === total) this.#unstored.delete(key)
-    const running = runningPeriods(now)
-    for (const key of this.#totals.keys()) {
-      if (!running.has(periodOf(key)) && !this.#unstored.has(key)) this.#totals.delete(key)
-    }
+  }
+
+  /** Saves the totals of the periods that are running, and forgets the others. Never throws. */
+  #save(): Promise<void> {
+    this.#saving ??= this.#saveTotals()
+      .catch((err: unknown) => this.#options.onError?.(err))
+      .finally(() => {
+        this.#saving = undefined
+      })
+    return this.#saving
+  }
+
+  async #saveTotals(): Promise<void> {
+    const counted = this.#end
+    if (counted === this.#savedCount) return
+    const running = new Set(Object.values(periodNames(this.#clock())))
+    for (const key of this.#totals.keys()) if (!running.has(periodOf(key))) this.#totals.delete(key)
+    const saved: Saved = { counted, totals: Object.fromEntries(this.#totals) }
+    const temporary = `${this.#totalsFile}.tmp`
+    await writeFile(temporary, JSON.stringify(saved), { mode: 0o600 })
+    await rename(temporary, this.#totalsFile)
+    this.#savedCount = counted
   }
 
   /** No request is taken from here on until the records are stored. */
@@ -297,19 +318,24 @@ function readGroup(value: Uint8Array, key: string): JournalRecord[] {
   return validate(journalGroupSchema, parseJson(value, key), key, 'STORE_INVALID')
 }
 
+/** The number of a group's first record. */
+function numberOf(key: string): number {
+  return Number(key.slice('record/'.length))
+}
+
 /** The names of the running UTC day and month, and `all`. */
 function periodNames(now: number): Record<BudgetPeriod, string> {
   const iso = new Date(now).toISOString()
   return { day: iso.slice(0, 10), month: iso.slice(0, 7), total: 'all' }
 }
 
-function runningPeriods(now: number): Set<string> {
-  return new Set(Object.values(periodNames(now)))
+function totalKey(subject: string, period: string): string {
+  return `${period}/${subject}`
 }
 
 /** The period in the key of a total. */
 function periodOf(key: string): string {
-  return key.split('/')[1] as string
+  return key.split('/', 1)[0] as string
 }
 
 function plus(totals: UsageTotals, record: JournalRecord): UsageTotals {
