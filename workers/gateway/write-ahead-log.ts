@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { MeshError } from '../../lib/protocol/index.js'
 
@@ -7,10 +7,10 @@ interface Line {
   text: string
 }
 
-/** One file of the two. `last`: number of its newest entry; -1 while it is empty. */
+/** One file of the two. `size` in bytes; `last`: number of its newest line, -1 while it is empty. */
 interface Part {
-  path: string
   fd: number
+  size: number
   last: number
 }
 
@@ -55,12 +55,15 @@ export class WriteAheadLog {
     const bytes = Buffer.from(this.#owed.map((line) => `${line.number} ${line.text}\n`).join(''))
     let written = 0
     try {
-      while (written < bytes.byteLength) written += writeSync(part.fd, bytes, written)
+      while (written < bytes.byteLength) {
+        written += writeSync(part.fd, bytes, written, bytes.byteLength - written, part.size + written)
+      }
     } catch (err) {
-      if (written > 0) ftruncateSync(part.fd, fstatSync(part.fd).size - written)
+      if (written > 0) ftruncateSync(part.fd, part.size)
       throw err
     }
     this.#owed = []
+    part.size += bytes.byteLength
     part.last = number
   }
 
@@ -78,6 +81,7 @@ export class WriteAheadLog {
     for (const part of [this.#current as Part, this.#other as Part]) {
       if (part.last === -1 || part.last >= next) continue
       ftruncateSync(part.fd, 0)
+      part.size = 0
       part.last = -1
     }
   }
@@ -92,13 +96,15 @@ export class WriteAheadLog {
 function openPart(path: string): { part: Part; lines: Line[] } {
   let fd: number
   try {
-    fd = openSync(path, 'a', 0o600)
+    // Not for appending: Windows lets nobody shorten such a file.
+    fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
   } catch (cause) {
     throw MeshError.STORE_INVALID(`${path} cannot be written: ${(cause as Error).message}`, {}, { cause })
   }
   const content = readFileSync(path, 'utf8')
   const whole = content.slice(0, content.lastIndexOf('\n') + 1)
-  if (whole.length < content.length) ftruncateSync(fd, Buffer.byteLength(whole))
+  const size = Buffer.byteLength(whole)
+  ftruncateSync(fd, size)
   const lines = whole
     .split('\n')
     .slice(0, -1)
@@ -110,5 +116,5 @@ function openPart(path: string): { part: Part; lines: Line[] } {
       }
       return { number, text: line.slice(space + 1) }
     })
-  return { part: { path, fd, last: lines.at(-1)?.number ?? -1 }, lines }
+  return { part: { fd, size, last: lines.at(-1)?.number ?? -1 }, lines }
 }
