@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import type { UsageDimension, UsageSum } from '../../lib/client/index.js'
+import { addUsage, NO_USAGE, type UsageTotals } from '../../lib/protocol/index.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { countText, printJson, printTable } from '../shared/output.js'
 import { since } from '../shared/parse.js'
@@ -7,7 +8,6 @@ import { since } from '../shared/parse.js'
 const DIMENSIONS = ['key', 'user', 'model', 'day', 'hour'] as const satisfies UsageDimension[]
 
 const SUMS = ['requests', 'failures', 'promptTokens', 'cachedTokens', 'completionTokens'] as const
-type Totals = Record<(typeof SUMS)[number], number>
 
 export function define(command: Command): void {
   command
@@ -58,12 +58,10 @@ function namesOf(row: UsageSum, by: UsageDimension[]): string[] {
   return by.map((one) => row[one === 'key' ? 'keyId' : one] ?? '')
 }
 
-function sum(rows: UsageSum[]): Totals {
-  const totals: Totals = { requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
-  for (const row of rows) for (const name of SUMS) totals[name] += row[name]
-  return totals
+function sum(rows: UsageSum[]): UsageTotals {
+  return rows.reduce<UsageTotals>(addUsage, NO_USAGE)
 }
 
-function numbers(totals: Totals): string[] {
+function numbers(totals: UsageTotals): string[] {
   return SUMS.map((name) => countText(totals[name]))
 }

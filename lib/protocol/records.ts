@@ -141,11 +141,6 @@ export type JournalRecord = z.infer<typeof journalRecordSchema>
  */
 export const journalGroupSchema = z.preprocess((value) => [value].flat(), z.array(journalRecordSchema))
 
-/** Whether a request with this outcome counts among the failures: an answer that came to its end does not. */
-export function isFailure(outcome: string): boolean {
-  return !finishReasonSchema.safeParse(outcome).success
-}
-
 // --- usage: folded by the authority ---
 
 export const usageTotalsSchema = z.object({
@@ -157,6 +152,32 @@ export const usageTotalsSchema = z.object({
   completionTokens: z.int().min(0),
 })
 export type UsageTotals = z.infer<typeof usageTotalsSchema>
+
+export const NO_USAGE: UsageTotals = {
+  requests: 0,
+  failures: 0,
+  promptTokens: 0,
+  cachedTokens: 0,
+  completionTokens: 0,
+}
+
+/** What one request adds to the totals. An answer that came to its end is no failure. */
+export function usageOf({ outcome, promptTokens, cachedTokens, completionTokens }: JournalRecord): UsageTotals {
+  const failures = finishReasonSchema.safeParse(outcome).success ? 0 : 1
+  return { requests: 1, failures, promptTokens, cachedTokens, completionTokens }
+}
+
+/** The sum; whatever else `a` holds stays. */
+export function addUsage<T extends UsageTotals>(a: T, b: UsageTotals): T {
+  return {
+    ...a,
+    requests: a.requests + b.requests,
+    failures: a.failures + b.failures,
+    promptTokens: a.promptTokens + b.promptTokens,
+    cachedTokens: a.cachedTokens + b.cachedTokens,
+    completionTokens: a.completionTokens + b.completionTokens,
+  }
+}
 
 /** Usage, `hour/<hour as 2026-01-31T15>/<key id>/<model>`. */
 export const usageRowSchema = usageTotalsSchema.extend({

@@ -1,16 +1,18 @@
 import type Hyperbee from 'hyperbee'
 import { z } from 'zod'
 import {
+  addUsage,
   encodeJson,
-  isFailure,
   type JournalRecord,
   journalRecordSchema,
   MeshError,
+  NO_USAGE,
   parseJson,
   type UsageDimension,
   type UsageRow,
   type UsageSum,
   type UsageTotals,
+  usageOf,
   usageRowSchema,
   validate,
 } from '../../lib/protocol/index.js'
@@ -101,9 +103,8 @@ export class UsageLedger {
     for (const record of records) {
       const hour = hourOf(record.at)
       const key = keys.hour(hour, record.keyId, record.model)
-      const row = rows.get(key) ?? emptyRow(hour, record)
-      addTo(row, record)
-      rows.set(key, row)
+      const { keyId, user, model } = record
+      rows.set(key, addUsage(rows.get(key) ?? { hour, keyId, user, model, ...NO_USAGE }, usageOf(record)))
       const known = last.get(record.keyId) ?? this.#lastUsedAt.get(record.keyId) ?? 0
       last.set(record.keyId, Math.max(known, record.at))
     }
@@ -114,7 +115,7 @@ export class UsageLedger {
       if ((cursor === null ? 1 : read(cursorSchema, cursor.value, cursorKey).next) !== from) return false
       for (const [key, row] of rows) {
         const stored = await batch.get(key)
-        await batch.put(key, encodeJson(stored === null ? row : sum(read(usageRowSchema, stored.value, key), row)))
+        await batch.put(key, encodeJson(stored === null ? row : addUsage(read(usageRowSchema, stored.value, key), row)))
       }
       for (const [keyId, at] of last) await batch.put(keys.last(keyId), encodeJson({ at }))
       await batch.put(cursorKey, encodeJson({ next }))
@@ -141,7 +142,7 @@ export class UsageLedger {
       if ((user !== undefined && row.user !== user) || (keyId !== undefined && row.keyId !== keyId)) continue
       const names = namesOf(row, by)
       const id = JSON.stringify(names)
-      sums.set(id, sum(sums.get(id) ?? { ...names, ...NOTHING }, row))
+      sums.set(id, addUsage(sums.get(id) ?? { ...names, ...NO_USAGE }, row))
       if (sums.size > MAX_ROWS) {
         throw MeshError.BAD_REQUEST(
           `This is more than ${MAX_ROWS} rows of usage: ask for a shorter time, or add up by less than ${by.join(', ')}`,
@@ -158,12 +159,6 @@ function hourOf(time: number): string {
   return new Date(time).toISOString().slice(0, 13)
 }
 
-const NOTHING: UsageTotals = { requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
-
-function emptyRow(hour: string, { keyId, user, model }: JournalRecord): UsageRow {
-  return { hour, keyId, user, model, ...NOTHING }
-}
-
 /** What a row is added up by, with its names in the one order. */
 function namesOf(
   { hour, user, keyId, model }: UsageRow,
@@ -175,25 +170,6 @@ function namesOf(
     ...(by.includes('user') && { user }),
     ...(by.includes('key') && { keyId }),
     ...(by.includes('model') && { model }),
-  }
-}
-
-function addTo(row: UsageRow, record: JournalRecord): void {
-  row.requests++
-  if (isFailure(record.outcome)) row.failures++
-  row.promptTokens += record.promptTokens
-  row.cachedTokens += record.cachedTokens
-  row.completionTokens += record.completionTokens
-}
-
-function sum<T extends UsageTotals>(a: T, b: UsageTotals): T {
-  return {
-    ...a,
-    requests: a.requests + b.requests,
-    failures: a.failures + b.failures,
-    promptTokens: a.promptTokens + b.promptTokens,
-    cachedTokens: a.cachedTokens + b.cachedTokens,
-    completionTokens: a.completionTokens + b.completionTokens,
   }
 }
 

@@ -1,19 +1,22 @@
-import { readFile, rename, statfs, writeFile } from 'node:fs/promises'
+import { readFile, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import { z } from 'zod'
 import {
+  addUsage,
   type BudgetPeriod,
-  isFailure,
   type JournalRecord,
   journalGroupSchema,
   journalRecordSchema,
   MeshError,
+  NO_USAGE,
   parseJson,
   type UsageTotals,
+  usageOf,
   usageTotalsSchema,
   validate,
+  writeFileAtomic,
 } from '../../lib/protocol/index.js'
 import type { BudgetLedger } from './limiter.js'
 import { WriteAheadLog } from './write-ahead-log.js'
@@ -30,7 +33,6 @@ const SAVE_MS = 60_000
 /** Records that one entry holds at most, to stay well under the longest block. */
 const GROUP = 256
 const DISK_CHECK_MS = 2000
-const ZERO: UsageTotals = { requests: 0, failures: 0, promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
 
 /** The totals as they are saved. */
 const savedSchema = z.object({
@@ -67,7 +69,6 @@ export class Journal implements BudgetLedger {
   readonly #totals = new Map<string, UsageTotals>()
   /** How many records the saved totals count. */
   #savedCount = 0
-  #saving: Promise<void> | undefined
   #saveTimer: NodeJS.Timeout | undefined
   /** Records that are not in the Hyperbee yet, as JSON. The first of them has the number `#next`. */
   #pending: string[] = []
@@ -108,7 +109,7 @@ export class Journal implements BudgetLedger {
     await this.#replay(counted)
     await this.#checkDisk()
     this.#diskTimer = setInterval(() => void this.#checkDisk(), DISK_CHECK_MS)
-    this.#saveTimer = setInterval(() => void this.#save(), SAVE_MS)
+    this.#saveTimer = setInterval(() => this.#save(), SAVE_MS)
     for (const timer of [this.#diskTimer, this.#saveTimer]) timer.unref()
     this.#storeSoon()
   }
@@ -160,11 +161,12 @@ export class Journal implements BudgetLedger {
 
   /** Adds one record to the totals. */
   #count(record: JournalRecord): void {
+    const usage = usageOf(record)
     const periods = Object.values(periodNames(record.at))
     for (const subject of [`key/${record.keyId}`, `user/${record.user}`]) {
       for (const period of periods) {
         const key = totalKey(subject, period)
-        this.#totals.set(key, plus(this.#totals.get(key) ?? ZERO, record))
+        this.#totals.set(key, addUsage(this.#totals.get(key) ?? NO_USAGE, usage))
       }
     }
   }
@@ -177,8 +179,7 @@ export class Journal implements BudgetLedger {
     clearTimeout(this.#storeTimer)
     await this.#storing
     if (this.#pending.length > 0) await this.#store().catch((err: unknown) => this.#options.onError?.(err))
-    await this.#saving
-    await this.#save()
+    this.#save()
     await this.#bee.close()
     this.#log.close()
   }
@@ -215,7 +216,7 @@ export class Journal implements BudgetLedger {
   /** Totals of a key (`key/<id>`) or a user (`user/<name>`) for the running UTC day, month, and in all. */
   totals(subject: string, now = this.#clock()): Record<BudgetPeriod, UsageTotals> {
     const names = periodNames(now)
-    const of = (period: BudgetPeriod) => this.#totals.get(totalKey(subject, names[period])) ?? ZERO
+    const of = (period: BudgetPeriod) => this.#totals.get(totalKey(subject, names[period])) ?? NO_USAGE
     return { day: of('day'), month: of('month'), total: of('total') }
   }
 
@@ -265,25 +266,18 @@ export class Journal implements BudgetLedger {
   }
 
   /** Saves the totals of the periods that are running, and forgets the others. Never throws. */
-  #save(): Promise<void> {
-    this.#saving ??= this.#saveTotals()
-      .catch((err: unknown) => this.#options.onError?.(err))
-      .finally(() => {
-        this.#saving = undefined
-      })
-    return this.#saving
-  }
-
-  async #saveTotals(): Promise<void> {
+  #save(): void {
     const counted = this.#end
     if (counted === this.#savedCount) return
     const running = new Set(Object.values(periodNames(this.#clock())))
     for (const key of this.#totals.keys()) if (!running.has(periodOf(key))) this.#totals.delete(key)
     const saved: Saved = { counted, totals: Object.fromEntries(this.#totals) }
-    const temporary = `${this.#totalsFile}.tmp`
-    await writeFile(temporary, JSON.stringify(saved), { mode: 0o600 })
-    await rename(temporary, this.#totalsFile)
-    this.#savedCount = counted
+    try {
+      writeFileAtomic(this.#totalsFile, JSON.stringify(saved), 0o600)
+      this.#savedCount = counted
+    } catch (err) {
+      this.#options.onError?.(err)
+    }
   }
 
   /** No request is taken from here on until the records are stored. */
@@ -336,14 +330,4 @@ function totalKey(subject: string, period: string): string {
 /** The period in the key of a total. */
 function periodOf(key: string): string {
   return key.split('/', 1)[0] as string
-}
-
-function plus(totals: UsageTotals, record: JournalRecord): UsageTotals {
-  return {
-    requests: totals.requests + 1,
-    failures: totals.failures + (isFailure(record.outcome) ? 1 : 0),
-    promptTokens: totals.promptTokens + record.promptTokens,
-    cachedTokens: totals.cachedTokens + record.cachedTokens,
-    completionTokens: totals.completionTokens + record.completionTokens,
-  }
 }
