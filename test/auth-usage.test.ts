@@ -68,6 +68,15 @@ async function openStore(t: Test, dir: string): Promise<Corestore> {
   return corestore
 }
 
+/** A new store with a ledger and an empty journal. */
+async function openAll(t: Test) {
+  const corestore = await openStore(t, await t.tmp())
+  const ledger = await openLedger(corestore)
+  const core = corestore.get({ name: 'journal' })
+  await core.ready()
+  return { corestore, ledger, core }
+}
+
 /** Folds a journal of this same store until nothing is left, as one run of the authority does. */
 async function foldAll(corestore: Corestore, ledger: UsageLedger, key = 'j1') {
   const counts = { folded: 0, malformed: 0 }
@@ -87,10 +96,7 @@ async function foldAll(corestore: Corestore, ledger: UsageLedger, key = 'j1') {
 }
 
 test('records are added up by hour, key and model', async (t) => {
-  const corestore = await openStore(t, await t.tmp())
-  const ledger = await openLedger(corestore)
-  const core = corestore.get({ name: 'journal' })
-  await core.ready()
+  const { corestore, ledger, core } = await openAll(t)
   await write(core, [
     record(),
     record({ outcome: 'length', completionTokens: 7 }),
@@ -206,10 +212,7 @@ test('totals and cursor are one batch: what fails half-way leaves neither', asyn
 })
 
 test('a record that makes no sense is counted and skipped', async (t) => {
-  const corestore = await openStore(t, await t.tmp())
-  const ledger = await openLedger(corestore)
-  const core = corestore.get({ name: 'journal' })
-  await core.ready()
+  const { corestore, ledger, core } = await openAll(t)
   await write(core, [
     record(),
     { nothing: true },

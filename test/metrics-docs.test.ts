@@ -27,16 +27,18 @@ function rowsOf(workers: BaseWorker[]): string[] {
 test('docs/metrics.md lists every metric as it is', async (t) => {
   const home = await testHome(t)
   const http = { http: { port: 0 } }
+  const metrics = new MetricsWorker(testOptions(home, 'm1', { metrics: { port: 0 } }))
   const workers: BaseWorker[] = [await startAuth(t, home)]
   for (const worker of [
     new GatewayWorker(testOptions(home, 'g1', http)),
     new ProcessorWorker(testOptions(home, 'p1', { engine: { embedded: false, gpu: 'off' } })),
-    new MetricsWorker(testOptions(home, 'm1', { metrics: { port: 0 } })),
+    metrics,
   ]) {
     workers.push(await start<BaseWorker>(t, worker))
   }
   // The metrics worker makes this one while it gathers.
-  const up = '| `infermesh_up` |  | metrics | Whether a member of the mesh answered this scrape: 0 or 1. |'
+  const scrape = await (await fetch(metrics.status().addresses.metrics as string)).text()
+  const up = `| \`infermesh_up\` |  | metrics | ${/^# HELP infermesh_up (.*)$/m.exec(scrape)?.[1]} |`
   const told = readFileSync(join(PACKAGE_ROOT, 'docs', 'metrics.md'), 'utf8').match(/^\| `infermesh_.*$/gm)
   t.alike(told, [...rowsOf(workers), up].sort())
 })

@@ -1,4 +1,4 @@
-import { createHash, timingSafeEqual } from 'node:crypto'
+import { hashSecret, secretMatches } from '../../lib/protocol/index.js'
 import { BaseWorker, type Facility, Http, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { metricsConfigSchema } from './config.js'
 import { CONTENT_TYPE } from './exposition.js'
@@ -48,9 +48,5 @@ export class MetricsWorker extends BaseWorker {
 /** Compares hashes, so that neither the token's content nor its length shows in the time it takes. */
 function showsToken(authorization: string | undefined, token: string): boolean {
   const [, given] = /^Bearer +(.+)$/i.exec(authorization ?? '') ?? []
-  return given !== undefined && timingSafeEqual(sha256(given), sha256(token))
-}
-
-function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
+  return given !== undefined && secretMatches(given, hashSecret(token))
 }
