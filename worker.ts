@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { homePath, MeshError, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
+import { homePath } from './lib/home/index.js'
+import { MeshError, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
 import { type BaseWorker, runWorker, type WorkerOptions } from './lib/worker-base/index.js'
 
 const HELP = `Starts one worker of an infermesh.

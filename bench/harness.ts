@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { MeshClient } from '../lib/client/index.js'
-import { homeFiles, type Role, type WorkerStatus } from '../lib/protocol/index.js'
+import { homeFiles } from '../lib/home/index.js'
+import type { Role, WorkerStatus } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 
 /** What benches share: a mesh of real processes on loopback in a home of its own, and figures. */

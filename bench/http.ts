@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Agent, request } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import autocannon from 'autocannon'
-import { homeFiles } from '../lib/protocol/index.js'
+import { homeFiles } from '../lib/home/index.js'
 import { atMost, type BenchMesh, type Figure, quantile, readStatus, startMesh } from './harness.js'
 import { steadyLoad } from './http-load.js'
 

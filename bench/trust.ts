@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Corestore from 'corestore'
 import { MeshClient, MeshError } from '../lib/client/index.js'
 import { hashSecret, newApiKey } from '../lib/protocol/index.js'
-import { Accounts, accountKeys } from '../lib/worker-base/index.js'
+import { Accounts, accountKeys } from '../lib/store/index.js'
 import { atMost, benchHome, type Figure, quantile, startMesh } from './harness.js'
 
 const ROUNDS = 10

@@ -1,7 +1,9 @@
 import { generateKeyPairSync, sign } from 'node:crypto'
 import test, { type Test } from 'brittle'
 import { MeshClient } from '../lib/client/index.js'
-import { type InputOf, loadSeed, type ResponseOf, signToken, type TokenClaims } from '../lib/protocol/index.js'
+import { loadSeed } from '../lib/home/index.js'
+import { type InputOf, type ResponseOf, signToken } from '../lib/protocol/index.js'
+import type { TokenClaims } from '../lib/protocol/token.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
 import {

@@ -9,19 +9,21 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 
 /** Which rooms a room may enter. The rooms not named here, test and bench, may enter any, and by any door. */
 const ARROWS: Record<string, string[]> = {
-  cli: ['lib/client', 'lib/protocol'],
-  'lib/client': ['lib/protocol'],
-  'lib/worker-base': ['lib/protocol'],
+  cli: ['lib/client', 'lib/home', 'lib/protocol'],
+  'lib/client': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
+  'lib/worker-base': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
+  'lib/link': ['lib/protocol'],
+  'lib/store': ['lib/protocol'],
+  'lib/home': ['lib/protocol'],
   'lib/protocol': [],
-  workers: ['lib/worker-base', 'lib/protocol'],
-  'worker.ts': ['workers', 'lib/worker-base', 'lib/protocol'],
+  workers: ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
+  'worker.ts': ['workers', 'lib/worker-base', 'lib/home', 'lib/protocol'],
 }
 
 /** The files of a room that others may import. */
 const DOORS: Record<string, string[]> = { workers: ['index.ts', 'worker.ts'] }
 const DOOR = ['index.ts']
 
-/** The engine process takes single files of lib/protocol, because its door would load the network with them. */
 const ENGINE = 'workers/processor/engine/'
 const NETWORK = /^(hyper|@hyperswarm|corestore|protomux|fastify)/
 
@@ -52,12 +54,47 @@ function wrongImports(files: Map<string, string>): string[] {
       const to = placeOf(target)
       if (to.room === from.room || !target.endsWith('.ts')) return []
       if (!allowed.includes(to.kind)) return [`${path} imports ${target}: ${from.room} may not enter ${to.room}`]
-      if (path.startsWith(ENGINE) && to.room === 'lib/protocol') return []
       const doors = DOORS[to.kind] ?? DOOR
       return doors.includes(to.file)
         ? []
         : [`${path} imports ${target}: ${to.room} is entered by ${doors.join(' or ')}`]
     })
+  })
+}
+
+/** The public entry of the package: its users are other programs. */
+const PUBLIC = 'lib/client/index.ts'
+
+/** The names in the braces of an import or export list. */
+function namesIn(list: string): string[] {
+  return list.split(',').flatMap(
+    (name) =>
+      name
+        .trim()
+        .replace(/^type /, '')
+        .split(' as ')[0] || [],
+  )
+}
+
+/** What the doors of lib give and no other room of the product imports, in words. */
+function unusedExports(files: Map<string, string>): string[] {
+  const doors = [...files].filter(([path]) => /^lib\/[^/]+\/index\.ts$/.test(path) && path !== PUBLIC)
+  const taken = new Set<string>()
+  for (const [path, source] of files) {
+    if (!/^(cli|lib|workers|worker\.ts)/.test(path)) continue
+    for (const [, list = '', target = ''] of source.matchAll(
+      /\b(?:im|ex)port (?:type )?\{([^}]*)\} from '(\.[^']+)'/g,
+    )) {
+      const door = posix.join(posix.dirname(path), target).replace(/\.js$/, '.ts')
+      if (posix.dirname(door) !== posix.dirname(path)) for (const name of namesIn(list)) taken.add(`${door} ${name}`)
+    }
+  }
+  return doors.flatMap(([door, source]) => {
+    if (/^export \*/m.test(source)) return [`${door} gives all of a file: it should name what others may use`]
+    const given = [...source.matchAll(/\bexport (?:type )?\{([^}]*)\}/g)].flatMap(([, list = '']) => namesIn(list))
+    return given
+      .filter((name) => !taken.has(`${door} ${name}`))
+      .map((name) => `${door} gives ${name}, which nobody takes`)
   })
 }
 
@@ -138,6 +175,18 @@ test('imports follow the arrows, and enter each room by its door', (t) => {
   )
 })
 
+test('what a room of lib gives, another room takes', (t) => {
+  t.alike(unusedExports(sources), [])
+  const planted = new Map([
+    ['lib/home/index.ts', `export { a, type B } from './a.js'`],
+    ['cli/x.ts', `import { a } from '../lib/home/index.js'`],
+  ])
+  t.alike(unusedExports(planted), ['lib/home/index.ts gives B, which nobody takes'])
+  t.alike(unusedExports(new Map([['lib/link/index.ts', `export * from './a.js'`]])), [
+    'lib/link/index.ts gives all of a file: it should name what others may use',
+  ])
+})
+
 test('no file imports itself by way of others', (t) => {
   t.alike(cycles(new Map([...sources].filter(([path]) => /^(lib|workers|cli)\//.test(path)))), [])
 })
@@ -177,10 +226,17 @@ test('an import against an arrow is reported', (t) => {
     ['lib/client/mesh.ts', '../protocol/errors.js', true],
     ['lib/client/mesh.ts', '../worker-base/index.js', true],
     ['lib/client/mesh.ts', '../../cli/main.js', true],
-    ['lib/protocol/rpc.ts', './errors.js', false],
-    ['lib/protocol/rpc.ts', '../client/index.js', true],
-    ['lib/worker-base/net/link.ts', '../store.js', false],
-    ['lib/worker-base/net/link.ts', '../../client/index.js', true],
+    ['lib/client/mesh.ts', '../link/index.js', false],
+    ['lib/protocol/ids.ts', './errors.js', false],
+    ['lib/protocol/ids.ts', '../client/index.js', true],
+    ['lib/link/link.ts', '../protocol/index.js', false],
+    ['lib/link/link.ts', '../store/index.js', true],
+    ['lib/store/accounts.ts', '../link/index.js', true],
+    ['lib/home/files.ts', '../protocol/index.js', false],
+    ['lib/worker-base/net/net.ts', '../store.js', false],
+    ['lib/worker-base/net/net.ts', '../../client/index.js', true],
+    ['workers/processor/engine/main.ts', '../../../lib/protocol/index.js', false],
+    ['workers/processor/engine/main.ts', '../../../lib/protocol/errors.js', true],
     ['workers/auth/worker.ts', '../../lib/worker-base/index.js', false],
     ['workers/auth/worker.ts', '../../lib/client/index.js', true],
     ['workers/auth/worker.ts', '../gateway/index.js', true],

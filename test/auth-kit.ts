@@ -1,6 +1,7 @@
 import type { Test } from 'brittle'
 import Corestore from 'corestore'
-import { Directory, newApiKey } from '../lib/protocol/index.js'
+import { newApiKey } from '../lib/protocol/index.js'
+import { Directory } from '../lib/store/index.js'
 import { AuthorityAccounts } from '../workers/auth/accounts.js'
 import { Invites } from '../workers/auth/invites.js'
 import { Keys } from '../workers/auth/keys.js'

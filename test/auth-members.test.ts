@@ -1,5 +1,6 @@
 import test from 'brittle'
-import { directoryKeys, encodeJson, type Model, newApiKey } from '../lib/protocol/index.js'
+import { encodeJson, type Model, newApiKey } from '../lib/protocol/index.js'
+import { directoryKeys } from '../lib/store/index.js'
 import { authorityKeys } from '../workers/auth/accounts.js'
 import { ADMIN, AUTHORITY, openDomain } from './auth-kit.js'
 import { codeOf } from './helpers/mesh.js'

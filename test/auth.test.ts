@@ -6,8 +6,11 @@ import type { Test } from 'brittle'
 import test from 'brittle'
 import Corestore from 'corestore'
 import DHT from 'hyperdht'
-import { decodeInvite, decodeKey, encodeKey, homeFiles, METHOD_NAMES, methods } from '../lib/protocol/index.js'
-import { Accounts, readProfile } from '../lib/worker-base/index.js'
+import { homeFiles } from '../lib/home/index.js'
+import { decodeInvite, decodeKey, encodeKey, methods } from '../lib/protocol/index.js'
+import { METHOD_NAMES } from '../lib/protocol/methods.js'
+import { Accounts } from '../lib/store/index.js'
+import { readProfile } from '../lib/worker-base/index.js'
 import { AuthWorker } from '../workers/auth/index.js'
 import {
   adminKey,

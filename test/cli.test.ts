@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Test } from 'brittle'
-import { homeFiles, isAlive, type SupervisorState } from '../lib/protocol/index.js'
+import { homeFiles, isAlive, type SupervisorState } from '../lib/home/index.js'
 import { testHome, until } from './helpers/mesh.js'
 
 /** The `infermesh` command as people and programs use it: real processes, one mesh for the whole file. */

@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
-import { ERROR_CODES, MeshError } from '../lib/protocol/index.js'
+import { ERROR_CODES } from '../lib/protocol/errors.js'
+import { MeshError } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 
 test('docs/errors.md lists every code with its HTTP status and exit code', (t) => {

@@ -1,17 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import test, { type Test } from 'brittle'
 import c from 'compact-encoding'
-import {
-  acceptFetches,
-  encodeJson,
-  FETCH_PROTOCOL,
-  FETCH_WINDOW,
-  FetchCall,
-  type FetchExchange,
-  type FetchHandler,
-  type FetchRequest,
-  newRequestId,
-} from '../lib/protocol/index.js'
+import { FETCH_PROTOCOL, FETCH_WINDOW, type FetchHandler } from '../lib/link/fetch.js'
+import { acceptFetches, FetchCall, type FetchExchange, type FetchRequest } from '../lib/link/index.js'
+import { encodeJson, newRequestId } from '../lib/protocol/index.js'
 import { connect as connection } from './helpers/connection.js'
 import { codeOf, until } from './helpers/wait.js'
 

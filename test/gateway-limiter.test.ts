@@ -1,6 +1,6 @@
 import test from 'brittle'
 import type { BudgetPeriod, Limits, MeshError } from '../lib/protocol/index.js'
-import type { Principal } from '../lib/worker-base/index.js'
+import type { Principal } from '../lib/store/index.js'
 import { Limiter } from '../workers/gateway/limiter.js'
 
 const START = Date.UTC(2026, 0, 31, 12)

@@ -1,15 +1,7 @@
 import test, { type Test } from 'brittle'
-import {
-  acceptGenerations,
-  decodeEvent,
-  encodeEvent,
-  type GenerateHandler,
-  type GenerateRequest,
-  Generation,
-  inferenceRequestSchema,
-  MeshError,
-  newRequestId,
-} from '../lib/protocol/index.js'
+import { decodeEvent, encodeEvent, type GenerateHandler } from '../lib/link/generate.js'
+import { acceptGenerations, Generation } from '../lib/link/index.js'
+import { type GenerateRequest, inferenceRequestSchema, MeshError, newRequestId } from '../lib/protocol/index.js'
 import { connect as connection } from './helpers/connection.js'
 import { codeOf, until } from './helpers/wait.js'
 

@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'brittle'
-import { homeFiles, type Role, type WorkerStatus } from '../lib/protocol/index.js'
+import { homeFiles } from '../lib/home/index.js'
+import type { Role, WorkerStatus } from '../lib/protocol/index.js'
 import { ready } from './worker-kit.js'
 
 const CLI = fileURLToPath(new URL('../cli/main.js', import.meta.url))

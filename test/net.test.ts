@@ -1,8 +1,9 @@
 import test, { type Test } from 'brittle'
 import type { NoiseStream } from 'hyperdht'
+import { Link } from '../lib/link/index.js'
 import { type Hello, MeshError, PROTOCOL_VERSION, type Role } from '../lib/protocol/index.js'
 import { loadIdentity } from '../lib/worker-base/identity.js'
-import { type Handler, Link, type Net } from '../lib/worker-base/index.js'
+import type { Handler, Net } from '../lib/worker-base/index.js'
 import {
   type Child,
   dial,

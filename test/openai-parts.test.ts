@@ -1,5 +1,6 @@
 import test from 'brittle'
-import { ERROR_CODES, MeshError } from '../lib/protocol/index.js'
+import { ERROR_CODES } from '../lib/protocol/errors.js'
+import { MeshError } from '../lib/protocol/index.js'
 import { Limiter } from '../workers/gateway/limiter.js'
 import { errorAnswer } from '../workers/gateway/openai/errors.js'
 import { durationText } from '../workers/gateway/openai/headers.js'

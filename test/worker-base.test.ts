@@ -2,7 +2,8 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import test from 'brittle'
-import { homeFiles, MeshError } from '../lib/protocol/index.js'
+import { homeFiles } from '../lib/home/index.js'
+import { MeshError } from '../lib/protocol/index.js'
 import { type Facility, Http, type WorkerOptions } from '../lib/worker-base/index.js'
 import {
   linked,

@@ -3,18 +3,19 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'brittle'
 import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
+import { homeFiles } from '../lib/home/index.js'
+import type { Link } from '../lib/link/index.js'
 import {
   decodeKey,
-  directoryKeys,
   encodeJson,
   encodeKey,
-  homeFiles,
   type Load,
   type MeshProfile,
   type Role,
   type WorkerStatus,
 } from '../lib/protocol/index.js'
-import { BaseWorker, type Link, type Net, type WorkerOptions, writeProfile } from '../lib/worker-base/index.js'
+import { directoryKeys } from '../lib/store/index.js'
+import { BaseWorker, type Net, type WorkerOptions, writeProfile } from '../lib/worker-base/index.js'
 
 /** Workers that are nothing but the base, and an authority that admits whom the test says. */
 

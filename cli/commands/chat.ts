@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { MeshClient } from '../../lib/client/index.js'
-import { homeFiles, homePath, makePrivateDir } from '../../lib/protocol/index.js'
+import { homeFiles, homePath, makePrivateDir } from '../../lib/home/index.js'
 import { Conversation } from '../shared/conversation.js'
 import { clientOptions, optionsOf } from '../shared/mesh.js'
 import { dim, onTerminal, print, withSpinner } from '../shared/output.js'

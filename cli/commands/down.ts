@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
-import { homePath, isAlive, MeshError } from '../../lib/protocol/index.js'
+import { homePath, isAlive } from '../../lib/home/index.js'
+import { MeshError } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { print, printJson, withSpinner } from '../shared/output.js'
 import { integer } from '../shared/parse.js'

@@ -1,21 +1,17 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { MeshClient } from '../../lib/client/index.js'
+import { homeFiles, homePath, loadSeed, makePrivateDir, writeFileAtomic } from '../../lib/home/index.js'
 import {
   decodeInvite,
-  homeFiles,
-  homePath,
-  loadSeed,
   MeshError,
   type MeshProfile,
-  makePrivateDir,
   meshProfileSchema,
   nameSchema,
   parseJson,
   ROLES,
   type Role,
   validate,
-  writeFileAtomic,
 } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { dim, interruptible, print, printJson, withSpinner } from '../shared/output.js'

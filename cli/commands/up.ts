@@ -3,13 +3,11 @@ import { existsSync, openSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { MeshClient } from '../../lib/client/index.js'
+import { homeFiles, homePath, makePrivateDir } from '../../lib/home/index.js'
 import {
   type ErrorBody,
-  homeFiles,
-  homePath,
   MeshError,
   type MeshProfile,
-  makePrivateDir,
   networkKindSchema,
   parseApiKey,
   type WorkerStatus,

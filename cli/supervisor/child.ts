@@ -1,7 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { homeFiles, MeshError, type Role, type WorkerName, type WorkerStatus } from '../../lib/protocol/index.js'
+import { homeFiles, type WorkerName } from '../../lib/home/index.js'
+import { MeshError, type Role, type WorkerStatus } from '../../lib/protocol/index.js'
 import { readStatus } from './state.js'
 
 const WORKER = fileURLToPath(new URL('../../worker.js', import.meta.url))

@@ -1,20 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { z } from 'zod'
-import {
-  homeFiles,
-  MeshError,
-  makePrivateDir,
-  nameSchema,
-  parseJson,
-  ROLES,
-  type Role,
-  roleSchema,
-  validate,
-  type WorkerName,
-  workerNameSchema,
-  writeFileAtomic,
-} from '../../lib/protocol/index.js'
+import { homeFiles, makePrivateDir, type WorkerName, workerNameSchema, writeFileAtomic } from '../../lib/home/index.js'
+import { MeshError, nameSchema, parseJson, ROLES, type Role, roleSchema, validate } from '../../lib/protocol/index.js'
 import type { WorkerSpec } from './child.js'
 
 /** What `infermesh up` takes. */

@@ -3,14 +3,11 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import {
   homeFiles,
   isAlive,
-  MeshError,
   makePrivateDir,
-  parseJson,
   type SupervisorState,
   supervisorStateSchema,
-  type WorkerStatus,
-  workerStatusSchema,
-} from '../../lib/protocol/index.js'
+} from '../../lib/home/index.js'
+import { MeshError, parseJson, type WorkerStatus, workerStatusSchema } from '../../lib/protocol/index.js'
 
 /** What runs in a home, as its files say, checked against the processes there are. */
 

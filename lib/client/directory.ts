@@ -2,7 +2,9 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Corestore from 'corestore'
-import { Directory, isAlive, type Role } from '../protocol/index.js'
+import { isAlive } from '../home/index.js'
+import type { Role } from '../protocol/index.js'
+import { Directory } from '../store/index.js'
 
 const PREFIX = 'infermesh-client-'
 

@@ -1,4 +1,5 @@
-import { type FetchCall, type FetchRequest, isCredential, MeshError, newRequestId } from '../protocol/index.js'
+import type { FetchCall, FetchRequest } from '../link/index.js'
+import { isCredential, MeshError, newRequestId } from '../protocol/index.js'
 import type { Peer } from './peer.js'
 
 /** What `mesh.fetch` needs of its client. */

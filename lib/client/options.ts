@@ -1,10 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { homeFiles, homePath } from '../home/index.js'
 import {
   decodeKey,
   encodeKey,
-  homeFiles,
-  homePath,
   isToken,
   MeshError,
   type MeshProfile,

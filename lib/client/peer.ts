@@ -7,18 +7,20 @@ import type { NodeAddress } from 'hyperdht'
 import Protomux from 'protomux'
 import {
   type CallOptions,
-  CLIENT_HELLO,
-  CONTROL_PROTOCOL,
   callMethod,
   connectError,
-  encodeJson,
-  encodeKey,
   FetchCall,
   type FetchRequest,
-  type GenerateEvent,
-  type GenerateInput,
   Generation,
   guardMux,
+} from '../link/index.js'
+import {
+  CLIENT_HELLO,
+  CONTROL_PROTOCOL,
+  encodeJson,
+  encodeKey,
+  type GenerateEvent,
+  type GenerateInput,
   type InputOf,
   MeshError,
   type MethodName,

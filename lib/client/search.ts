@@ -1,5 +1,6 @@
 import type DHT from 'hyperdht'
-import { connectError, decodeKey, encodeKey, MeshError } from '../protocol/index.js'
+import { connectError } from '../link/index.js'
+import { decodeKey, encodeKey, MeshError } from '../protocol/index.js'
 import type { DirectoryCopy } from './directory.js'
 import type { Settings } from './options.js'
 import type { Peer } from './peer.js'

@@ -1,18 +1,115 @@
-export * from './bee-view.js'
-export * from './connect.js'
-export * from './control.js'
-export * from './directory.js'
-export * from './errors.js'
-export * from './fetch.js'
-export * from './files.js'
-export * from './generate.js'
-export * from './guard.js'
-export * from './home.js'
-export * from './ids.js'
-export * from './inference.js'
-export * from './load.js'
-export * from './methods.js'
-export * from './records.js'
-export * from './rpc.js'
-export * from './token.js'
-export * from './validate.js'
+export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError } from './errors.js'
+export {
+  type GenerateEvent,
+  type GenerateInput,
+  type GenerateRequest,
+  generateRequestSchema,
+  queuedSchema,
+  startedSchema,
+  type Tokens,
+  type ToolCallDelta,
+  tokensWithLogprobsSchema,
+  toolCallDeltaSchema,
+} from './generation.js'
+export {
+  CLIENT_HELLO,
+  CONTROL_PROTOCOL,
+  type Hello,
+  helloSchema,
+  openHello,
+  type Report,
+  readGoodbye,
+  reportSchema,
+} from './hello.js'
+export {
+  decodeKey,
+  encodeKey,
+  hashSecret,
+  MAX_CREDENTIAL_CHARS,
+  modelNameSchema,
+  nameSchema,
+  newApiKey,
+  newRequestId,
+  PROTOCOL_VERSION,
+  parseApiKey,
+  requestIdSchema,
+  secretMatches,
+} from './ids.js'
+export {
+  type ChatMessage,
+  type EmbeddingRequest,
+  type EmbeddingResult,
+  type Finish,
+  type FinishReason,
+  finishSchema,
+  type InferenceInput,
+  type InferenceRequest,
+  type InferenceResult,
+  inferenceRequestSchema,
+  type OutputFormat,
+  type Route,
+  type Sampling,
+  type Timing,
+  type TokenLogprob,
+  type Tool,
+  type ToolCall,
+  type ToolChoice,
+  tokenLogprobSchema,
+  type Usage,
+} from './inference.js'
+export { decodeInvite, encodeInvite, type InviteText } from './invite.js'
+export { type Gpu, type Load, type ModelLoad, type WorkerStatus, type WorkerView, workerStatusSchema } from './load.js'
+export {
+  type ApiKeyInfo,
+  type Caller,
+  type InputOf,
+  type InviteInfo,
+  type MethodName,
+  methods,
+  type RequestOf,
+  type ResponseOf,
+  type UserInfo,
+} from './methods.js'
+export {
+  isLoopback,
+  LOOPBACK,
+  type MeshProfile,
+  meshProfileSchema,
+  type NetworkKind,
+  networkKindSchema,
+} from './profile.js'
+export {
+  type ApiKey,
+  type AuditEntry,
+  addUsage,
+  apiKeySchema,
+  auditEntrySchema,
+  type BudgetPeriod,
+  type Invite,
+  inviteSchema,
+  type JournalRecord,
+  journalGroupSchema,
+  journalRecordSchema,
+  type Limits,
+  limitsSchema,
+  type Member,
+  type Model,
+  memberSchema,
+  modelSchema,
+  NO_USAGE,
+  ROLES,
+  type Role,
+  roleSchema,
+  type UsageDimension,
+  type UsageRow,
+  type UsageSum,
+  type UsageTotals,
+  type User,
+  type UserRole,
+  usageOf,
+  usageRowSchema,
+  usageTotalsSchema,
+  userSchema,
+} from './records.js'
+export { isCredential, isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
+export { encodeJson, parseJson, validate } from './validate.js'

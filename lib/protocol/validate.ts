@@ -49,3 +49,8 @@ export function parseJson(bytes: Uint8Array, what: string): unknown {
     throw MeshError.BAD_REQUEST(`${what} is not JSON in UTF-8`, {}, { cause })
   }
 }
+
+/** JSON in UTF-8. */
+export function encodeJson(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value))
+}

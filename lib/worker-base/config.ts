@@ -2,7 +2,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { homeFiles, MeshError } from '../protocol/index.js'
+import { homeFiles } from '../home/index.js'
+import { MeshError } from '../protocol/index.js'
 
 /** The package's root: the compiled code lies in dist/. */
 export const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url))

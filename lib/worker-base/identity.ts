@@ -1,8 +1,6 @@
 import type { KeyPair } from 'hyperdht'
 import DHT from 'hyperdht'
-import { loadSeed } from '../protocol/index.js'
-
-export { makePrivateDir, writeFileAtomic } from '../protocol/index.js'
+import { loadSeed } from '../home/index.js'
 
 /**
  * The worker's key pair, made at its first start and kept with mode 0600.

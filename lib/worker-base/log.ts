@@ -2,7 +2,7 @@ import { renameSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { destination, type Logger, multistream, pino, type StreamEntry } from 'pino'
 import { z } from 'zod'
-import { makePrivateDir } from './identity.js'
+import { makePrivateDir } from '../home/index.js'
 
 export type { Logger } from 'pino'
 

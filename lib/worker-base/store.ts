@@ -4,9 +4,9 @@ import Corestore from 'corestore'
 import type Hypercore from 'hypercore'
 import HypercoreStorage from 'hypercore-storage'
 import Rache from 'rache'
+import { writeFileAtomic } from '../home/index.js'
 import { MeshError } from '../protocol/index.js'
 import type { Facility } from './facility.js'
-import { writeFileAtomic } from './identity.js'
 
 /** Blocks of trees that are kept in memory, about 2 KB each. The library's own bound is 16 times as many. */
 const CACHED_BLOCKS = 4096

@@ -5,13 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { KeyPair } from 'hyperdht'
 import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
 import { z } from 'zod'
+import { homeFiles, makePrivateDir, writeFileAtomic } from '../home/index.js'
+import type { Link } from '../link/index.js'
 import {
-  Directory,
   decodeInvite,
   decodeKey,
   encodeKey,
   type Hello,
-  homeFiles,
   type InviteText,
   type Load,
   MeshError,
@@ -23,12 +23,13 @@ import {
   validate,
   type WorkerStatus,
 } from '../protocol/index.js'
+import { Directory } from '../store/index.js'
 import { type ConfigSources, checkFacilities, loadConfig, PACKAGE_ROOT } from './config.js'
 import { type Facility, withDeadline } from './facility.js'
-import { loadIdentity, makePrivateDir, writeFileAtomic } from './identity.js'
+import { loadIdentity } from './identity.js'
 import { type Logger, logConfigSchema, openLog } from './log.js'
 import { netConfigSchema } from './net/config.js'
-import { type Link, Net } from './net/index.js'
+import { Net } from './net/index.js'
 import { Store } from './store.js'
 
 /** The package's version. */

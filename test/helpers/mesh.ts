@@ -2,13 +2,11 @@ import { readFileSync } from 'node:fs'
 import RPC, { type Client } from '@hyperswarm/rpc'
 import type { Test } from 'brittle'
 import DHT from 'hyperdht'
+import { homeFiles } from '../../lib/home/index.js'
+import { type CallOptions, callMethod, Generation } from '../../lib/link/index.js'
 import {
-  type CallOptions,
-  callMethod,
   decodeKey,
   type GenerateRequest,
-  Generation,
-  homeFiles,
   type InputOf,
   type MethodName,
   type ResponseOf,

@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { applyTo, type Invite, inviteSchema } from '../../lib/protocol/index.js'
-import { Accounts } from '../../lib/worker-base/index.js'
+import { type Invite, inviteSchema } from '../../lib/protocol/index.js'
+import { Accounts, applyTo } from '../../lib/store/index.js'
 
 const time = z.number().int().min(0)
 

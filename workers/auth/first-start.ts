@@ -8,7 +8,7 @@ import {
   newApiKey,
   parseApiKey,
 } from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/worker-base/index.js'
+import { accountKeys } from '../../lib/store/index.js'
 import { SYSTEM } from './actor.js'
 import type { Invites } from './invites.js'
 import type { Register } from './register.js'

@@ -7,7 +7,7 @@ import {
   type RequestOf,
   secretMatches,
 } from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/worker-base/index.js'
+import { accountKeys } from '../../lib/store/index.js'
 import type { Actor } from './actor.js'
 import { nearby } from './nearby.js'
 import type { Draft, Register } from './register.js'

@@ -6,7 +6,7 @@ import {
   type newApiKey,
   type RequestOf,
 } from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/worker-base/index.js'
+import { accountKeys } from '../../lib/store/index.js'
 import { type Actor, mustBeSelfOrAdmin } from './actor.js'
 import { nearby } from './nearby.js'
 import type { Draft, Register } from './register.js'

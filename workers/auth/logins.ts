@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { MeshError, type ResponseOf, signToken, TOKEN_MS, type User } from '../../lib/protocol/index.js'
-import { passwordMark } from '../../lib/worker-base/index.js'
+import { passwordMark } from '../../lib/store/index.js'
 import { hashPassword, verifyPassword } from './passwords.js'
 import type { Register } from './register.js'
 import { Throttle } from './throttle.js'

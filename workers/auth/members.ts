@@ -1,12 +1,5 @@
-import {
-  decodeKey,
-  directoryKeys,
-  encodeKey,
-  type Member,
-  MeshError,
-  type RequestOf,
-} from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/worker-base/index.js'
+import { decodeKey, encodeKey, type Member, MeshError, type RequestOf } from '../../lib/protocol/index.js'
+import { accountKeys, directoryKeys } from '../../lib/store/index.js'
 import { authorityKeys } from './accounts.js'
 import { type Actor, SYSTEM } from './actor.js'
 import type { Invites } from './invites.js'

@@ -1,4 +1,5 @@
-import { directoryKeys, type Member, MeshError, type Model } from '../../lib/protocol/index.js'
+import { type Member, MeshError, type Model } from '../../lib/protocol/index.js'
+import { directoryKeys } from '../../lib/store/index.js'
 import { authorityKeys } from './accounts.js'
 import type { Draft, Register } from './register.js'
 

@@ -1,6 +1,6 @@
 import type Hyperbee from 'hyperbee'
-import { type AuditEntry, type Directory, encodeJson, MeshError } from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/worker-base/index.js'
+import { type AuditEntry, encodeJson, MeshError } from '../../lib/protocol/index.js'
+import { accountKeys, type Directory } from '../../lib/store/index.js'
 import type { AuthorityAccounts } from './accounts.js'
 
 /** What one change writes, collected while it is decided. A value of undefined deletes the entry. */

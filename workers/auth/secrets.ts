@@ -1,5 +1,5 @@
 import { chmodSync, existsSync, readFileSync } from 'node:fs'
-import { writeFileAtomic } from '../../lib/worker-base/index.js'
+import { writeFileAtomic } from '../../lib/home/index.js'
 
 /** The text of a file that only its owner may read; undefined where there is none. */
 export function readSecretFile(path: string): string | undefined {

@@ -1,5 +1,5 @@
 import { type Limits, MeshError, type RequestOf, type User, type UserInfo } from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/worker-base/index.js'
+import { accountKeys } from '../../lib/store/index.js'
 import { type Actor, mustBeSelfOrAdmin, SYSTEM } from './actor.js'
 import type { Keys, NewKey } from './keys.js'
 import { nearby } from './nearby.js'

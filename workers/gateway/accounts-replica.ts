@@ -1,8 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { writeFileAtomic } from '../../lib/home/index.js'
+import type { Link } from '../../lib/link/index.js'
 import { decodeKey, encodeKey, MeshError, parseJson, type TokenVerifier, validate } from '../../lib/protocol/index.js'
-import { Accounts, type Link, type Principal, type Store, writeFileAtomic } from '../../lib/worker-base/index.js'
+import { Accounts, type Principal } from '../../lib/store/index.js'
+import type { Store } from '../../lib/worker-base/index.js'
 
 const credentialsSchema = z.object({ accounts: z.string(), accountsEncryptionKey: z.string() })
 type Credentials = z.infer<typeof credentialsSchema>

@@ -8,9 +8,9 @@ import {
   type FetchExchange,
   type FetchRequest,
   type FetchResponse,
-  MeshError,
-} from '../../lib/protocol/index.js'
-import type { Link } from '../../lib/worker-base/index.js'
+  type Link,
+} from '../../lib/link/index.js'
+import { MeshError } from '../../lib/protocol/index.js'
 import { errorAnswer } from './openai/errors.js'
 
 /** What the mesh reaches of the HTTP door; health and metrics are for this machine. */

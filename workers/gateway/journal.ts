@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import { z } from 'zod'
+import { writeFileAtomic } from '../../lib/home/index.js'
 import {
   addUsage,
   type BudgetPeriod,
@@ -16,7 +17,6 @@ import {
   usageOf,
   usageTotalsSchema,
   validate,
-  writeFileAtomic,
 } from '../../lib/protocol/index.js'
 import type { BudgetLedger } from './limiter.js'
 import { WriteAheadLog } from './write-ahead-log.js'

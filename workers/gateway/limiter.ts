@@ -1,5 +1,5 @@
 import { type BudgetPeriod, type Limits, MeshError } from '../../lib/protocol/index.js'
-import type { Principal } from '../../lib/worker-base/index.js'
+import type { Principal } from '../../lib/store/index.js'
 
 const WINDOW_MS = 60_000
 const BUCKET_MS = 1000

@@ -1,3 +1,4 @@
+import type { Link } from '../../lib/link/index.js'
 import {
   type EmbeddingRequest,
   type EmbeddingResult,
@@ -10,7 +11,8 @@ import {
   type Route,
   type Usage,
 } from '../../lib/protocol/index.js'
-import type { Link, Logger, Net, Principal } from '../../lib/worker-base/index.js'
+import type { Principal } from '../../lib/store/index.js'
+import type { Logger, Net } from '../../lib/worker-base/index.js'
 import type { Journal } from './journal.js'
 import { type Demand, estimateTokens, type Lease, type Limiter } from './limiter.js'
 import type { GatewayMetrics } from './metrics.js'

@@ -1,7 +1,7 @@
 import { z } from 'zod'
+import type { GenerationSink, Link } from '../../lib/link/index.js'
 import {
   type GenerateRequest,
-  type GenerationSink,
   type InferenceRequest,
   type InferenceResult,
   type Load,
@@ -14,7 +14,6 @@ import {
   type Facility,
   Http,
   httpConfigSchema,
-  type Link,
   VERSION,
   type WorkerOptions,
 } from '../../lib/worker-base/index.js'

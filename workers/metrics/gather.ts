@@ -1,5 +1,6 @@
 import { Counter, Histogram, type Registry } from 'prom-client'
-import type { Link, Logger, Net } from '../../lib/worker-base/index.js'
+import type { Link } from '../../lib/link/index.js'
+import type { Logger, Net } from '../../lib/worker-base/index.js'
 import { merge, render, type Source } from './exposition.js'
 import { type Family, readFamilies } from './family.js'
 

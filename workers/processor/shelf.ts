@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
+import { writeFileAtomic } from '../../lib/home/index.js'
 import { MeshError, type Model, type ModelLoad, parseJson, validate } from '../../lib/protocol/index.js'
-import { writeFileAtomic } from '../../lib/worker-base/index.js'
 import { Engine, type EngineOptions } from './engine-process.js'
 import { factsOf, identify, type KnownFile, modelNameFor, recordOf, shelfFileSchema } from './model-file.js'
 

@@ -1,7 +1,7 @@
 import { join } from 'node:path'
+import type { GenerationSink } from '../../lib/link/index.js'
 import {
   type GenerateRequest,
-  type GenerationSink,
   type Load,
   MeshError,
   type RequestOf,

@@ -3,8 +3,8 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { DHTOptions, KeyPair } from 'hyperdht'
 import DHT from 'hyperdht'
+import { writeFileAtomic } from '../../home/index.js'
 import { isLoopback, LOOPBACK, MeshError, type MeshProfile, type Role } from '../../protocol/index.js'
-import { writeFileAtomic } from '../identity.js'
 import type { NetConfig } from './config.js'
 
 /** How this worker's DHT node is made for a kind of network. */

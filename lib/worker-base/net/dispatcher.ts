@@ -1,13 +1,8 @@
 import { Counter, Histogram, type Registry } from 'prom-client'
 import type ProtomuxRPC from 'protomux-rpc'
+import { CANCEL_EVENT, type Call, type CallOptions, decodeCall, encodeAnswer, encodeFailure } from '../../link/index.js'
 import {
-  CANCEL_EVENT,
-  type Call,
   type Caller,
-  type CallOptions,
-  decodeCall,
-  encodeAnswer,
-  encodeFailure,
   type InputOf,
   MeshError,
   type MethodName,
@@ -17,7 +12,7 @@ import {
   type ResponseOf,
   validate,
 } from '../../protocol/index.js'
-import type { Principal } from '../accounts.js'
+import type { Principal } from '../../store/index.js'
 import type { Logger } from '../log.js'
 
 /** What a handler knows of a call. */

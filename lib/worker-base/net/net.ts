@@ -4,15 +4,12 @@ import type { KeyPair, NoiseStream } from 'hyperdht'
 import DHTNode from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
 import { Counter, Gauge, type Registry } from 'prom-client'
+import { acceptGenerations, connectError, type GenerationSink, Link } from '../../link/index.js'
 import {
-  acceptGenerations,
   type Caller,
-  connectError,
-  type Directory,
   decodeKey,
   encodeKey,
   type GenerateRequest,
-  type GenerationSink,
   type Hello,
   type Load,
   MeshError,
@@ -20,13 +17,13 @@ import {
   type Role,
   type WorkerView,
 } from '../../protocol/index.js'
+import type { Directory } from '../../store/index.js'
 import { type Facility, withDeadline } from '../facility.js'
 import type { Logger } from '../log.js'
 import type { Store } from '../store.js'
 import type { NetConfig } from './config.js'
 import { nodeOptions, serveBootstrap } from './dht.js'
 import { Dispatcher } from './dispatcher.js'
-import { Link } from './link.js'
 
 const HEARTBEAT_MS = 500
 /** How often silence is looked at: a link is closed this much late at most. */

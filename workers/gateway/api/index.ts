@@ -7,7 +7,8 @@ import {
   methods,
   type ResponseOf,
 } from '../../../lib/protocol/index.js'
-import type { Net, Principal } from '../../../lib/worker-base/index.js'
+import type { Principal } from '../../../lib/store/index.js'
+import type { Net } from '../../../lib/worker-base/index.js'
 import { parseJsonBodies } from '../openai/json.js'
 import { type ApiRoute, apiRoutes } from './routes.js'
 

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events'
 import { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { MeshError } from '../../../lib/protocol/index.js'
-import type { Principal } from '../../../lib/worker-base/index.js'
+import type { Principal } from '../../../lib/store/index.js'
 import type { Asking } from '../requests.js'
 
 /** One HTTP request of a caller whose key is good. */

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods, RouteHandlerMethod } from 'fastify'
 import { MeshError } from '../../../lib/protocol/index.js'
-import type { Logger, Principal } from '../../../lib/worker-base/index.js'
+import type { Principal } from '../../../lib/store/index.js'
+import type { Logger } from '../../../lib/worker-base/index.js'
 import { type Call, callOf } from './call.js'
 import { chat } from './chat.js'
 import { completions } from './completions.js'

@@ -1,5 +1,5 @@
 import { MeshError, type Model } from '../../../lib/protocol/index.js'
-import type { Principal } from '../../../lib/worker-base/index.js'
+import type { Principal } from '../../../lib/store/index.js'
 import type { DoorOptions } from './options.js'
 
 /** `GET /v1/models`: those that the caller's key may use. */

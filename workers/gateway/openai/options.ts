@@ -1,5 +1,6 @@
 import type { Model } from '../../../lib/protocol/index.js'
-import type { Logger, Principal } from '../../../lib/worker-base/index.js'
+import type { Principal } from '../../../lib/store/index.js'
+import type { Logger } from '../../../lib/worker-base/index.js'
 import type { Rate } from '../limiter.js'
 import type { Requests } from '../requests.js'
 

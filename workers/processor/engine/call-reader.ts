@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { ToolCallDelta } from '../../../lib/protocol/generate.js'
+import type { ToolCallDelta } from '../../../lib/protocol/index.js'
 import { JsonScan } from './json-scan.js'
 import { type CallSyntax, matchLoosely, middles } from './tool-syntax.js'
 

@@ -1,5 +1,5 @@
 import type { LlamaGrammar, LlamaGrammarEvaluationState, LlamaModel, Token } from 'node-llama-cpp'
-import type { InferenceRequest } from '../../../lib/protocol/inference.js'
+import type { InferenceRequest } from '../../../lib/protocol/index.js'
 import { CallReader } from './call-reader.js'
 import { offeredTools } from './conversation.js'
 import { formatGrammar, formatSchema, type Grammars } from './grammar.js'

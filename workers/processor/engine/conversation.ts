@@ -1,5 +1,4 @@
-import { MeshError } from '../../../lib/protocol/errors.js'
-import type { ChatMessage, InferenceRequest, Tool } from '../../../lib/protocol/inference.js'
+import { type ChatMessage, type InferenceRequest, MeshError, type Tool } from '../../../lib/protocol/index.js'
 import { GENERIC_SYNTAX } from './tool-syntax.js'
 
 type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>

@@ -1,4 +1,4 @@
-import { MeshError } from '../../../lib/protocol/errors.js'
+import { MeshError } from '../../../lib/protocol/index.js'
 
 /**
  * Why a schema cannot be used.

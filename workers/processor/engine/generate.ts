@@ -1,6 +1,5 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/errors.js'
-import type { FinishReason, InferenceRequest } from '../../../lib/protocol/inference.js'
+import { type FinishReason, type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
 import type { Batching } from './batching.js'
 import type { CallReader } from './call-reader.js'
 import type { Constraint } from './constraint.js'

@@ -1,6 +1,5 @@
 import { type Llama, type LlamaGrammar, LlamaGrammarEvaluationState, type LlamaModel, type Token } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/errors.js'
-import type { OutputFormat } from '../../../lib/protocol/inference.js'
+import { MeshError, type OutputFormat } from '../../../lib/protocol/index.js'
 import { jsonSchemaToGbnf } from './json-grammar.js'
 
 /** Compiling costs milliseconds, and the same few schemas come again and again. */

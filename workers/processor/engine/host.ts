@@ -1,5 +1,4 @@
-import { MeshError } from '../../../lib/protocol/errors.js'
-import type { InferenceRequest } from '../../../lib/protocol/inference.js'
+import { type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
 import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'

@@ -1,5 +1,5 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
-import type { TokenLogprob } from '../../../lib/protocol/inference.js'
+import type { TokenLogprob } from '../../../lib/protocol/index.js'
 
 /** Most alternatives that a request may ask for. */
 export const MOST_ALTERNATIVES = 20

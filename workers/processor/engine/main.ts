@@ -1,4 +1,4 @@
-import { MeshError } from '../../../lib/protocol/errors.js'
+import { MeshError } from '../../../lib/protocol/index.js'
 import { Host } from './host.js'
 import type { FromEngine, ToEngine } from './messages.js'
 import { loadModel } from './model.js'

@@ -1,13 +1,13 @@
-import type { ErrorBody } from '../../../lib/protocol/errors.js'
-import type { ToolCallDelta } from '../../../lib/protocol/generate.js'
 import type {
   EmbeddingRequest,
+  ErrorBody,
   FinishReason,
+  Gpu,
   InferenceRequest,
   TokenLogprob,
+  ToolCallDelta,
   Usage,
-} from '../../../lib/protocol/inference.js'
-import type { Gpu } from '../../../lib/protocol/load.js'
+} from '../../../lib/protocol/index.js'
 
 /** What a processor and its engine process say to each other over Node's IPC channel. */
 

@@ -9,8 +9,7 @@ import {
   type LlamaModel,
   NoBinaryFoundError,
 } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/errors.js'
-import type { Gpu } from '../../../lib/protocol/load.js'
+import { type Gpu, MeshError } from '../../../lib/protocol/index.js'
 import { Batching } from './batching.js'
 import type { EngineInfo, GpuChoice, LoadOptions } from './messages.js'
 

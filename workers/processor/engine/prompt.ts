@@ -8,8 +8,7 @@ import {
   resolveChatWrapper,
   type Token,
 } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/errors.js'
-import type { ChatMessage, InferenceRequest } from '../../../lib/protocol/inference.js'
+import { type ChatMessage, type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
 import { checkToolMessages, mentionsTools, offeredTools, withoutTools } from './conversation.js'
 import type { RenderTemplate } from './tool-probe.js'
 import { type CallSyntax, GENERIC_SYNTAX } from './tool-syntax.js'

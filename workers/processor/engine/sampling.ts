@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto'
 import type { LlamaGrammarEvaluationState, LlamaModel, SequenceEvaluateOptions, Token } from 'node-llama-cpp'
-import type { Sampling } from '../../../lib/protocol/inference.js'
+import type { Sampling } from '../../../lib/protocol/index.js'
 import type { Slot } from './slots.js'
 import { logitBiasFor } from './vocabulary.js'
 

@@ -1,5 +1,4 @@
-import { MeshError } from '../../../lib/protocol/errors.js'
-import type { InferenceRequest, Tool } from '../../../lib/protocol/inference.js'
+import { type InferenceRequest, MeshError, type Tool } from '../../../lib/protocol/index.js'
 import { oneOf, quoted } from './gbnf.js'
 import { JsonRules } from './json-grammar.js'
 import { type CallSyntax, ID_SIGN } from './tool-syntax.js'

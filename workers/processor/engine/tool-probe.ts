@@ -1,5 +1,5 @@
 import type { LlamaModel } from 'node-llama-cpp'
-import type { Tool } from '../../../lib/protocol/inference.js'
+import type { Tool } from '../../../lib/protocol/index.js'
 import { type CallSyntax, ID_SIGN } from './tool-syntax.js'
 
 /** Renders a chat template with the variables that Hugging Face's libraries give it. Throws what the template throws. */

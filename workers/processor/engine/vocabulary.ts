@@ -1,5 +1,5 @@
 import { type LlamaModel, type Token, TokenBias } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/errors.js'
+import { MeshError } from '../../../lib/protocol/index.js'
 
 /** How many token ids the model has. */
 export function vocabularySize(model: LlamaModel): number {

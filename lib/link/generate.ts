@@ -1,19 +1,25 @@
 import c from 'compact-encoding'
 import type Protomux from 'protomux'
 import type { Channel, Message } from 'protomux'
-import { z } from 'zod'
-import { cork } from './cork.js'
-import { MeshError } from './errors.js'
-import { MAX_CREDENTIAL_CHARS, requestIdSchema } from './ids.js'
 import {
+  encodeJson,
   type Finish,
   finishSchema,
-  inferenceRequestSchema,
-  type TokenLogprob,
-  tokenLogprobSchema,
-} from './inference.js'
-import { encodeJson, MAX_MESSAGE_BYTES } from './rpc.js'
-import { parseJson, validate } from './validate.js'
+  type GenerateEvent,
+  type GenerateInput,
+  type GenerateRequest,
+  generateRequestSchema,
+  MeshError,
+  parseJson,
+  queuedSchema,
+  startedSchema,
+  type Tokens,
+  tokensWithLogprobsSchema,
+  toolCallDeltaSchema,
+  validate,
+} from '../protocol/index.js'
+import { cork } from './cork.js'
+import { MAX_MESSAGE_BYTES } from './rpc.js'
 
 /**
  * One generation: a channel of its own on the link, opened by the side that wants the tokens.
@@ -35,62 +41,6 @@ const CREDIT_BATCH = 16
 const MAX_PENDING_BYTES = 256 * 1024
 /** Generations that one link may have open at a time. */
 const MAX_OPEN_PER_LINK = 4096
-
-export const generateRequestSchema = z.object({
-  requestId: requestIdSchema,
-  /** API key or token, where the opener is a client. */
-  key: z.string().max(MAX_CREDENTIAL_CHARS).optional(),
-  request: inferenceRequestSchema,
-})
-/** A request as its opener sends it; the reader fills in the defaults. */
-export type GenerateInput = z.input<typeof generateRequestSchema>
-export type GenerateRequest = z.output<typeof generateRequestSchema>
-
-/** A batch of generated tokens. `text` may be empty while a character's bytes are incomplete. */
-export interface Tokens {
-  type: 'tokens'
-  /** Position of the first token in the answer, from 0: what shows that none is lost or doubled. */
-  index: number
-  ids: number[]
-  text: string
-  /** One for each id, where the request asks for them. */
-  logprobs?: TokenLogprob[]
-}
-
-/** A piece of a call of a tool. The first of each call has its id and name; the arguments' pieces add up. */
-export interface ToolCallDelta {
-  type: 'toolCall'
-  /** Which call of this answer, from 0. */
-  call: number
-  id?: string
-  name?: string
-  arguments: string
-}
-
-export type GenerateEvent =
-  /** Waiting at the gateway; `position` 1 is next. */
-  | { type: 'queued'; position: number }
-  /** A processor has it. Told by gateways. */
-  | { type: 'started'; processor: string }
-  | Tokens
-  | ToolCallDelta
-  | ({ type: 'finish' } & Finish)
-
-const queuedSchema = z.object({ position: z.int().min(1) })
-const startedSchema = z.object({ processor: z.string() })
-
-const toolCallDeltaSchema = z.object({
-  call: z.int().min(0).max(127),
-  id: z.string().optional(),
-  name: z.string().optional(),
-  arguments: z.string(),
-})
-const tokensWithLogprobsSchema = z.object({
-  index: z.int().min(0),
-  ids: z.array(z.int().min(0)),
-  text: z.string(),
-  logprobs: z.array(tokenLogprobSchema),
-})
 
 const TAG = { queued: 0, started: 1, tokens: 2, finish: 3, error: 4, toolCall: 5, tokensWithLogprobs: 6 } as const
 

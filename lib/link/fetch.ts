@@ -2,11 +2,8 @@ import c from 'compact-encoding'
 import type Protomux from 'protomux'
 import type { Channel, Message } from 'protomux'
 import { z } from 'zod'
+import { encodeJson, MeshError, parseJson, requestIdSchema, validate } from '../protocol/index.js'
 import { cork } from './cork.js'
-import { MeshError } from './errors.js'
-import { requestIdSchema } from './ids.js'
-import { encodeJson } from './rpc.js'
-import { parseJson, validate } from './validate.js'
 
 /**
  * One HTTP request and its response: a channel of its own on the link, opened by the side that asks.

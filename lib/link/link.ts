@@ -5,17 +5,11 @@ import type { Message } from 'protomux'
 import Protomux from 'protomux'
 import ProtomuxRPC from 'protomux-rpc'
 import {
-  answerSeparately,
   type Caller,
-  type CallOptions,
   CONTROL_PROTOCOL,
-  callMethod,
   encodeJson,
   encodeKey,
-  flushMux,
   type GenerateInput,
-  Generation,
-  guardMux,
   type Hello,
   helloSchema,
   type InputOf,
@@ -29,7 +23,10 @@ import {
   readGoodbye,
   reportSchema,
   validate,
-} from '../../protocol/index.js'
+} from '../protocol/index.js'
+import { Generation } from './generate.js'
+import { answerSeparately, flushMux, guardMux } from './guard.js'
+import { type CallOptions, callMethod } from './rpc.js'
 
 /** A link that has been silent for this long gets no new work. */
 export const SUSPECT_MS = 1500

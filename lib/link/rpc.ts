@@ -1,9 +1,19 @@
 import type ProtomuxRPC from 'protomux-rpc'
 import { z } from 'zod'
-import { type ErrorBody, MeshError } from './errors.js'
-import { MAX_CREDENTIAL_CHARS, newRequestId, requestIdSchema } from './ids.js'
-import { type InputOf, type MethodName, methods, type ResponseOf } from './methods.js'
-import { parseJson, validate } from './validate.js'
+import {
+  type ErrorBody,
+  encodeJson,
+  type InputOf,
+  MAX_CREDENTIAL_CHARS,
+  MeshError,
+  type MethodName,
+  methods,
+  newRequestId,
+  parseJson,
+  type ResponseOf,
+  requestIdSchema,
+  validate,
+} from '../protocol/index.js'
 
 /**
  * How a unary call looks on the wire. Payloads are raw buffers of JSON: an encoding that throws inside protomux-rpc
@@ -29,10 +39,6 @@ export type Call = z.infer<typeof callSchema>
 
 /** The frame around every answer. */
 type Answer = { body: unknown } | { error: ErrorBody }
-
-export function encodeJson(value: unknown): Buffer {
-  return Buffer.from(JSON.stringify(value))
-}
 
 /** @throws MeshError BAD_REQUEST, MESSAGE_TOO_LARGE */
 export function decodeCall(bytes: Uint8Array): Call {

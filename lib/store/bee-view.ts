@@ -2,8 +2,7 @@ import { EventEmitter } from 'node:events'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { z } from 'zod'
-import { MeshError } from './errors.js'
-import { parseJson, validate } from './validate.js'
+import { MeshError, parseJson, validate } from '../protocol/index.js'
 
 /**
  * A Hyperbee held whole in memory: its history is applied to maps once, in order, and decisions are made from the

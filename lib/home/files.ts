@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { MeshError } from './errors.js'
+import { MeshError } from '../protocol/index.js'
 
 /** What workers and the CLI share of files and processes. */
 

@@ -1,5 +1,5 @@
+import { type Member, type Model, memberSchema, modelSchema, type Role } from '../protocol/index.js'
 import { applyTo, BeeView } from './bee-view.js'
-import { type Member, type Model, memberSchema, modelSchema, type Role } from './records.js'
 
 /** Keys of the directory's entries. */
 export const directoryKeys = {

@@ -2,8 +2,6 @@ import { createHash } from 'node:crypto'
 import {
   type ApiKey,
   apiKeySchema,
-  applyTo,
-  BeeView,
   isToken,
   type Limits,
   MeshError,
@@ -14,6 +12,7 @@ import {
   type UserRole,
   userSchema,
 } from '../protocol/index.js'
+import { applyTo, BeeView } from './bee-view.js'
 
 /** Who a valid API key or token speaks for. */
 export interface Principal {

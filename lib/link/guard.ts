@@ -1,6 +1,6 @@
 import type Protomux from 'protomux'
 import type ProtomuxRPC from 'protomux-rpc'
-import { MeshError } from './errors.js'
+import { MeshError } from '../protocol/index.js'
 
 /** Private to protomux and protomux-rpc: their versions are pinned, and tests cover each use. */
 interface MuxInternals {

@@ -1,15 +1,4 @@
-import { MeshError } from './errors.js'
-import type { MeshProfile } from './home.js'
-
-export const LOOPBACK = '127.0.0.1'
-
-/**
- * True where the whole network is on this machine. Every DHT node on loopback must bind to it: a dial from any other
- * socket opens at its own end only.
- */
-export function isLoopback({ kind, bootstrap }: MeshProfile['network']): boolean {
-  return kind === 'local' || (bootstrap.length > 0 && bootstrap.every((node) => node.startsWith(`${LOOPBACK}:`)))
-}
+import { MeshError } from '../protocol/index.js'
 
 /** HyperDHT's error codes by the step of connecting that they belong to. */
 const PEER_NOT_FOUND = new Set(['PEER_NOT_FOUND'])
