@@ -87,7 +87,7 @@ function tick(): void {
     stream.index += due
     stream.dueAt += (due * 1000) / tokensPerS
     total += due
-    batches.push({ id, index, ids, text: ids.map((n) => `${n} `).join('') })
+    batches.push({ id, batch: { index, ids, text: ids.map((n) => `${n} `).join('') } })
     if (stream.index >= most) finished.push(stream)
   }
   if (batches.length > 0) send({ type: 'tokens', batches })

@@ -1,7 +1,13 @@
 import test, { type Test } from 'brittle'
 import { decodeEvent, encodeEvent, type GenerateHandler } from '../lib/link/generate.js'
 import { acceptGenerations, Generation } from '../lib/link/index.js'
-import { type GenerateRequest, inferenceRequestSchema, MeshError, newRequestId } from '../lib/protocol/index.js'
+import {
+  type GenerateRequest,
+  inferenceRequestSchema,
+  MeshError,
+  newRequestId,
+  type ToolCallDelta,
+} from '../lib/protocol/index.js'
 import { connect as connection } from './helpers/connection.js'
 import { codeOf, until } from './helpers/wait.js'
 
@@ -87,6 +93,50 @@ test('a reader that does not read is cut with SLOW_READER, and another on the sa
   t.is(await codeOf(read(stalled)), 'SLOW_READER')
 })
 
+test('batches that wait are joined, and text never passes the calls before it', async (t) => {
+  const piece = (text: string): ToolCallDelta => ({ call: 0, arguments: text })
+  const { mux } = await connect(t, async (_request, sink) => {
+    for (let i = 0; i < 300; i++) {
+      const isCall = Math.floor(i / 50) % 2 === 1
+      sink.push({
+        type: 'tokens',
+        index: i,
+        ids: [i],
+        text: isCall ? '' : `${i} `,
+        ...(isCall && { calls: [piece(`${i} `)] }),
+      })
+    }
+    sink.finish({ reason: 'stop', usage })
+  })
+  const read: string[] = []
+  let events = 0
+  for await (const event of new Generation(mux, request())) {
+    if (event.type !== 'tokens') continue
+    events++
+    read.push(event.text, ...(event.calls ?? []).map((call) => call.arguments))
+  }
+  t.is(read.join(''), Array.from({ length: 300 }, (_, i) => `${i} `).join(''))
+  t.ok(events < 100, `${events} events`)
+})
+
+test('a flood of pieces of calls is bounded as text is', async (t) => {
+  let cut: MeshError | undefined
+  const { mux } = await connect(t, async (_request, sink) => {
+    try {
+      for (let i = 0; i < 10_000; i++) {
+        sink.push({ type: 'tokens', index: 0, ids: [], text: '', calls: [{ call: 0, arguments: 'x'.repeat(1000) }] })
+      }
+    } catch (err) {
+      cut = err as MeshError
+      throw err
+    }
+  })
+  const stalled = new Generation(mux, request())
+  await until(() => cut !== undefined, 'the stream is cut')
+  t.is(cut?.code, 'SLOW_READER')
+  t.is(await codeOf(read(stalled)), 'SLOW_READER')
+})
+
 test('cancelling reaches the other side, and so does leaving the loop', async (t) => {
   const reasons: string[] = []
   const { mux } = await connect(t, async (_request, sink) => {
@@ -134,7 +184,35 @@ test('events survive encoding, and a malformed one is an error of the protocol�
   const tokens = { type: 'tokens', index: 70_000, ids: [0, 1, 255, 128_000], text: 'żółw 🦊' } as const
   t.alike(decodeEvent(encodeEvent({ ...tokens, ids: [...tokens.ids] })), tokens)
   t.alike(decodeEvent(encodeEvent({ type: 'queued', position: 3 })), { type: 'queued', position: 3 })
-  for (const bytes of [[], [9], [2], [2, 255, 255], [2, 0, 200, 1], [3, 123], [0, 123, 125]]) {
+  const logprob = { id: 3, text: 'ż', bytes: [197, 188], logprob: -0.5 }
+  const calls = [{ call: 0, id: 'call_1', name: 'now', arguments: '{"city":"Ż' }]
+  const full = {
+    type: 'tokens' as const,
+    index: 1,
+    ids: [3],
+    text: 'ż',
+    logprobs: [{ ...logprob, top: [logprob] }],
+    calls,
+  }
+  t.alike(decodeEvent(encodeEvent(full)), full)
+  t.alike(decodeEvent(encodeEvent({ ...full, text: '', logprobs: undefined })), {
+    type: 'tokens',
+    index: 1,
+    ids: [3],
+    text: '',
+    calls,
+  })
+  for (const bytes of [
+    [],
+    [9],
+    [2],
+    [2, 255, 255],
+    [2, 0, 200, 1],
+    [3, 123],
+    [0, 123, 125],
+    [2, 0, 0, 0, 123],
+    [2, 0, 0, 5, 97],
+  ]) {
     try {
       decodeEvent(Buffer.from(bytes))
       t.fail('was read')

@@ -3,7 +3,8 @@ import type { NoiseStream } from 'hyperdht'
 import { Link } from '../lib/link/index.js'
 import { type Hello, MeshError, PROTOCOL_VERSION, type Role } from '../lib/protocol/index.js'
 import { loadIdentity } from '../lib/worker-base/identity.js'
-import type { Handler, Net } from '../lib/worker-base/index.js'
+import type { Net } from '../lib/worker-base/index.js'
+import type { Handler } from '../lib/worker-base/net/dispatcher.js'
 import {
   type Child,
   dial,
@@ -105,7 +106,7 @@ test('another protocol version is refused, and both sides can read why', async (
   const conn = await rawMember(t, authority, 'gateway', processor)
   const reason = await closed(rawLink(conn, 'gateway', { protocolVersion: 99, version: '9.9.9' }))
   t.is(reason.code, 'VERSION_MISMATCH')
-  t.ok(reason.message.includes('speaks protocol 99 (infermesh 9.9.9), this side 1'), reason.message)
+  t.ok(reason.message.includes(`speaks protocol 99 (infermesh 9.9.9), this side ${PROTOCOL_VERSION}`), reason.message)
 
   const view = await until(() => processor.net.views().find(({ name, reason }) => name === 'raw' && reason), 'a reason')
   t.is(view.state, 'down')

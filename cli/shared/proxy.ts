@@ -1,7 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { CONNECTION_HEADERS, MAX_FETCH_BODY_BYTES } from '../../lib/link/index.js'
-import { isCredential, MeshError } from '../../lib/protocol/index.js'
+import { CONNECTION_HEADERS, isCredential, MAX_FETCH_BODY_BYTES, MeshError } from '../../lib/protocol/index.js'
 
 export interface ProxyOptions {
   /** Carries a request over the mesh. */

@@ -1,17 +1,13 @@
-import { type GenerateEvent, type InferenceResult, MeshError } from '../protocol/index.js'
-
-/** A piece of an answer as it is generated. */
-export interface Chunk {
-  /** May be empty while a character's bytes are incomplete. */
-  text: string
-  /** The tokens' ids in the model's vocabulary. */
-  ids: number[]
-  /** Position of the first token in the answer, from 0. */
-  index: number
-}
+import {
+  AnswerCollector,
+  type GenerateEvent,
+  type InferenceResult,
+  MeshError,
+  type TokenBatch,
+} from '../protocol/index.js'
 
 /**
- * An answer under way. Iterate it for its chunks, wait for `result` for the whole, or both: it is read once and kept,
+ * An answer under way. Iterate it for its batches of tokens, wait for `result` for the whole, or both: it is read once and kept,
  * so the order does not matter. Leaving a loop early ends the generation, unless `result` was asked for.
  *
  * ```js
@@ -20,9 +16,10 @@ export interface Chunk {
  * const { finish } = await answer.result
  * ```
  */
-export class Answer implements AsyncIterable<Chunk> {
+export class Answer implements AsyncIterable<TokenBatch> {
   readonly requestId: string
   readonly #events: GenerateEvent[] = []
+  readonly #collected = new AnswerCollector()
   readonly #abort: AbortController
   #failure: MeshError | undefined
   #ended = false
@@ -53,7 +50,7 @@ export class Answer implements AsyncIterable<Chunk> {
 
   /** What has come so far. */
   get text(): string {
-    return this.#events.reduce((text, event) => (event.type === 'tokens' ? text + event.text : text), '')
+    return this.#collected.text
   }
 
   /** Ends the generation: the engine stops working on it. */
@@ -80,9 +77,11 @@ export class Answer implements AsyncIterable<Chunk> {
     }
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Chunk> {
+  async *[Symbol.asyncIterator](): AsyncGenerator<TokenBatch> {
     for await (const event of this.events()) {
-      if (event.type === 'tokens') yield { text: event.text, ids: event.ids, index: event.index }
+      if (event.type !== 'tokens') continue
+      const { type: _, ...batch } = event
+      yield batch
     }
   }
 
@@ -92,7 +91,7 @@ export class Answer implements AsyncIterable<Chunk> {
     const last = this.#events.at(-1)
     if (last?.type !== 'finish') throw MeshError.INTERNAL('The answer ended without its finish')
     const { type: _, ...finish } = last
-    return { requestId: this.requestId, text: this.text, finish }
+    return this.#collected.result(this.requestId, finish)
   }
 
   async #read(source: (signal: AbortSignal) => AsyncGenerator<GenerateEvent>): Promise<void> {
@@ -100,6 +99,7 @@ export class Answer implements AsyncIterable<Chunk> {
     try {
       for await (const event of source(signal)) {
         this.#events.push(event)
+        this.#collected.add(event)
         this.#tell()
       }
     } catch (err) {

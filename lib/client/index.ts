@@ -21,6 +21,10 @@ export {
   type Route,
   type Sampling,
   type Timing,
+  type TokenBatch,
+  type TokenLogprob,
+  type ToolCall,
+  type ToolCallDelta,
   type Usage,
   type UsageDimension,
   type UsageSum,
@@ -28,6 +32,6 @@ export {
   type WorkerView,
 } from '../protocol/index.js'
 export type { Admin } from './admin.js'
-export { Answer, type Chunk } from './answer.js'
+export { Answer } from './answer.js'
 export { type ChatRequest, type CompletionRequest, MeshClient } from './client.js'
 export type { CallOptions, MeshClientOptions } from './options.js'

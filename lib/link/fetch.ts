@@ -18,8 +18,6 @@ import { cork } from './cork.js'
  */
 
 export const FETCH_PROTOCOL = 'infermesh/fetch/1'
-/** Longest body of a request, as at the HTTP door. */
-export const MAX_FETCH_BODY_BYTES = 8 * 1024 * 1024
 /** At 50 ms of round trip this carries 10 MB/s. */
 export const FETCH_WINDOW = 512 * 1024
 /** Messages stay small, so that no body delays another stream's tokens on the same link. */
@@ -56,22 +54,6 @@ export type FetchRequest = z.infer<typeof fetchRequestSchema>
 export const fetchResponseSchema = z.object({ status: z.int().min(200).max(599), headers: headersSchema })
 /** Status and headers of a response. */
 export type FetchResponse = z.infer<typeof fetchResponseSchema>
-
-/** Headers that belong to one connection, and the length, which follows from the body: they are not carried on. */
-export const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
-  'connection',
-  'content-length',
-  'expect',
-  'host',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-])
 
 const TAG = { head: 0, data: 1, end: 2, error: 3, credit: 4 } as const
 

@@ -13,9 +13,8 @@ import {
   parseJson,
   queuedSchema,
   startedSchema,
-  type Tokens,
-  tokensWithLogprobsSchema,
-  toolCallDeltaSchema,
+  type TokenBatch,
+  tokenBatchSchema,
   validate,
 } from '../protocol/index.js'
 import { cork } from './cork.js'
@@ -42,26 +41,25 @@ const MAX_PENDING_BYTES = 256 * 1024
 /** Generations that one link may have open at a time. */
 const MAX_OPEN_PER_LINK = 4096
 
-const TAG = { queued: 0, started: 1, tokens: 2, finish: 3, error: 4, toolCall: 5, tokensWithLogprobs: 6 } as const
+const TAG = { queued: 0, started: 1, tokens: 2, finish: 3, error: 4 } as const
 
 const MAX_TOKENS_PER_EVENT = 65_536
 
-function encodeTokens(tokens: Tokens): Buffer {
-  const text = Buffer.from(tokens.text)
+/**
+ * A batch as bytes: index, number of ids, ids, length of the text, text, and last, where it has them, log-probabilities
+ * and calls as one JSON object, up to the end of the message.
+ */
+function encodeTokens({ index, ids, text, logprobs, calls }: TokenBatch): Buffer {
+  const written = Buffer.from(text)
+  const extras = logprobs === undefined && calls === undefined ? undefined : encodeJson({ logprobs, calls })
+  const numbers = [TAG.tokens, index, ids.length, ...ids, written.byteLength]
   const state = c.state(0, 0)
-  c.uint.preencode(state, TAG.tokens)
-  c.uint.preencode(state, tokens.index)
-  c.uint.preencode(state, tokens.ids.length)
-  for (const id of tokens.ids) c.uint.preencode(state, id)
-  c.uint.preencode(state, text.byteLength)
-  const bytes = Buffer.allocUnsafe(state.end + text.byteLength)
+  for (const n of numbers) c.uint.preencode(state, n)
+  const bytes = Buffer.allocUnsafe(state.end + written.byteLength + (extras?.byteLength ?? 0))
   state.buffer = bytes
-  c.uint.encode(state, TAG.tokens)
-  c.uint.encode(state, tokens.index)
-  c.uint.encode(state, tokens.ids.length)
-  for (const id of tokens.ids) c.uint.encode(state, id)
-  c.uint.encode(state, text.byteLength)
-  text.copy(bytes, state.start)
+  for (const n of numbers) c.uint.encode(state, n)
+  written.copy(bytes, state.start)
+  extras?.copy(bytes, state.start + written.byteLength)
   return bytes
 }
 
@@ -72,11 +70,8 @@ function encodeTagged(tag: number, value: unknown): Buffer {
 /** One event as one message. */
 export function encodeEvent(event: GenerateEvent | { type: 'error'; error: MeshError }): Buffer {
   switch (event.type) {
-    case 'tokens': {
-      if (event.logprobs === undefined) return encodeTokens(event)
-      const { type: _, ...body } = event
-      return encodeTagged(TAG.tokensWithLogprobs, body)
-    }
+    case 'tokens':
+      return encodeTokens(event)
     case 'error':
       return encodeTagged(TAG.error, event.error.toJSON())
     default: {
@@ -92,15 +87,11 @@ export function decodeEvent(bytes: Uint8Array): GenerateEvent {
   const json = () => parseJson(bytes.subarray(1), 'A generation event')
   switch (tag) {
     case TAG.tokens:
-      return decodeTokens(bytes)
+      return { type: 'tokens', ...decodeTokens(bytes) }
     case TAG.queued:
       return { type: 'queued', ...validate(queuedSchema, json(), 'queued event') }
     case TAG.started:
       return { type: 'started', ...validate(startedSchema, json(), 'started event') }
-    case TAG.toolCall:
-      return { type: 'toolCall', ...validate(toolCallDeltaSchema, json(), 'tool call event') }
-    case TAG.tokensWithLogprobs:
-      return { type: 'tokens', ...validate(tokensWithLogprobsSchema, json(), 'token event') }
     case TAG.finish:
       return { type: 'finish', ...validate(finishSchema, json(), 'finish event') }
     case TAG.error:
@@ -110,24 +101,42 @@ export function decodeEvent(bytes: Uint8Array): GenerateEvent {
   }
 }
 
-function decodeTokens(bytes: Uint8Array): Tokens {
+const extrasSchema = tokenBatchSchema.pick({ logprobs: true, calls: true })
+
+function decodeTokens(bytes: Uint8Array): TokenBatch {
   try {
-    const state = {
-      start: 1,
-      end: bytes.byteLength,
-      buffer: Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength),
-    }
+    const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const state = { start: 1, end: bytes.byteLength, buffer }
     const index = c.uint.decode(state)
     const count = c.uint.decode(state)
     if (count > MAX_TOKENS_PER_EVENT || count > state.end - state.start) throw new Error(`${count} tokens in one event`)
     const ids: number[] = []
     for (let i = 0; i < count; i++) ids.push(c.uint.decode(state))
-    const textBytes = c.uint.decode(state)
-    if (textBytes !== state.end - state.start) throw new Error('text length does not fit')
-    return { type: 'tokens', index, ids, text: state.buffer.toString('utf8', state.start, state.end) }
+    const textEnd = c.uint.decode(state) + state.start
+    if (textEnd > state.end) throw new Error('the text is cut off')
+    const batch = { index, ids, text: buffer.toString('utf8', state.start, textEnd) }
+    if (textEnd === state.end) return batch
+    return { ...batch, ...validate(extrasSchema, parseJson(buffer.subarray(textEnd), 'The event'), 'token event') }
   } catch (cause) {
     throw MeshError.BAD_REQUEST('A token event is malformed', {}, { cause })
   }
+}
+
+/** What a batch costs while it waits: about what holding it takes, in bytes. */
+function costOf({ ids, text, logprobs = [], calls = [] }: TokenBatch): number {
+  const ofLogprobs = logprobs.reduce((sum, { top }) => sum + 64 * (1 + top.length), 0)
+  const ofCalls = calls.reduce((sum, call) => sum + call.arguments.length + 32, 0)
+  return text.length + ids.length * 4 + ofLogprobs + ofCalls
+}
+
+/** Adds a batch to the one before it, where the text and calls of both keep their order. */
+function joined(last: TokenBatch, next: TokenBatch): boolean {
+  if (last.calls !== undefined && next.text !== '') return false
+  last.ids.push(...next.ids)
+  last.text += next.text
+  if (next.logprobs !== undefined) last.logprobs = [...(last.logprobs ?? []), ...next.logprobs]
+  if (next.calls !== undefined) last.calls = [...(last.calls ?? []), ...next.calls]
+  return true
 }
 
 /** The reading end: an async iterator over the events of one generation, ended by `finish` or by a throw. */
@@ -280,20 +289,14 @@ export class GenerationSink {
     if (this.#channel.closed) throw MeshError.CANCELLED('The caller went away', { requestId: this.requestId })
     if (this.#credits > 0 && this.#pending.length === 0) return this.#send(encodeEvent(event))
     const last = this.#pending.at(-1)
-    if (event.type === 'tokens' && last?.type === 'tokens') {
-      last.ids.push(...event.ids)
-      last.text += event.text
-      if (event.logprobs !== undefined) last.logprobs?.push(...event.logprobs)
+    if (event.type === 'tokens') {
+      this.#pendingBytes += costOf(event)
+      if (last?.type !== 'tokens' || !joined(last, event)) this.#pending.push({ ...event, ids: [...event.ids] })
     } else if (event.type === 'queued' && last?.type === 'queued') {
       last.position = event.position
     } else {
-      this.#pending.push(
-        event.type === 'tokens'
-          ? { ...event, ids: [...event.ids], ...(event.logprobs && { logprobs: [...event.logprobs] }) }
-          : event,
-      )
+      this.#pending.push(event)
     }
-    if (event.type === 'tokens') this.#pendingBytes += event.text.length + event.ids.length * 4
     if (this.#pendingBytes > MAX_PENDING_BYTES) {
       const err = MeshError.SLOW_READER(
         `The reader left ${this.#pendingBytes} bytes of tokens waiting; the stream was cut`,
@@ -334,7 +337,7 @@ export class GenerationSink {
     }
     while (this.#credits > 0 && this.#pending.length > 0) {
       const event = this.#pending.shift() as GenerateEvent
-      if (event.type === 'tokens') this.#pendingBytes -= event.text.length + event.ids.length * 4
+      if (event.type === 'tokens') this.#pendingBytes -= costOf(event)
       this.#send(encodeEvent(event))
     }
     this.#closeMaybe()

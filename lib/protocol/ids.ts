@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { MeshError } from './errors.js'
 
 /** The protocol spoken on links. Two workers whose versions differ refuse each other. */
-export const PROTOCOL_VERSION = 1
+export const PROTOCOL_VERSION = 2
 
 const KEY_BYTES = 32
 

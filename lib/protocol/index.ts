@@ -1,15 +1,15 @@
 export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError } from './errors.js'
 export {
+  AnswerCollector,
   type GenerateEvent,
   type GenerateInput,
   type GenerateRequest,
   generateRequestSchema,
   queuedSchema,
   startedSchema,
-  type Tokens,
+  type TokenBatch,
   type ToolCallDelta,
-  tokensWithLogprobsSchema,
-  toolCallDeltaSchema,
+  tokenBatchSchema,
 } from './generation.js'
 export {
   CLIENT_HELLO,
@@ -21,6 +21,7 @@ export {
   readGoodbye,
   reportSchema,
 } from './hello.js'
+export { CONNECTION_HEADERS, MAX_FETCH_BODY_BYTES } from './http.js'
 export {
   decodeKey,
   encodeKey,
@@ -54,7 +55,6 @@ export {
   type Tool,
   type ToolCall,
   type ToolChoice,
-  tokenLogprobSchema,
   type Usage,
 } from './inference.js'
 export { decodeInvite, encodeInvite, type InviteText } from './invite.js'

@@ -4,13 +4,12 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import {
   acceptFetches,
-  CONNECTION_HEADERS,
   type FetchExchange,
   type FetchRequest,
   type FetchResponse,
   type Link,
 } from '../../lib/link/index.js'
-import { MeshError } from '../../lib/protocol/index.js'
+import { CONNECTION_HEADERS, MeshError } from '../../lib/protocol/index.js'
 import { errorAnswer } from './openai/errors.js'
 
 /** What the mesh reaches of the HTTP door; health and metrics are for this machine. */

@@ -267,10 +267,6 @@ export class Requests {
               told = true
               progress.usage.completionTokens = emitted
               emit(event)
-            } else if (event.type === 'toolCall') {
-              progress.firstTokenMs ??= performance.now() - startedAt
-              told = true
-              emit(event)
             }
           }
           throw MeshError.PROCESSOR_LOST(`${link.label} ended the answer without a finish`)

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import type { GenerationSink, Link } from '../../lib/link/index.js'
 import {
+  AnswerCollector,
   type GenerateRequest,
   type InferenceRequest,
   type InferenceResult,
@@ -20,7 +21,6 @@ import {
 import { AccountsReplica } from './accounts-replica.js'
 import { serveApi } from './api/index.js'
 import { apiPaths } from './api/openapi.js'
-import { Collector } from './collector.js'
 import { FetchDoor } from './fetch.js'
 import { Journal } from './journal.js'
 import { Limiter } from './limiter.js'
@@ -236,16 +236,9 @@ export class GatewayWorker extends BaseWorker {
   }
 
   async #whole(request: InferenceRequest, asking: Asking): Promise<InferenceResult> {
-    const collected = new Collector()
+    const collected = new AnswerCollector()
     const finish = await (this.#requests as Requests).generate(request, asking, (event) => collected.add(event))
-    const { text, toolCalls, logprobs } = collected
-    return {
-      requestId: asking.requestId,
-      text,
-      ...(toolCalls.length > 0 && { toolCalls }),
-      ...(logprobs.length > 0 && { logprobs }),
-      finish,
-    }
+    return collected.result(asking.requestId, finish)
   }
 
   /** Processors that can serve the very file that the directory names. */

@@ -1,14 +1,6 @@
 import { EventEmitter } from 'node:events'
-import { type InferenceRequest, MeshError } from '../../lib/protocol/index.js'
-import type {
-  EmbeddingInput,
-  EngineFinish,
-  EngineInfo,
-  FromEngine,
-  LoadOptions,
-  ToEngine,
-  TokenBatch,
-} from './engine/messages.js'
+import { type InferenceRequest, MeshError, type TokenBatch } from '../../lib/protocol/index.js'
+import type { EmbeddingInput, EngineFinish, EngineInfo, FromEngine, LoadOptions, ToEngine } from './engine/messages.js'
 import { ENGINE_MODULE, EngineChild } from './engine-child.js'
 import { checkGguf } from './gguf.js'
 
@@ -31,10 +23,8 @@ const SOUND_MS = 60_000
 /** How long a bad grammar's reason may take to arrive from standard error. */
 const REASON_MS = 25
 
-type Tokens = Omit<TokenBatch, 'id'>
-
 interface Job {
-  onTokens: (tokens: Tokens) => void
+  onTokens: (batch: TokenBatch) => void
   settle: (message: Extract<FromEngine, { type: 'finish' | 'embedded' }>) => void
   fail: (err: MeshError) => void
 }
@@ -117,7 +107,7 @@ export class Engine extends EventEmitter<EngineEvents> {
    */
   async generate(
     request: InferenceRequest,
-    onTokens: (tokens: Tokens) => void,
+    onTokens: (batch: TokenBatch) => void,
     signal?: AbortSignal,
   ): Promise<EngineFinish> {
     this.#generating++
@@ -217,9 +207,9 @@ export class Engine extends EventEmitter<EngineEvents> {
         if (!message.message.includes('grammar')) this.#options.onLog?.(message.level, message.message)
         return
       case 'tokens': {
-        const count = message.batches.reduce((sum, { ids }) => sum + ids.length, 0)
+        const count = message.batches.reduce((sum, { batch }) => sum + batch.ids.length, 0)
         if (count > 0) this.emit('step', message.batches.length, count)
-        for (const { id, ...tokens } of message.batches) this.#jobs.get(id)?.onTokens(tokens)
+        for (const { id, batch } of message.batches) this.#jobs.get(id)?.onTokens(batch)
         return
       }
       case 'finish':

@@ -90,10 +90,9 @@ export class ProcessorWorker extends BaseWorker {
     const engine = await this.shelf.loaded(model)
     const finish = await engine.generate(
       request,
-      ({ calls = [], ...tokens }) => {
+      (batch) => {
         try {
-          sink.push({ type: 'tokens', ...tokens })
-          for (const call of calls) sink.push({ type: 'toolCall', ...call })
+          sink.push({ type: 'tokens', ...batch })
         } catch (err) {
           // The reader is gone or too slow: its signal ends the engine's work, and the slot is for others.
           sink.fail(MeshError.from(err))

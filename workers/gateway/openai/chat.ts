@@ -1,6 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import { validate } from '../../../lib/protocol/index.js'
-import { Collector } from '../collector.js'
+import { AnswerCollector, type ToolCallDelta, validate } from '../../../lib/protocol/index.js'
 import { chatBodySchema } from './bodies.js'
 import type { Call } from './call.js'
 import { frameOf } from './frame.js'
@@ -33,9 +32,9 @@ export async function chat(
   const frame = frameOf('chatcmpl-', requests, request.model, call)
 
   if (body.stream !== true) {
-    const collectors = inputs.map(() => new Collector())
+    const collectors = inputs.map(() => new AnswerCollector())
     const finishes = await runAll(requests, inputs, call, (choice, event) => collectors[choice]?.add(event))
-    const answers = finishes.map((finish, i) => ({ collected: collectors[i] as Collector, finish }))
+    const answers = finishes.map((finish, i) => ({ collected: collectors[i] as AnswerCollector, finish }))
     return chatCompletion(frame, answers, style, wantsLogprobs)
   }
 
@@ -70,21 +69,18 @@ class ChatChunks {
   }
 
   *of(choice: number, event: Told): Generator<string> {
-    if (event.type === 'tokens') {
-      yield* this.#role(choice, '')
-      const logprobs = this.#wantsLogprobs && event.logprobs?.length ? chatLogprobs(event.logprobs) : null
-      if (event.text !== '' || logprobs !== null) yield this.#chunk(choice, { content: event.text }, null, logprobs)
-    } else if (event.type === 'toolCall') {
-      yield* this.#role(choice, null)
-      const { call: index, id, name, arguments: args } = event
-      if (this.#style === 'function') {
-        yield this.#chunk(choice, { function_call: { ...(name !== undefined && { name }), arguments: args } })
-      } else {
-        const called = { ...(name !== undefined && { name }), arguments: args }
-        const head = id === undefined ? { index } : { index, id, type: 'function' }
-        yield this.#chunk(choice, { tool_calls: [{ ...head, function: called }] })
-      }
-    }
+    if (event.type !== 'tokens') return
+    const { text, logprobs, calls = [] } = event
+    yield* this.#role(choice, text === '' && calls.length > 0 ? null : '')
+    const told = this.#wantsLogprobs && logprobs?.length ? chatLogprobs(logprobs) : null
+    if (text !== '' || told !== null) yield this.#chunk(choice, { content: text }, null, told)
+    for (const call of calls) yield this.#chunk(choice, this.#call(call))
+  }
+
+  #call({ call: index, id, name, arguments: args }: ToolCallDelta): object {
+    const called = { ...(name !== undefined && { name }), arguments: args }
+    if (this.#style === 'function') return { function_call: called }
+    return { tool_calls: [{ index, ...(id !== undefined && { id, type: 'function' }), function: called }] }
   }
 
   *last(choice: number, reason: string): Generator<string> {

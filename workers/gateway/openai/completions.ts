@@ -1,6 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import { validate } from '../../../lib/protocol/index.js'
-import { Collector } from '../collector.js'
+import { AnswerCollector, validate } from '../../../lib/protocol/index.js'
 import { completionBodySchema } from './bodies.js'
 import type { Call } from './call.js'
 import { frameOf } from './frame.js'
@@ -25,10 +24,10 @@ export async function completions(
   const echoes = inputs.map((input) => (body.echo === true && input.kind === 'completion' ? String(input.prompt) : ''))
 
   if (body.stream !== true) {
-    const collectors = inputs.map(() => new Collector())
+    const collectors = inputs.map(() => new AnswerCollector())
     const finishes = await runAll(requests, inputs, call, (choice, event) => collectors[choice]?.add(event))
     const answers = finishes.map((finish, i) => ({
-      collected: collectors[i] as Collector,
+      collected: collectors[i] as AnswerCollector,
       finish,
       echo: echoes[i] as string,
     }))

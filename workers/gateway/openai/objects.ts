@@ -1,5 +1,11 @@
-import type { Finish, FinishReason, TokenLogprob, ToolCall, Usage } from '../../../lib/protocol/index.js'
-import type { Collector } from '../collector.js'
+import type {
+  AnswerCollector,
+  Finish,
+  FinishReason,
+  TokenLogprob,
+  ToolCall,
+  Usage,
+} from '../../../lib/protocol/index.js'
 
 /** The one place where answers become OpenAI's objects. */
 
@@ -53,7 +59,7 @@ export type CallStyle = 'tools' | 'function'
 
 export function chatCompletion(
   frame: Frame,
-  answers: readonly { collected: Collector; finish: Finish }[],
+  answers: readonly { collected: AnswerCollector; finish: Finish }[],
   style: CallStyle,
   wantsLogprobs: boolean,
 ) {
@@ -76,7 +82,7 @@ export function chatCompletion(
   }
 }
 
-function chatMessage({ text, toolCalls }: Collector, style: CallStyle) {
+function chatMessage({ text, toolCalls }: AnswerCollector, style: CallStyle) {
   const [call] = toolCalls
   const message = { role: 'assistant', content: text === '' && call !== undefined ? null : text, refusal: null }
   if (call === undefined) return message
@@ -112,7 +118,7 @@ export function chatLogprobs(logprobs: readonly TokenLogprob[]) {
 
 export function textCompletion(
   frame: Frame,
-  answers: readonly { collected: Collector; finish: Finish; echo: string }[],
+  answers: readonly { collected: AnswerCollector; finish: Finish; echo: string }[],
   choices: number,
   wantsLogprobs: boolean,
 ) {

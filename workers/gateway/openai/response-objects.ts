@@ -1,4 +1,4 @@
-import type { Finish, TokenLogprob, ToolCall, Usage } from '../../../lib/protocol/index.js'
+import type { Finish, TokenLogprob, ToolCall, ToolCallDelta, Usage } from '../../../lib/protocol/index.js'
 import type { ResponseBody } from './bodies.js'
 import { chatLogprobs, type Frame } from './objects.js'
 import type { Told } from './run.js'
@@ -79,8 +79,9 @@ export class ResponseBuilder {
 
   add(event: Told): void {
     this.begin()
-    if (event.type === 'tokens' && (event.text !== '' || event.logprobs?.length)) this.#text(event.text, event.logprobs)
-    else if (event.type === 'toolCall') this.#toolCall(event)
+    if (event.type !== 'tokens') return
+    if (event.text !== '' || event.logprobs?.length) this.#text(event.text, event.logprobs)
+    for (const call of event.calls ?? []) this.#toolCall(call)
   }
 
   /** Tells that the response was made; done with its first event. */
@@ -146,7 +147,7 @@ export class ResponseBuilder {
     this.#emit('response.output_text.delta', { ...this.#partPlace(item), delta: text, logprobs })
   }
 
-  #toolCall({ call, id, name, arguments: delta }: Extract<Told, { type: 'toolCall' }>): void {
+  #toolCall({ call, id, name, arguments: delta }: ToolCallDelta): void {
     if (call !== this.#call || this.#open?.type !== 'function_call') {
       this.#close('completed')
       this.#call = call

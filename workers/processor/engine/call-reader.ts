@@ -3,12 +3,10 @@ import type { ToolCallDelta } from '../../../lib/protocol/index.js'
 import { JsonScan } from './json-scan.js'
 import { type CallSyntax, matchLoosely, middles } from './tool-syntax.js'
 
-export type CallPiece = Omit<ToolCallDelta, 'type'>
-
 export interface ReadPiece {
   /** What is no call. */
   text: string
-  calls: CallPiece[]
+  calls: ToolCallDelta[]
 }
 
 export interface CallReaderOptions {
@@ -165,7 +163,7 @@ export class CallReader {
     this.#state = { at: 'arguments', name, scan: new JsonScan(), told, raw: head, json: '' }
   }
 
-  #firstPiece(name: string, json: string): CallPiece {
+  #firstPiece(name: string, json: string): ToolCallDelta {
     return { call: this.#complete, id: `call_${randomUUID().replaceAll('-', '').slice(0, 24)}`, name, arguments: json }
   }
 

@@ -1,11 +1,11 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
-import { type FinishReason, type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
+import { type FinishReason, type InferenceRequest, MeshError, type TokenBatch } from '../../../lib/protocol/index.js'
 import type { Batching } from './batching.js'
 import type { CallReader } from './call-reader.js'
 import type { Constraint } from './constraint.js'
 import type { DeadEnds, GrammarWatch } from './dead-end.js'
 import type { LogprobTeller } from './logprobs.js'
-import type { EngineFinish, TokenBatch } from './messages.js'
+import type { EngineFinish } from './messages.js'
 import type { Prompt } from './prompt.js'
 import { samplerOptions } from './sampling.js'
 import type { Slot } from './slots.js'
@@ -93,7 +93,7 @@ export async function generate(
       // Before what is held back is taken out of it.
       const reason = endOf(piece, calls, full)
       const rest = full && !piece.stopped ? text.end() : ''
-      const batch: TokenBatch = { id: job.id, index: generated.length - 1, ids: [token], text: piece.text + rest }
+      const batch: TokenBatch = { index: generated.length - 1, ids: [token], text: piece.text + rest }
       if (piece.calls.length > 0) batch.calls = piece.calls
       if (alternatives !== undefined && probabilities)
         batch.logprobs = [teller.tell(token, probabilities, alternatives)]
@@ -106,7 +106,7 @@ export async function generate(
     }
     const tail = text.end()
     if (tail !== '') {
-      const batch: TokenBatch = { id: job.id, index: generated.length, ids: [], text: tail }
+      const batch: TokenBatch = { index: generated.length, ids: [], text: tail }
       if (alternatives !== undefined) batch.logprobs = []
       tell(batch)
     }

@@ -1,11 +1,11 @@
-import { type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
+import { type InferenceRequest, MeshError, type TokenBatch } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
 import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
 import { generate, type Job, type Machinery } from './generate.js'
 import { Grammars } from './grammar.js'
 import { LogprobTeller } from './logprobs.js'
-import type { EmbeddingInput, FromEngine, ToEngine, TokenBatch } from './messages.js'
+import type { EmbeddingInput, FromEngine, ToEngine } from './messages.js'
 import type { LoadedModel } from './model.js'
 import { Prompts } from './prompt.js'
 import { tellRawLogprobs } from './raw-logits.js'
@@ -20,7 +20,7 @@ export class Host {
   readonly #embedder: Embedder
   readonly #jobs = new Map<number, { cancelled: boolean }>()
   readonly #send: (message: FromEngine) => void
-  #ready: TokenBatch[] = []
+  #ready: { id: number; batch: TokenBatch }[] = []
 
   constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
     const { contextLength } = info
@@ -89,7 +89,9 @@ export class Host {
     const slot = this.#slots.take(prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
     try {
-      const finish = await generate(this.#machinery, job, slot, prompt, constraint, (batch) => this.#tell(batch))
+      const finish = await generate(this.#machinery, job, slot, prompt, constraint, (batch) =>
+        this.#tell(job.id, batch),
+      )
       return { type: 'finish', id: job.id, finish }
     } finally {
       await this.#slots.give(slot)
@@ -113,8 +115,8 @@ export class Host {
   }
 
   /** Tokens of one decode step go out as one message, when the next step begins or a job ends. */
-  #tell(batch: TokenBatch): void {
-    this.#ready.push(batch)
+  #tell(id: number, batch: TokenBatch): void {
+    this.#ready.push({ id, batch })
   }
 
   #flush(): void {

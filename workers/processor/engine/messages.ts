@@ -4,8 +4,7 @@ import type {
   FinishReason,
   Gpu,
   InferenceRequest,
-  TokenLogprob,
-  ToolCallDelta,
+  TokenBatch,
   Usage,
 } from '../../../lib/protocol/index.js'
 
@@ -53,19 +52,6 @@ export type ToEngine =
   | { type: 'embed'; id: number; input: EmbeddingInput[] }
   | { type: 'cancel'; id: number }
 
-export interface TokenBatch {
-  id: number
-  /** Position of the first token in the answer. */
-  index: number
-  ids: number[]
-  /** Never half a character; empty while the bytes or a possible stop string are incomplete. */
-  text: string
-  /** One for each id, where the request asks for them. */
-  logprobs?: TokenLogprob[]
-  /** Pieces of calls of tools, which come after the text. */
-  calls?: Omit<ToolCallDelta, 'type'>[]
-}
-
 export interface EngineFinish {
   reason: FinishReason
   usage: Usage
@@ -83,7 +69,7 @@ export type FromEngine =
   /** The model could not be loaded; the process ends. */
   | { type: 'failed'; error: ErrorBody }
   /** What one decode step gave, for all its sequences. */
-  | { type: 'tokens'; batches: TokenBatch[] }
+  | { type: 'tokens'; batches: { id: number; batch: TokenBatch }[] }
   | { type: 'finish'; id: number; finish: EngineFinish }
   | { type: 'embedded'; id: number; embeddings: number[][]; promptTokens: number }
   /** The job ended without a finish; its slot is free. */

@@ -1,4 +1,5 @@
-import type { CallPiece, CallReader } from './call-reader.js'
+import type { ToolCallDelta } from '../../../lib/protocol/index.js'
+import type { CallReader } from './call-reader.js'
 
 /** Text of some tokens, given the tokens before them. Bytes that are no whole character come out as U+FFFD. */
 export type Detokenize = (ids: readonly number[], before: readonly number[]) => string
@@ -13,7 +14,7 @@ export interface Piece {
   /** True when a stop string was met: `text` is what stood before it, and nothing may follow. */
   stopped: boolean
   /** Pieces of calls of tools, behind the text. */
-  calls: CallPiece[]
+  calls: ToolCallDelta[]
 }
 
 /**
