@@ -226,7 +226,7 @@ test('a name and password give a token that is good wherever a key is', { timeou
     const own = await toAuthority.call('login', { name: 'ann', password })
     t.is((await toGateway.call('usage.self', {}, { key: own.token })).user, 'ann')
     const mesh = new MeshClient({ home, key: token })
-    t.teardown(() => mesh.close(), { order: -1 })
+    t.teardown(() => mesh.close())
     t.is((await mesh.usage()).user, 'ann')
     t.is((await mesh.login({ name: 'ann', password })).user, 'ann')
     t.is((await mesh.fetch('http://mesh/api/v1/me')).status, 200)

@@ -9,10 +9,10 @@ import { UsageLedger } from '../workers/auth/ledger.js'
 import {
   adminKey,
   codeOf,
-  PlainWorker,
   start,
   startAuth,
   startStranger,
+  TestWorker,
   testHome,
   testOptions,
   until,
@@ -242,7 +242,7 @@ test('a core that is no journal stops nothing but itself', async (t) => {
 test('the authority folds what gateways write, also what they wrote while it was down', async (t) => {
   const home = await testHome(t)
   const first = await startAuth(t, home)
-  const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
+  const gateway = await start(t, new TestWorker('gateway', testOptions(home, 'g1')))
   await untilJoined(gateway)
   await until(() => first.net.members.has(gateway.publicKey), 'linked')
   const core = gateway.store.journal()

@@ -1,7 +1,5 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import type { Test } from 'brittle'
 import test from 'brittle'
 import Corestore from 'corestore'
@@ -15,11 +13,13 @@ import { AuthWorker } from '../workers/auth/index.js'
 import {
   adminKey,
   codeOf,
-  PlainWorker,
+  ready,
   type Stranger,
+  spawnNode,
   start,
   startAuth,
   startStranger,
+  TestWorker,
   testHome,
   testOptions,
   until,
@@ -41,11 +41,8 @@ async function addUser(admin: Stranger, key: string, name: string): Promise<stri
 
 /** The authority as a process of its own. */
 function spawnAuth(t: Test, home: string) {
-  const entry = fileURLToPath(new URL('../worker.js', import.meta.url))
-  const args = [entry, '--wtype', 'auth', '--data-dir', home, '--set', 'log.level=silent']
-  const child = spawn(process.execPath, args, { stdio: 'ignore' })
-  t.teardown(() => child.kill('SIGKILL'))
-  return child
+  const args = ['--wtype', 'auth', '--data-dir', home, '--set', 'log.level=silent']
+  return spawnNode(t, 'worker.js', args).process
 }
 
 const mode = (path: string) => (statSync(path).mode & 0o777).toString(8)
@@ -149,7 +146,7 @@ test('accounts whose encryption key is gone are not opened as if they were new',
 
 test('workers of the home join with its invite; a removed one is cut off at once and stays out', async (t) => {
   const { home, auth, stranger, key } = await startMesh(t)
-  const worker = await start(t, new PlainWorker('processor', testOptions(home, 'p1')))
+  const worker = await start(t, new TestWorker('processor', testOptions(home, 'p1')))
   await untilJoined(worker)
   await until(() => auth.net.members.has(worker.publicKey), 'the authority sees the processor')
   const { members } = await stranger.call('members.list', {}, { key })
@@ -167,7 +164,7 @@ test('workers of the home join with its invite; a removed one is cut off at once
   t.is(auth.directory.member(worker.publicKey), undefined)
   await worker.stop()
 
-  const again = await start(t, new PlainWorker('processor', testOptions(home, 'p1')))
+  const again = await start(t, new TestWorker('processor', testOptions(home, 'p1')))
   await until(() => again.failure !== undefined, 'the removed worker is refused')
   t.ok(
     /removed from the mesh|no longer a member|accepts members/.test(again.failure?.message ?? ''),
@@ -177,7 +174,7 @@ test('workers of the home join with its invite; a removed one is cut off at once
 
   const { invite } = await stranger.call('invites.create', { role: 'processor' }, { key })
   const options = testOptions(home, 'p1')
-  const back = await start(t, new PlainWorker('processor', { ...options, environment: { INFERMESH_INVITE: invite } }))
+  const back = await start(t, new TestWorker('processor', { ...options, environment: { INFERMESH_INVITE: invite } }))
   await untilJoined(back)
   t.is(back.publicKey, worker.publicKey)
 })
@@ -198,7 +195,7 @@ test('an invite lets a stranger in by the key that its connection proved', async
 
 test('every method refuses the callers that it does not name', async (t) => {
   const { home, stranger, key } = await startMesh(t)
-  const worker = await start(t, new PlainWorker('processor', testOptions(home, 'p1')))
+  const worker = await start(t, new TestWorker('processor', testOptions(home, 'p1')))
   await untilJoined(worker)
   const link = worker.net.authority()
   const refused: string[] = []
@@ -310,7 +307,7 @@ test('the trail names who did what, newest first', async (t) => {
 
 test('a gateway reads the accounts and sees a revoked key within a second', async (t) => {
   const { home, auth, stranger, key } = await startMesh(t)
-  const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
+  const gateway = await start(t, new TestWorker('gateway', testOptions(home, 'g1')))
   await untilJoined(gateway)
   await until(() => auth.net.members.has(gateway.publicKey), 'the authority sees the gateway')
   const journal = gateway.store.journal()
@@ -327,7 +324,7 @@ test('a gateway reads the accounts and sees a revoked key within a second', asyn
   const encryptionKey = Buffer.from(cores.accountsEncryptionKey, 'hex')
   const accounts = new Accounts(gateway.store.replica(decodeKey(cores.accounts), encryptionKey))
   await accounts.open()
-  t.teardown(() => accounts.close(), { order: -1000 })
+  t.teardown(() => accounts.close())
   await until(() => accounts.caughtUp, 'the gateway has read the accounts')
   t.is(accounts.authenticate(key).role, 'admin')
 
@@ -346,7 +343,7 @@ test('a gateway reads the accounts and sees a revoked key within a second', asyn
 
 test('who is no member reads the directory and nothing else, whatever keys it knows', async (t) => {
   const { home, auth } = await startMesh(t)
-  const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
+  const gateway = await start(t, new TestWorker('gateway', testOptions(home, 'g1')))
   await untilJoined(gateway)
   const journal = gateway.store.journal()
   await journal.ready()
@@ -356,7 +353,7 @@ test('who is no member reads the directory and nothing else, whatever keys it kn
   t.teardown(() => corestore.close(), { order: 1 })
   const { network, address } = readProfile(home)
   const dht = new DHT({ bootstrap: network.bootstrap, host: '127.0.0.1' })
-  t.teardown(() => dht.destroy({ force: true }), { order: -1000 })
+  t.teardown(() => dht.destroy({ force: true }))
   for (const peer of [auth, gateway]) {
     const conn = dht.connect(decodeKey(peer.publicKey))
     conn.on('error', () => {})
@@ -375,19 +372,10 @@ test('who is no member reads the directory and nothing else, whatever keys it kn
 test('SIGKILL in the midst of changes loses no key that was acknowledged', async (t) => {
   const home = await testHome(t)
   const child = () => spawnAuth(t, home)
-  const statusFile = homeFiles(home).status('auth', 'auth')
-  const ready = (pid: number | undefined) => () => {
-    try {
-      const status = JSON.parse(readFileSync(statusFile, 'utf8')) as { pid: number; load: { state: string } }
-      return status.pid === pid && status.load.state === 'ready'
-    } catch {
-      return false
-    }
-  }
   const acknowledged: { id: string; key: string }[] = []
   let process_ = child()
   for (let round = 0; round < 2; round++) {
-    await until(ready(process_.pid), 'the authority is ready')
+    await ready(home, 'auth', 'auth', process_.pid)
     const stranger = await startStranger(t, home, readProfile(home).authority)
     const key = adminKey(home)
     const kill = setTimeout(() => process_.kill('SIGKILL'), 120)
@@ -413,7 +401,7 @@ test('SIGKILL in the midst of changes loses no key that was acknowledged', async
     process_ = child()
   }
   t.ok(acknowledged.length > 10, `${acknowledged.length} keys were acknowledged`)
-  await until(ready(process_.pid), 'the authority is ready again')
+  await ready(home, 'auth', 'auth', process_.pid)
   const stranger = await startStranger(t, home, readProfile(home).authority)
   const { keys } = await stranger.call('keys.list', {}, { key: adminKey(home) })
   const known = new Set(keys.map(({ id }) => id))

@@ -7,32 +7,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Test } from 'brittle'
 import { homeFiles, isAlive, type SupervisorState } from '../lib/home/index.js'
-import { testHome, until } from './helpers/mesh.js'
+import { CLI, cliEnv, infermesh, runProgram, spawnProgram, testHome, until } from './helpers/mesh.js'
+import { testUnless } from './helpers/needs.js'
 
 /** The `infermesh` command as people and programs use it: real processes, one mesh for the whole file. */
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-const MAIN = join(ROOT, 'dist/cli/main.js')
-
-interface Result {
-  code: number | null
-  stdout: string
-  stderr: string
-}
-
-/** Runs the command to its end. @param input standard input; absent: none */
-function infermesh(args: string[], options: { home?: string; input?: string; key?: string } = {}): Promise<Result> {
-  const { home = '/nonexistent/infermesh', input, key = '' } = options
-  const child = spawn(process.execPath, [MAIN, ...args], {
-    stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-    env: { ...process.env, INFERMESH_HOME: home, INFERMESH_MESH: '', INFERMESH_KEY: key, NO_COLOR: '1' },
-  })
-  const result: Result = { code: null, stdout: '', stderr: '' }
-  child.stdout?.setEncoding('utf8').on('data', (text: string) => (result.stdout += text))
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => (result.stderr += text))
-  child.stdin?.end(input)
-  return new Promise((resolve) => child.once('close', (code) => resolve({ ...result, code })))
-}
 
 /** Runs the command with --json and reads what it printed. */
 async function json<T>(t: Test, args: string[], options: { home: string; key?: string }): Promise<T> {
@@ -174,17 +154,10 @@ test('run prints the answer, takes standard input, and gives JSON to programs', 
 test('the README’s example runs as it stands', async (t) => {
   const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
   const [, example = ''] = /<!-- example -->\n```js\n([\s\S]+?)```/.exec(readme) ?? []
-  const child = spawn(process.execPath, ['--input-type=module', '-e', example], {
-    // The package's own name leads to its entry from inside it.
-    cwd: ROOT,
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, INFERMESH_HOME: home, INFERMESH_MESH: '', INFERMESH_KEY: '' },
-  })
-  let stdout = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    stdout += text
-  })
-  t.is(await new Promise((resolve) => child.once('close', resolve)), 0)
+  // The package's own name leads to its entry from inside it.
+  const run = runProgram([process.execPath, '--input-type=module', '-e', example], { cwd: ROOT, env: cliEnv(home) })
+  const { code, stdout, stderr } = await run
+  t.is(code, 0, stderr)
   t.ok(example.trim().split('\n').length <= 10)
   t.ok(/processor .*promptTokens/.test(stdout), stdout)
 })
@@ -280,7 +253,7 @@ test('another machine joins with an invite, which works once', async (t) => {
 
 test('a mesh without a processor comes up all the same, and says what is missing', async (t) => {
   const alone = await testHome(t)
-  t.teardown(() => infermesh(['down'], { home: alone }), { order: -1 })
+  t.teardown(() => infermesh(['down'], { home: alone }))
   const { code, stdout, stderr } = await infermesh([...UP, '--role', 'auth', '--role', 'gateway'], { home: alone })
   t.is(code, 0, stderr)
   t.ok(stdout.includes('invite --role processor'), stdout)
@@ -343,9 +316,8 @@ test('a taken port ends up with 78, and says how to take another', async (t) => 
   t.is((await infermesh(['down', '--json'], { home: other })).stdout.includes('"stopped": false'), true)
 })
 
-test('a process that has ended and that nobody collects is not waited for', {
-  skip: process.platform !== 'linux',
-}, async (t) => {
+const noProc = process.platform === 'linux' ? undefined : 'only Linux says of a process that it has ended'
+testUnless(noProc, 'a process that has ended and that nobody collects is not waited for', {}, async (t) => {
   // The shell becomes a program that knows nothing of the child, before that ends.
   const parent = spawn('sh', ['-c', 'sleep 0.3 & echo $!; exec sleep 30'], { stdio: ['ignore', 'pipe', 'ignore'] })
   t.teardown(() => parent.kill())
@@ -356,15 +328,9 @@ test('a process that has ended and that nobody collects is not waited for', {
 })
 
 test('proxy serves the mesh on this machine until it is stopped', async (t) => {
-  const child = spawn(process.execPath, [MAIN, 'proxy', '--port', '0', '--json'], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, INFERMESH_HOME: home, INFERMESH_MESH: '', INFERMESH_KEY: '' },
-  })
-  t.teardown(() => child.kill('SIGKILL'))
-  let told = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (told += text))
-  await until(() => told.includes('}'), 'it says where it listens')
-  const { baseURL } = JSON.parse(told) as { baseURL: string }
+  const proxy = spawnProgram(t, [process.execPath, CLI, 'proxy', '--port', '0', '--json'], { env: cliEnv(home) })
+  await until(() => proxy.stdout.includes('}'), 'it says where it listens')
+  const { baseURL } = JSON.parse(proxy.stdout) as { baseURL: string }
   const asked = { model: 'infermesh-tiny', messages: [{ role: 'user', content: 'What is the capital of France?' }] }
   const response = await fetch(`${baseURL}/chat/completions`, {
     method: 'POST',
@@ -372,8 +338,8 @@ test('proxy serves the mesh on this machine until it is stopped', async (t) => {
     body: JSON.stringify({ ...asked, temperature: 0 }),
   })
   t.ok(/Paris/.test(await response.text()))
-  const [code] = (await Promise.all([once(child, 'exit'), child.kill('SIGTERM')]))[0] as [number]
-  t.is(code, 0)
+  proxy.process.kill('SIGTERM')
+  t.is((await proxy.exited).code, 0)
 })
 
 test('down stops everything, and the mesh is not reachable any more', async (t) => {

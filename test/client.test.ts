@@ -1,4 +1,4 @@
-import { execFile, spawn } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
@@ -28,9 +28,10 @@ import type { AuthWorker } from '../workers/auth/index.js'
 import {
   adminKey,
   codeOf,
-  PlainWorker,
+  spawnNode,
   start,
   startAuth,
+  TestWorker,
   testHome,
   testOptions,
   until,
@@ -42,7 +43,7 @@ import {
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const HELLO = { messages: [{ role: 'user' as const, content: 'a prompt nobody else may read' }] }
 
-type Behaviour = (sink: GenerationSink, worker: PlainWorker) => Promise<void>
+type Behaviour = (sink: GenerationSink, worker: TestWorker) => Promise<void>
 
 /** Three words and the gateway's name. */
 const answers: Behaviour = async (sink, worker) => {
@@ -62,13 +63,13 @@ const goesOn: Behaviour = async (sink) => {
 }
 
 interface StandIn {
-  worker: PlainWorker
+  worker: TestWorker
   seen: { prompts: number; keys: Set<string>; cancelled: number }
 }
 
 /** A member with the role gateway that answers as the test says. */
 async function startGateway(t: Test, home: string, name: string, behaviour: Behaviour): Promise<StandIn> {
-  const worker = await start(t, new PlainWorker('gateway', testOptions(home, name)))
+  const worker = await start(t, new TestWorker('gateway', testOptions(home, name)))
   const seen = { prompts: 0, keys: new Set<string>(), cancelled: 0 }
   worker.net.dispatcher.authenticate = (key) => {
     seen.keys.add(key)
@@ -87,7 +88,7 @@ async function startGateway(t: Test, home: string, name: string, behaviour: Beha
 
 function startClient(t: Test, options: MeshClientOptions): MeshClient {
   const mesh = new MeshClient(options)
-  t.teardown(() => mesh.close(), { order: -1_000_000 })
+  t.teardown(() => mesh.close())
   return mesh
 }
 
@@ -164,7 +165,7 @@ test('a stranger that announces the mesh’s address gets neither key nor prompt
   const key = adminKey(home)
   const spies: Spy[] = []
   for (let i = 0; i < 3; i++) spies.push(await startSpy(auth))
-  t.teardown(() => Promise.all(spies.map(({ destroy }) => destroy())), { order: -1_000_000 })
+  t.teardown(() => Promise.all(spies.map(({ destroy }) => destroy())))
 
   const alone = startClient(t, { ...(await otherHome(t, home)), key, timeoutMs: 2500 })
   t.is(await codeOf(alone.chat(HELLO).result), 'UNTRUSTED_GATEWAY', 'nobody but strangers and the authority')
@@ -241,7 +242,7 @@ async function startSpy(
 test('gateways that speak another version are named as that, and not waited for', async (t) => {
   const { home, auth } = await meshOf(t)
   const spy = await startSpy(auth, { hello: { protocolVersion: 99, version: '9.9.9' } })
-  t.teardown(spy.destroy, { order: -1_000_000 })
+  t.teardown(spy.destroy)
   const mesh = startClient(t, { ...(await otherHome(t, home)), key: adminKey(home) })
   const startedAt = performance.now()
   try {
@@ -270,7 +271,7 @@ test('a gateway that was removed is not trusted on the word of a directory from 
   await copy.ready()
   copy.download({ start: 0, end: -1 })
   const spy = await startSpy(auth, { store, keyPair })
-  t.teardown(spy.destroy, { order: -1_000_000 })
+  t.teardown(spy.destroy)
   spy.connect(auth.publicKey)
   const { length } = auth.directory.core
   await until(async () => copy.length === length && (await copy.has(0, length)), 'it has a copy of the directory')
@@ -409,12 +410,14 @@ test('a stream that breaks after its first token fails, and does not look finish
 
 test('a gateway that hangs is given up after three seconds of silence', async (t) => {
   const { home } = await meshOf(t)
-  const child = spawn(
-    process.execPath,
-    [`${root}dist/worker.js`, '--wtype', 'gateway', '--data-dir', home, '--set', 'http.port=0'],
-    { stdio: 'ignore', env: { ...process.env, INFERMESH_HOME: home } },
-  )
-  t.teardown(() => child.kill('SIGKILL'))
+  const { process: child } = spawnNode(t, 'worker.js', [
+    '--wtype',
+    'gateway',
+    '--data-dir',
+    home,
+    '--set',
+    'http.port=0',
+  ])
   const mesh = startClient(t, { home, timeoutMs: 15_000 })
   await mesh.connect()
   await until(async () => (await codeOf(mesh.models())) === undefined, 'the gateway knows the key')
@@ -483,7 +486,7 @@ function ownCopies(): string[] {
   return readdirSync(tmpdir()).filter((name) => name.startsWith(`infermesh-client-${process.pid}-`))
 }
 
-function writeStatus(worker: PlainWorker): void {
+function writeStatus(worker: TestWorker): void {
   const { statusDir, status } = homeFiles(worker.home)
   mkdirSync(statusDir, { recursive: true })
   writeFileSync(status(worker.role, worker.name), JSON.stringify(worker.status()))

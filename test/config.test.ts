@@ -7,7 +7,7 @@ import { MeshError } from '../lib/protocol/index.js'
 import { loadConfig } from '../lib/worker-base/config.js'
 import { httpConfigSchema, type WorkerOptions } from '../lib/worker-base/index.js'
 import { netConfigSchema } from '../lib/worker-base/net/config.js'
-import { spawnNode, TestWorker } from './worker-kit.js'
+import { spawnNode, TestWorker } from './helpers/mesh.js'
 
 async function homeWith(t: Test, facility: string, text: string): Promise<{ home: string; path: string }> {
   const home = await t.tmp()

@@ -11,6 +11,7 @@ import { encodeKey } from '../lib/protocol/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
 import { startDoor } from './helpers/door.js'
 import { adminKey, start, startAuth, testHome, testOptions, until, untilJoined } from './helpers/mesh.js'
+import { testUnless } from './helpers/needs.js'
 
 const messages = [{ role: 'user' as const, content: 'What is the capital of France?' }]
 const model = 'infermesh-tiny'
@@ -18,7 +19,7 @@ const model = 'infermesh-tiny'
 /** A client of a home's mesh, as a program of a user makes it. */
 function client(t: Test, home: string, key?: string): MeshClient {
   const mesh = new MeshClient({ home, key })
-  t.teardown(() => mesh.close(), { order: -1 })
+  t.teardown(() => mesh.close())
   return mesh
 }
 
@@ -263,7 +264,7 @@ test('what the network cannot do rejects as fetch does', { timeout: 60_000 }, as
   const home = await testHome(t)
   const auth = await startAuth(t, home)
   const nobody = new MeshClient({ mesh: { ...auth.profile, address: encodeKey(Buffer.alloc(32, 7)) }, timeoutMs: 1000 })
-  t.teardown(() => nobody.close(), { order: -1 })
+  t.teardown(() => nobody.close())
   const err = await failure<TypeError & { cause: MeshError }>(nobody.fetch('http://mesh/v1/models'))
   t.ok(err instanceof TypeError)
   t.is(err.message, 'fetch failed')
@@ -296,46 +297,41 @@ test('what the network cannot do rejects as fetch does', { timeout: 60_000 }, as
   t.not(mesh.gateway?.publicKey, inUse?.publicKey)
 })
 
-test('the AI SDK works over the mesh', { timeout: 120_000 }, async (t) => {
-  // Named by variables: they are development dependencies that may be absent.
-  const [core, provider] = ['ai', '@ai-sdk/openai-compatible']
-  const load = async <T>(name: string): Promise<T | undefined> => {
-    try {
-      return (await import(name)) as T
-    } catch {
-      return undefined
-    }
-  }
-  interface Settings {
-    name: string
-    baseURL: string
-    fetch: typeof fetch
-  }
-  interface Question {
-    model: unknown
-    prompt: string
-  }
-  const ai = await load<{
-    generateText(question: Question): Promise<{ text: string }>
-    streamText(question: Question): { textStream: AsyncIterable<string> }
-  }>(core as string)
-  const compatible = await load<{ createOpenAICompatible(settings: Settings): (id: string) => unknown }>(
-    provider as string,
-  )
-  if (ai === undefined || compatible === undefined) {
-    t.comment(`skipped: ${core} and ${provider} are not installed`)
-    return
-  }
+interface Settings {
+  name: string
+  baseURL: string
+  fetch: typeof fetch
+}
+interface Question {
+  model: unknown
+  prompt: string
+}
+interface Ai {
+  generateText(question: Question): Promise<{ text: string }>
+  streamText(question: Question): { textStream: AsyncIterable<string> }
+}
+interface Compatible {
+  createOpenAICompatible(settings: Settings): (id: string) => unknown
+}
+
+// Named by variables: they are development dependencies that may be absent.
+const [core, provider] = ['ai', '@ai-sdk/openai-compatible']
+const [ai, compatible] = (await Promise.all(
+  [core, provider].map((name) => import(name as string).catch(() => undefined)),
+)) as [Ai | undefined, Compatible | undefined]
+const missing = ai && compatible ? undefined : `${core} and ${provider} are not installed`
+
+testUnless(missing, 'the AI SDK works over the mesh', { timeout: 120_000 }, async (t) => {
   const door = await startDoor(t)
   const mesh = client(t, door.home)
-  const infermesh = compatible.createOpenAICompatible({
+  const infermesh = (compatible as Compatible).createOpenAICompatible({
     name: 'infermesh',
     baseURL: 'http://mesh/v1',
     fetch: mesh.fetch,
   })
   const question = { model: infermesh(model), prompt: 'What is the capital of France?', temperature: 0 }
-  t.ok(/Paris/.test((await ai.generateText(question)).text))
+  t.ok(/Paris/.test((await (ai as Ai).generateText(question)).text))
   let text = ''
-  for await (const piece of ai.streamText(question).textStream) text += piece
+  for await (const piece of (ai as Ai).streamText(question).textStream) text += piece
   t.ok(/Paris/.test(text), text)
 })

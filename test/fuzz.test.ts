@@ -18,7 +18,7 @@ import {
 } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
 import { readProfile } from '../lib/worker-base/index.js'
-import { type Child, linked, ready, sleep, spawnNode, start, TestWorker, testOptions, until } from './worker-kit.js'
+import { type Child, linked, ready, sleep, spawnNode, start, TestWorker, testOptions, until } from './helpers/mesh.js'
 
 const FRAMES = Number(process.env.FUZZ_FRAMES ?? 10_000)
 const SEED = Number(process.env.FUZZ_SEED ?? 20_260_131)

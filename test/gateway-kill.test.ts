@@ -5,8 +5,7 @@ import { homeFiles } from '../lib/home/index.js'
 import type { WorkerStatus } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
-import { adminKey, start, startAuth, startStranger, testHome, testOptions, until } from './helpers/mesh.js'
-import { spawnNode } from './worker-kit.js'
+import { adminKey, spawnNode, start, startAuth, startStranger, testHome, testOptions, until } from './helpers/mesh.js'
 
 /** A gateway's process is killed under load: the usage must know every request whose answer came, and none twice. */
 

@@ -1,10 +1,11 @@
 import test from 'brittle'
 import createTestnet from 'hyperdht/testnet.js'
-import { liveThrough, Machine } from './machine-kit.js'
+import { liveThrough, Machine } from './helpers/machine.js'
+import { onTeardown } from './helpers/teardown.js'
 
 test('machines with homes of their own make one mesh over a private DHT', { timeout: 120_000 }, async (t) => {
   const testnet = await createTestnet(3)
-  t.teardown(() => testnet.destroy(), { order: 1 })
+  onTeardown(t, () => testnet.destroy())
   const machine = () => Machine.make(t)
   const machines = {
     hub: await machine(),

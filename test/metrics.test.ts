@@ -17,11 +17,12 @@ import {
   type TestAuthority,
   testOptions,
   until,
-} from './worker-kit.js'
+} from './helpers/mesh.js'
+import { missingProgram, testUnless } from './helpers/needs.js'
 
 async function startMetrics(t: Test, authority: TestAuthority, token = ''): Promise<MetricsWorker> {
   const flags = { metrics: { port: 0, token } }
-  const worker = new MetricsWorker(testOptions(authority.home, 'm1', { flags }))
+  const worker = new MetricsWorker(testOptions(authority.home, 'm1', flags))
   await authority.admit(worker)
   await start(t, worker)
   await linked(worker, authority)
@@ -218,17 +219,9 @@ test('a worker cannot send more series than the bound', (t) => {
   t.is(rejected, 1)
 })
 
-const missing = ['promtool', 'prometheus'].find((program) => {
-  try {
-    execFileSync(program, ['--version'], { stdio: 'ignore' })
-    return false
-  } catch {
-    return true
-  }
-})
-if (missing !== undefined) console.error(`# ${missing} is not installed: the tests with Prometheus are skipped`)
+const missing = missingProgram('promtool --version', 'prometheus --version')
 
-test('promtool finds no fault in a real scrape', { skip: missing !== undefined }, async (t) => {
+testUnless(missing, 'promtool finds no fault in a real scrape', {}, async (t) => {
   const authority = await startAuthority(t)
   const processor = await startMember(t, authority, 'processor', 'p1')
   const metrics = await startMetrics(t, authority)
@@ -247,61 +240,65 @@ function check(text: string): string {
   }
 }
 
-test('a real Prometheus scrapes the endpoint with its token and answers queries', {
-  skip: missing !== undefined,
-  timeout: 60_000,
-}, async (t) => {
-  const authority = await startAuthority(t)
-  const metrics = await startMetrics(t, authority, 'token')
-  const dir = await t.tmp()
-  const config = {
-    scrape_configs: [
-      {
-        job_name: 'infermesh',
-        scrape_interval: '200ms',
-        scrape_timeout: '200ms',
-        honor_labels: true,
-        authorization: { credentials: 'token' },
-        static_configs: [{ targets: [new URL(url(metrics)).host] }],
-      },
-    ],
-  }
-  // JSON is YAML.
-  writeFileSync(join(dir, 'prometheus.yml'), JSON.stringify(config))
-  const listen = `127.0.0.1:${await freePort()}`
-  const prometheus = spawn(
-    'prometheus',
-    [
-      `--config.file=${join(dir, 'prometheus.yml')}`,
-      `--storage.tsdb.path=${join(dir, 'data')}`,
-      `--web.listen-address=${listen}`,
-    ],
-    { stdio: 'ignore' },
-  )
-  const exited = new Promise((resolve) => prometheus.once('exit', resolve))
-  t.teardown(async () => {
-    prometheus.kill()
-    await exited
-  })
-
-  const query = async (text: string): Promise<{ metric: Record<string, string>; value: [number, string] }[]> => {
-    const response = await fetch(`http://${listen}/api/v1/query?query=${encodeURIComponent(text)}`)
-    return ((await response.json()) as { data: { result: [] } }).data.result
-  }
-  const answer = async (text: string) => {
-    for (let i = 0; i < 100; i++) {
-      const [first] = await query(text).catch(() => [])
-      if (first !== undefined) return first
-      await sleep(200)
+testUnless(
+  missing,
+  'a real Prometheus scrapes the endpoint with its token and answers queries',
+  {
+    timeout: 60_000,
+  },
+  async (t) => {
+    const authority = await startAuthority(t)
+    const metrics = await startMetrics(t, authority, 'token')
+    const dir = await t.tmp()
+    const config = {
+      scrape_configs: [
+        {
+          job_name: 'infermesh',
+          scrape_interval: '200ms',
+          scrape_timeout: '200ms',
+          honor_labels: true,
+          authorization: { credentials: 'token' },
+          static_configs: [{ targets: [new URL(url(metrics)).host] }],
+        },
+      ],
     }
-    throw new Error(`no answer to ${text}`)
-  }
-  const up = await answer('infermesh_up{role="auth"}')
-  t.is(up.metric.worker, 'auth')
-  t.is(up.value[1], '1')
-  t.is((await answer('count(infermesh_up == 1)')).value[1], '2')
-  t.ok(await answer('histogram_quantile(0.5, infermesh_rpc_duration_seconds_bucket{role="auth"})'))
-})
+    // JSON is YAML.
+    writeFileSync(join(dir, 'prometheus.yml'), JSON.stringify(config))
+    const listen = `127.0.0.1:${await freePort()}`
+    const prometheus = spawn(
+      'prometheus',
+      [
+        `--config.file=${join(dir, 'prometheus.yml')}`,
+        `--storage.tsdb.path=${join(dir, 'data')}`,
+        `--web.listen-address=${listen}`,
+      ],
+      { stdio: 'ignore' },
+    )
+    const exited = new Promise((resolve) => prometheus.once('exit', resolve))
+    t.teardown(async () => {
+      prometheus.kill()
+      await exited
+    })
+
+    const query = async (text: string): Promise<{ metric: Record<string, string>; value: [number, string] }[]> => {
+      const response = await fetch(`http://${listen}/api/v1/query?query=${encodeURIComponent(text)}`)
+      return ((await response.json()) as { data: { result: [] } }).data.result
+    }
+    const answer = async (text: string) => {
+      for (let i = 0; i < 100; i++) {
+        const [first] = await query(text).catch(() => [])
+        if (first !== undefined) return first
+        await sleep(200)
+      }
+      throw new Error(`no answer to ${text}`)
+    }
+    const up = await answer('infermesh_up{role="auth"}')
+    t.is(up.metric.worker, 'auth')
+    t.is(up.value[1], '1')
+    t.is((await answer('count(infermesh_up == 1)')).value[1], '2')
+    t.ok(await answer('histogram_quantile(0.5, infermesh_rpc_duration_seconds_bucket{role="auth"})'))
+  },
+)
 
 function freePort(): Promise<number> {
   return new Promise((resolve) => {

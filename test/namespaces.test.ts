@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process'
-import test from 'brittle'
-import { liveThrough, Machine } from './machine-kit.js'
+import { liveThrough, Machine } from './helpers/machine.js'
+import { testUnless } from './helpers/needs.js'
+import { onTeardown } from './helpers/teardown.js'
 
 /** Machines with network stacks of their own: Linux network namespaces on one switch, and nothing of this machine's network. */
 
@@ -24,7 +25,7 @@ function whyNot(): string | undefined {
     return undefined
   } catch (err) {
     const { stderr, message } = err as { stderr?: Buffer; message: string }
-    return stderr?.toString().trim() || message
+    return `network namespaces are not allowed here: ${stderr?.toString().trim() || message}`
   }
 }
 
@@ -41,7 +42,6 @@ function removeAll(): void {
 const added: string[] = []
 process.once('exit', removeAll)
 const reason = whyNot()
-if (reason !== undefined) console.error(`# network namespaces are not allowed here, so this is skipped: ${reason}`)
 
 /** A machine on the switch, with one address. */
 function plugIn(name: string, host: number): string[] {
@@ -56,11 +56,8 @@ function plugIn(name: string, host: number): string[] {
   return ['ip', 'netns', 'exec', namespace]
 }
 
-test('machines on one LAN make a mesh, with no network but that', {
-  skip: reason !== undefined,
-  timeout: 120_000,
-}, async (t) => {
-  t.teardown(removeAll, { order: 1 })
+testUnless(reason, 'machines on one LAN make a mesh, with no network but that', { timeout: 120_000 }, async (t) => {
+  onTeardown(t, removeAll)
   const machines = {
     hub: await Machine.make(t, plugIn('hub', 1)),
     a: await Machine.make(t, plugIn('a', 2)),

@@ -19,7 +19,7 @@ import {
   TestWorker,
   testOptions,
   until,
-} from './worker-kit.js'
+} from './helpers/mesh.js'
 
 function closed(link: Link): Promise<MeshError> {
   return new Promise((resolve) => link.once('close', resolve))
@@ -161,7 +161,7 @@ test('a stranger is refused by a processor with NOT_A_MEMBER, and taken by a gat
 
 test('a gateway takes no more clients than it is told to', async (t) => {
   const authority = await startAuthority(t)
-  const gateway = await startMember(t, authority, 'gateway', 'g1', { flags: { net: { maxClients: 1 } } })
+  const gateway = await startMember(t, authority, 'gateway', 'g1', { net: { maxClients: 1 } })
   await linked(gateway, authority)
   const first = rawLink(await dial(t, authority, gateway.publicKey), 'gateway')
   await first.call('ping', {})

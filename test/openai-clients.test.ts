@@ -1,19 +1,12 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
-import test from 'brittle'
 import { startDoor } from './helpers/door.js'
+import { missingProgram, testUnless } from './helpers/needs.js'
 import { parseFrames, schemaFault } from './helpers/openai-schemas.js'
 
 /** Clients that know no SDK: curl, and Python's http.client. */
 
 const run = promisify(execFile)
-
-async function has(command: string): Promise<boolean> {
-  return run(command, ['--version']).then(
-    () => true,
-    () => false,
-  )
-}
 
 const PYTHON = `
 import http.client, json, sys
@@ -35,8 +28,7 @@ out['again'] = ask('GET', '/v1/models/infermesh-tiny')
 print(json.dumps(out))
 `
 
-test('curl', { timeout: 60_000 }, async (t) => {
-  if (!(await has('curl'))) return t.comment('skipped: there is no curl here')
+testUnless(missingProgram('curl --version'), 'curl', { timeout: 60_000 }, async (t) => {
   const door = await startDoor(t)
   const curl = async (...args: string[]) =>
     (
@@ -81,21 +73,25 @@ test('curl', { timeout: 60_000 }, async (t) => {
   t.is((JSON.parse(long) as { error: { code: string } }).error.code, 'context_length_exceeded')
 })
 
-test('Python’s http.client, over one connection', { timeout: 60_000 }, async (t) => {
-  if (!(await has('python3'))) return t.comment('skipped: there is no python3 here')
-  const door = await startDoor(t)
-  const { stdout } = await run('python3', ['-c', PYTHON, new URL(door.url).port, door.key])
-  const out = JSON.parse(stdout) as Record<string, [status: number, body: string]>
-  const [, wholeChat = ''] = out.chat ?? []
-  t.is(schemaFault('model-list', JSON.parse(out.models?.[1] ?? '')), undefined)
-  t.is(schemaFault('chat-completion', JSON.parse(wholeChat)), undefined)
-  t.ok(/Paris/.test(wholeChat))
-  const frames = parseFrames(out.stream?.[1] ?? '')
-  t.is(frames.at(-1)?.data, '[DONE]')
-  for (const { data } of frames.slice(0, -1))
-    t.is(schemaFault('chat-completion-chunk', JSON.parse(data ?? '')), undefined)
-  t.is(schemaFault('embedding-list', JSON.parse(out.embeddings?.[1] ?? '')), undefined)
-  t.is(out.wrong?.[0], 400)
-  t.is(schemaFault('error', JSON.parse(out.wrong?.[1] ?? '')), undefined)
-  t.is(out.again?.[0], 200, 'the connection goes on after an error')
-})
+testUnless(
+  missingProgram('python3 --version'),
+  'Python’s http.client, over one connection',
+  { timeout: 60_000 },
+  async (t) => {
+    const door = await startDoor(t)
+    const { stdout } = await run('python3', ['-c', PYTHON, new URL(door.url).port, door.key])
+    const out = JSON.parse(stdout) as Record<string, [status: number, body: string]>
+    const [, wholeChat = ''] = out.chat ?? []
+    t.is(schemaFault('model-list', JSON.parse(out.models?.[1] ?? '')), undefined)
+    t.is(schemaFault('chat-completion', JSON.parse(wholeChat)), undefined)
+    t.ok(/Paris/.test(wholeChat))
+    const frames = parseFrames(out.stream?.[1] ?? '')
+    t.is(frames.at(-1)?.data, '[DONE]')
+    for (const { data } of frames.slice(0, -1))
+      t.is(schemaFault('chat-completion-chunk', JSON.parse(data ?? '')), undefined)
+    t.is(schemaFault('embedding-list', JSON.parse(out.embeddings?.[1] ?? '')), undefined)
+    t.is(out.wrong?.[0], 400)
+    t.is(schemaFault('error', JSON.parse(out.wrong?.[1] ?? '')), undefined)
+    t.is(out.again?.[0], 200, 'the connection goes on after an error')
+  },
+)

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { type Door, startDoor } from './helpers/door.js'
 import { until } from './helpers/mesh.js'
+import { missingProgram, testUnless } from './helpers/needs.js'
 import { parseFrames, schemaFault } from './helpers/openai-schemas.js'
 
 /** The door against clients that are slow, rude, many or gone. */
@@ -290,33 +291,11 @@ test('pages of other origins', { timeout: 60_000 }, async (t) => {
   t.ok(/x-ratelimit-remaining-tokens/.test(answer.headers.get('access-control-expose-headers') ?? ''))
 })
 
-test('TLS', { timeout: 60_000 }, async (t) => {
+testUnless(missingProgram('openssl version'), 'TLS', { timeout: 60_000 }, async (t) => {
   const dir = await t.tmp()
   const [tlsKey, tlsCert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
-  try {
-    execFileSync(
-      'openssl',
-      [
-        'req',
-        '-x509',
-        '-newkey',
-        'rsa:2048',
-        '-nodes',
-        '-keyout',
-        tlsKey,
-        '-out',
-        tlsCert,
-        '-days',
-        '2',
-        '-subj',
-        '/CN=localhost',
-      ],
-      { stdio: 'ignore' },
-    )
-  } catch {
-    t.comment('skipped: there is no openssl here')
-    return
-  }
+  const certificate = ['-keyout', tlsKey, '-out', tlsCert, '-days', '2', '-subj', '/CN=localhost']
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...certificate], { stdio: 'ignore' })
   const door = await startDoor(t, { http: { tlsKey, tlsCert } })
   t.ok(door.url.startsWith('https://'))
   const status = await new Promise<number | undefined>((resolve, reject) => {

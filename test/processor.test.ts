@@ -5,7 +5,7 @@ import type { Link } from '../lib/link/index.js'
 import { type InferenceRequest, MeshError, type Model, type ModelLoad, newRequestId } from '../lib/protocol/index.js'
 import { type ProcessorOptions, ProcessorWorker } from '../workers/processor/index.js'
 import { chat, failure, STAND_IN, TINY } from './engine-kit.js'
-import { linked, start, startAuthority, type TestAuthority, TestWorker, testOptions, until } from './worker-kit.js'
+import { linked, start, startAuthority, type TestAuthority, TestWorker, testOptions, until } from './helpers/mesh.js'
 
 const TINY_HASH = '40850a666e8fde85013b3cd2dbc49177e42972fdbce264fc0849a0be58fe0da3'
 
@@ -39,14 +39,13 @@ async function startMesh(t: Test, { onAnnounce, ...options }: MeshOptions = {}):
   const processor = await startProcessor(t, authority, options)
   const gateway = new TestWorker('gateway', testOptions(authority.home, 'g1'))
   await authority.admit(gateway)
-  // It stops first: a gateway that dials a processor which has just gone waits for that dial.
-  await start(t, gateway, -1)
+  await start(t, gateway)
   return { authority, processor, link: await linked(gateway, processor), announced, withdrawn }
 }
 
 async function startProcessor(t: Test, authority: TestAuthority, options: Partial<ProcessorOptions>) {
   const flags = { engine: { gpu: 'off', restartMinMs: 20 }, ...options.flags }
-  const processor = new ProcessorWorker({ ...testOptions(authority.home, 'p1', { flags }), engine: options.engine })
+  const processor = new ProcessorWorker({ ...testOptions(authority.home, 'p1', flags), engine: options.engine })
   await authority.admit(processor)
   return start(t, processor)
 }

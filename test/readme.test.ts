@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import test from 'brittle'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
+import { testUnless } from './helpers/needs.js'
 
 /** The README's examples of the OpenAI door, run as they stand: with the default ports and the default home. */
 
@@ -34,20 +34,24 @@ function isFree(port: number): Promise<boolean> {
 }
 
 const taken = (await Promise.all(PORTS.map(isFree))).includes(false)
-if (taken) console.error(`# the README's examples use the ports ${PORTS.join(' and ')}, and one is in use: skipped`)
-const options = { timeout: 120_000, skip: taken }
+const reason = taken ? `one of the ports ${PORTS.join(' and ')} is in use` : undefined
 
-test('curl, the OpenAI SDK and mesh.fetch work as the README shows them', options, async (t) => {
-  const { INFERMESH_HOME: _, INFERMESH_KEY: __, INFERMESH_MESH: ___, ...rest } = process.env
-  const env = { ...rest, HOME: await t.tmp() }
-  t.teardown(() => execFileSync(process.execPath, [MAIN, 'down'], { env, stdio: 'ignore' }))
-  await run(process.execPath, [MAIN, 'up', '--detach'], { env, timeout: READY_MS })
-  const blocks = examples()
-  t.alike([...blocks.keys()], ['curl', 'openai', 'fetch'])
-  for (const [name, { language, code }] of blocks) {
-    const [command, args] =
-      language === 'sh' ? ['bash', ['-euc', code]] : [process.execPath, ['--input-type=module', '-e', code]]
-    const { stdout } = await run(command as string, args as string[], { env, cwd: PACKAGE_ROOT, timeout: READY_MS })
-    t.ok(/Paris/.test(stdout), `${name}: ${stdout.slice(0, 200)}`)
-  }
-})
+testUnless(
+  reason,
+  'curl, the OpenAI SDK and mesh.fetch work as the README shows them',
+  { timeout: 120_000 },
+  async (t) => {
+    const { INFERMESH_HOME: _, INFERMESH_KEY: __, INFERMESH_MESH: ___, ...rest } = process.env
+    const env = { ...rest, HOME: await t.tmp() }
+    t.teardown(() => execFileSync(process.execPath, [MAIN, 'down'], { env, stdio: 'ignore' }))
+    await run(process.execPath, [MAIN, 'up', '--detach'], { env, timeout: READY_MS })
+    const blocks = examples()
+    t.alike([...blocks.keys()], ['curl', 'openai', 'fetch'])
+    for (const [name, { language, code }] of blocks) {
+      const [command, args] =
+        language === 'sh' ? ['bash', ['-euc', code]] : [process.execPath, ['--input-type=module', '-e', code]]
+      const { stdout } = await run(command as string, args as string[], { env, cwd: PACKAGE_ROOT, timeout: READY_MS })
+      t.ok(/Paris/.test(stdout), `${name}: ${stdout.slice(0, 200)}`)
+    }
+  },
+)

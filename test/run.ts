@@ -5,10 +5,12 @@ import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { Tap } from './helpers/tap.js'
 
 /**
  * Runs each test file as a process of its own, one after another, so that a file which hangs or crashes takes no other
- * file's results with it. Prints the TAP of what failed, the slowest files, and last `N passed, N failed`.
+ * file's results with it. Prints the TAP of what failed, the slowest files, what was skipped and why, and last
+ * `N passed, N failed`. A test that ends without having asserted anything has failed.
  *
  * `npm test -- scheduler directory` runs the files whose names hold one of the words.
  */
@@ -30,40 +32,8 @@ interface FileResult {
   name: string
   passed: number
   failed: number
-  skipped: number
+  skipped: string[]
   seconds: number
-}
-
-/** Counts brittle's TAP line by line, and keeps the lines of the test under way until it is known whether it failed. */
-class Tap {
-  passed = 0
-  failed = 0
-  skipped = 0
-  /** Brittle prints the plan last, once every test has ended. */
-  ended = false
-  #lines: string[] = []
-
-  /** @returns the lines to show: those of a test that has just failed */
-  push(line: string): string[] {
-    this.#lines.push(line)
-    if (/^1\.\.\d+/.test(line)) this.ended = true
-    const result = /^(not )?ok \d+ - /.exec(line)
-    if (result === null) return []
-    const lines = this.#lines
-    this.#lines = []
-    if (/# (SKIP|TODO)\b/.test(line)) this.skipped++
-    else if (result[1] === undefined) this.passed++
-    else {
-      this.failed++
-      return lines
-    }
-    return []
-  }
-
-  /** What was printed since the last test ended. */
-  rest(): string[] {
-    return this.#lines
-  }
 }
 
 async function runFile(path: string): Promise<FileResult> {
@@ -100,6 +70,7 @@ async function runFile(path: string): Promise<FileResult> {
     child.once('exit', (...how) => resolve(how))
   })
   clearTimeout(timer)
+  if (process.env.NODE_V8_COVERAGE !== undefined && child.pid !== undefined) await groupEnded(child.pid)
   endGroup(child.pid)
   running = undefined
   await Promise.race([outClosed, new Promise((resolve) => setTimeout(resolve, 1000))])
@@ -115,7 +86,7 @@ async function runFile(path: string): Promise<FileResult> {
   const counts = [
     `${passed} passed`,
     ...(failed > 0 ? [`${failed} FAILED`] : []),
-    ...(skipped > 0 ? [`${skipped} skipped`] : []),
+    ...(skipped.length > 0 ? [`${skipped.length} skipped`] : []),
   ]
   console.log(
     `${failed > 0 ? 'FAIL' : 'ok  '} ${name.padEnd(32)} ${seconds.toFixed(1).padStart(6)} s  ${counts.join(', ')}`,
@@ -148,6 +119,18 @@ function endGroup(pid: number | undefined): void {
   }
 }
 
+/** Waits until what a test started has written its coverage, which a process does as it ends, and not when it is killed. */
+async function groupEnded(pid: number): Promise<void> {
+  for (let i = 0; i < 100; i++) {
+    try {
+      process.kill(-pid, 0)
+    } catch {
+      return
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
+
 for (const [signal, code] of [
   ['SIGINT', 130],
   ['SIGTERM', 143],
@@ -169,10 +152,12 @@ const results: FileResult[] = []
 for (const file of files) results.push(await runFile(join(folder, file)))
 
 const slowest = results.toSorted((a, b) => b.seconds - a.seconds).slice(0, 5)
-const sum = (field: 'passed' | 'failed' | 'skipped') => results.reduce((total, result) => total + result[field], 0)
+const sum = (field: 'passed' | 'failed') => results.reduce((total, result) => total + result[field], 0)
 console.log(`\nSlowest: ${slowest.map(({ name, seconds }) => `${name} ${seconds.toFixed(1)} s`).join(', ')}`)
 const failing = results.filter(({ failed }) => failed > 0).map(({ name }) => name)
 if (failing.length > 0) console.log(`Failing: ${failing.join(', ')}`)
-console.log(`${((performance.now() - startedAt) / 1000).toFixed(0)} s, ${sum('skipped')} skipped`)
+const skipped = results.flatMap(({ name, skipped }) => skipped.map((test) => `  ${name}: ${test}`))
+console.log(`${((performance.now() - startedAt) / 1000).toFixed(0)} s, ${skipped.length} skipped`)
+if (skipped.length > 0) console.log(skipped.join('\n'))
 console.log(`${sum('passed')} passed, ${sum('failed')} failed`)
 process.exitCode = sum('failed') > 0 || results.length === 0 ? 1 : 0

@@ -18,7 +18,7 @@ import {
   TestWorker,
   testOptions,
   until,
-} from './worker-kit.js'
+} from './helpers/mesh.js'
 
 /** Tells what was started and stopped, in order. */
 class Recorder implements Facility {
@@ -89,7 +89,7 @@ test('where a facility cannot start, what had started is stopped, and the home c
 
 test('a facility that does not stop in time is left behind', async (t) => {
   const events: string[] = []
-  const options = testOptions(await t.tmp(), 'auth', { flags: { worker: { facilityDeadlineMs: 300 } } })
+  const options = testOptions(await t.tmp(), 'auth', { worker: { facilityDeadlineMs: 300 } })
   const worker = new RecordingAuthority(options, events, { second: 'stop' })
   await worker.start()
   const began = performance.now()
@@ -208,7 +208,7 @@ test('a killed worker leaves its status file, and its next start takes the store
 
 test('the log is JSON lines for its owner alone, and hides secrets', async (t) => {
   const home = await t.tmp()
-  const worker = new TestAuthority(testOptions(home, 'auth', { flags: { log: { level: 'info' } } }))
+  const worker = new TestAuthority(testOptions(home, 'auth', { log: { level: 'info' } }))
   await worker.start()
   worker.log.info({ key: 'im_secret', request: { password: 'hunter2' } }, 'something')
   await worker.stop()

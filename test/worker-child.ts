@@ -1,6 +1,6 @@
 import type { Role } from '../lib/protocol/index.js'
 import { runWorker } from '../lib/worker-base/index.js'
-import { sleep, TestWorker, testOptions } from './worker-kit.js'
+import { sleep, TestWorker, testOptions } from './helpers/mesh.js'
 
 /** A test's worker as a process: `node worker-child.js <role> <home> <name> [behaviour]`. */
 
