@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { inferenceRequestSchema } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
-import { Engine } from '../workers/processor/engine-process.js'
+import { Engine } from '../workers/processor/index.js'
 import { atMost, type Figure, quantile, startMesh } from './harness.js'
 
 const ROUNDS = 30

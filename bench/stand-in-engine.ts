@@ -1,5 +1,5 @@
 import { MeshError } from '../lib/protocol/index.js'
-import type { EngineInfo, FromEngine, ToEngine } from '../workers/processor/engine/messages.js'
+import type { EngineInfo, FromEngine, ToEngine } from '../workers/processor/engine/index.js'
 
 /**
  * Speaks as an engine process does and generates numbers at a steady rate, so that a load test measures the mesh and not

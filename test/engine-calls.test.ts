@@ -1,16 +1,16 @@
 import test from 'brittle'
 import type { TokenBatch } from '../lib/protocol/index.js'
 import { inferenceRequestSchema } from '../lib/protocol/index.js'
-import { CallReader } from '../workers/processor/engine/call-reader.js'
 import { constraintFor } from '../workers/processor/engine/constraint.js'
 import { DeadEnds } from '../workers/processor/engine/dead-end.js'
 import { generate } from '../workers/processor/engine/generate.js'
-import { Grammars } from '../workers/processor/engine/grammar.js'
-import { LogprobTeller } from '../workers/processor/engine/logprobs.js'
+import { Grammars } from '../workers/processor/engine/grammars.js'
+import { LogprobFormatter } from '../workers/processor/engine/logprobs.js'
 import { loadModel } from '../workers/processor/engine/model.js'
 import { Prompts } from '../workers/processor/engine/prompt.js'
 import { Slots } from '../workers/processor/engine/slots.js'
-import { type CallSyntax, GENERIC_SYNTAX, ID_SIGN } from '../workers/processor/engine/tool-syntax.js'
+import { CallReader } from '../workers/processor/engine/tools/reader.js'
+import { type CallSyntax, GENERIC_SYNTAX, ID_SIGN } from '../workers/processor/engine/tools/syntax.js'
 import { engineOptions } from './engine-kit.js'
 
 const MISTRAL: CallSyntax = {
@@ -84,17 +84,17 @@ test('what is no call comes back as it was written', (t) => {
 })
 
 test('once a call has begun of its own accord, the schema rules its arguments, and only them', async (t) => {
-  const loaded = await loadModel(engineOptions({ slots: 1 }), { onProgress: () => {}, onLog: () => {} })
+  const loaded = await loadModel(engineOptions({ slots: 1 }), () => {})
   t.teardown(() => loaded.context.dispose())
   const { model, context, batching, info, llama } = loaded
   const grammars = new Grammars(llama, model)
-  const machinery = {
+  const parts = {
     model,
     batching,
     batchSize: context.batchSize,
     contextLength: info.contextLength,
     deadEnds: new DeadEnds(),
-    logprobs: new LogprobTeller(model),
+    logprobs: new LogprobFormatter(model),
   }
   const parameters = {
     type: 'object',
@@ -121,7 +121,7 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
     if (!slot) throw new Error('A slot is free')
     const batches: TokenBatch[] = []
     const finish = await generate(
-      machinery,
+      parts,
       { id: 1, request, cancelled: false },
       slot,
       prompt,

@@ -95,7 +95,7 @@ test('a GPU that is asked for and is not there is a clear error', async (t) => {
 
 test('an engine ends when its processor is gone', async (t) => {
   const { fork } = await import('node:child_process')
-  const { ENGINE_MODULE } = await import('../workers/processor/engine-child.js')
+  const { ENGINE_MODULE } = await import('../workers/processor/engine/index.js')
   const child = fork(ENGINE_MODULE)
   t.teardown(() => child.kill('SIGKILL'))
   await once(child, 'message')

@@ -1,6 +1,6 @@
 import test from 'brittle'
 import { MeshError } from '../lib/protocol/index.js'
-import { jsonSchemaToGbnf } from '../workers/processor/engine/json-grammar.js'
+import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
 import { Engine } from '../workers/processor/index.js'
 import { answer, chat, engineOptions, failure } from './engine-kit.js'
 

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { Test } from 'brittle'
 import { type InferenceInput, type InferenceRequest, inferenceRequestSchema, MeshError } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
-import type { EngineFinish } from '../workers/processor/engine/messages.js'
+import type { EngineFinish } from '../workers/processor/engine/index.js'
 import { Engine, type EngineOptions } from '../workers/processor/index.js'
 
 export const TINY = join(PACKAGE_ROOT, 'models', 'infermesh-tiny.Q8_0.gguf')

@@ -1,7 +1,7 @@
 import test from 'brittle'
 import { MeshError } from '../lib/protocol/index.js'
 import { Batching } from '../workers/processor/engine/batching.js'
-import { jsonSchemaToGbnf } from '../workers/processor/engine/json-grammar.js'
+import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
 import { choose } from '../workers/processor/engine/slots.js'
 import { TextStream } from '../workers/processor/engine/text-stream.js'
 

@@ -142,7 +142,7 @@ test('when its engine dies, the stream ends with ENGINE_FAILED and the model com
   const format = { type: 'grammar' as const, grammar: 'root ::= [a-z ]*' }
   const running = failure(generate(mesh.link, chat('x', { format })))
   await until(() => reported(mesh)?.busySlots === 1, 'it runs')
-  process.kill(mesh.processor.shelf.models[0]?.engine.pid as number, 'SIGKILL')
+  process.kill(mesh.processor.models.all[0]?.engine.pid as number, 'SIGKILL')
   t.is((await running).code, 'ENGINE_FAILED')
   await untilState(mesh, 'loading')
   await untilState(mesh, 'loaded')
@@ -181,10 +181,10 @@ test('a model added by its path is announced, answers, outlives a restart and ca
   await mesh.processor.stop()
   const again = await startProcessor(t, mesh.authority, { flags: { engine: { gpu: 'off', embedded: false } } })
   await until(() => again.load().models[0]?.state === 'available', 'it is known and not loaded')
-  await again.shelf.loaded(again.shelf.get(added.name))
+  await again.models.loaded(again.models.get(added.name))
   t.is(again.load().models[0]?.state, 'loaded')
 
-  await again.shelf.remove(added.name)
+  await again.models.remove(added.name)
   t.alike(again.load().models, [])
   await until(() => mesh.withdrawn.includes(added.name), 'it is withdrawn')
 })

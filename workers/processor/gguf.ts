@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
-import { createReadStream } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { MeshError } from '../../lib/protocol/index.js'
 
 /** Magic, version, number of tensors, number of metadata entries: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md */
 const HEADER_BYTES = 24
 const NEWEST_VERSION = 3
+/** So much of a file is read at a time. */
+const PIECE_BYTES = 1024 * 1024
 
 /**
  * Looks at a file's first bytes, so that what is clearly no model never reaches llama.cpp.
@@ -47,6 +48,15 @@ export async function checkGguf(path: string): Promise<{ sizeBytes: number; modi
 /** SHA-256 of a file as hex, read in pieces. */
 export async function sha256OfFile(path: string): Promise<string> {
   const hash = createHash('sha256')
-  for await (const piece of createReadStream(path, { highWaterMark: 1024 * 1024 })) hash.update(piece as Buffer)
-  return hash.digest('hex')
+  const piece = Buffer.allocUnsafe(PIECE_BYTES)
+  const file = await open(path)
+  try {
+    while (true) {
+      const { bytesRead } = await file.read(piece, 0, PIECE_BYTES)
+      if (bytesRead === 0) return hash.digest('hex')
+      hash.update(piece.subarray(0, bytesRead))
+    }
+  } finally {
+    await file.close()
+  }
 }

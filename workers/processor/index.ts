@@ -1,2 +1,2 @@
-export { Engine, type EngineOptions } from './engine-process.js'
+export { Engine, type EngineOptions } from './supervised-engine.js'
 export { type ProcessorOptions, ProcessorWorker } from './worker.js'

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
-import type { EngineFinish } from './engine/messages.js'
-import type { ModelShelf, ShelfModel } from './shelf.js'
+import type { EngineFinish } from './engine/index.js'
+import type { LocalModel } from './local-model.js'
+import type { LocalModels } from './local-models.js'
 
 const PREFILL_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 const DECODE_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
@@ -15,7 +16,7 @@ export class ProcessorMetrics {
   readonly #load: Histogram<'model'>
   readonly #sequences: Histogram<'model'>
 
-  constructor(registry: Registry, shelf: ModelShelf) {
+  constructor(registry: Registry, models: LocalModels) {
     const registers = [registry]
     new Gauge({
       name: 'infermesh_slots',
@@ -23,7 +24,7 @@ export class ProcessorMetrics {
       labelNames: ['state'],
       registers,
       collect() {
-        const loads = shelf.models.map((model) => model.load)
+        const loads = models.all.map((model) => model.load)
         const busy = loads.reduce((sum, { busySlots }) => sum + busySlots, 0)
         this.set({ state: 'busy' }, busy)
         this.set({ state: 'free' }, loads.reduce((sum, { slots }) => sum + slots, 0) - busy)
@@ -35,7 +36,7 @@ export class ProcessorMetrics {
       labelNames: ['kind'],
       registers,
       collect() {
-        const used = shelf.models.flatMap(({ engine }) =>
+        const used = models.all.flatMap(({ engine }) =>
           engine.state === 'loaded' && engine.info ? [engine.info.gpuMemory] : [],
         )
         this.set(
@@ -84,7 +85,7 @@ export class ProcessorMetrics {
       buckets: SEQUENCE_BUCKETS,
       registers,
     })
-    shelf.on('engine', (model) => this.#watch(model))
+    models.on('engine', (model) => this.#watch(model))
   }
 
   /** Counts one generation that came to its end. */
@@ -95,7 +96,7 @@ export class ProcessorMetrics {
     this.#decode.observe({ model }, decodeMs / 1000)
   }
 
-  #watch({ name, engine }: ShelfModel): void {
+  #watch({ name, engine }: LocalModel): void {
     engine.on('step', (sequences, tokens) => {
       this.#sequences.observe({ model: name }, sequences)
       this.#tokens.inc({ model: name, type: 'completion' }, tokens)

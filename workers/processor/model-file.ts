@@ -1,7 +1,7 @@
 import { basename, isAbsolute } from 'node:path'
 import { z } from 'zod'
 import { MeshError, type Model, modelNameSchema } from '../../lib/protocol/index.js'
-import type { EngineInfo } from './engine/messages.js'
+import type { EngineInfo } from './engine/index.js'
 import { checkGguf, sha256OfFile } from './gguf.js'
 
 /** What loading a file once has taught about it. */
@@ -25,7 +25,7 @@ const knownFileSchema = z.object({
 export type KnownFile = z.infer<typeof knownFileSchema>
 
 /** `<worker dir>/models.json`: the models that were added, and what is known of their files. */
-export const shelfFileSchema = z.object({
+export const modelListSchema = z.object({
   models: z.array(z.object({ name: modelNameSchema, path: z.string() })),
   files: z.array(knownFileSchema),
 })
@@ -45,10 +45,9 @@ export function factsOf(info: EngineInfo): Facts {
   return { architecture, quantisation, parameters, contextLength: trainedContextLength, licence }
 }
 
-/** The model as the directory lists it; undefined until its file was loaded once. */
-export function recordOf(name: string, file: KnownFile | undefined): Model | undefined {
-  if (file?.facts === undefined) return undefined
-  return { name, hash: file.hash, sizeBytes: file.sizeBytes, ...file.facts }
+/** The model as the directory lists it. */
+export function modelRecord(name: string, { hash, sizeBytes }: KnownFile, facts: Facts): Model {
+  return { name, hash, sizeBytes, ...facts }
 }
 
 /** @throws MeshError BAD_REQUEST where the file's name cannot stand as a model's name, or the path is relative */

@@ -9,9 +9,9 @@ import {
 } from '../../lib/protocol/index.js'
 import { BaseWorker, type Facility, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { Announcer } from './announcer.js'
+import { LocalModels } from './local-models.js'
 import { ProcessorMetrics } from './metrics.js'
 import { engineConfigSchema } from './settings.js'
-import { ModelShelf, type ShelfModel } from './shelf.js'
 
 const EMBEDDED = { name: 'infermesh-tiny', path: join(PACKAGE_ROOT, 'models', 'infermesh-tiny.Q8_0.gguf') }
 
@@ -23,7 +23,7 @@ export interface ProcessorOptions extends WorkerOptions {
 
 /** Runs models: takes generations from gateways and hands them to the engine of the model they ask for. */
 export class ProcessorWorker extends BaseWorker {
-  readonly shelf: ModelShelf
+  readonly models: LocalModels
   readonly #announcer: Announcer
   readonly #metrics: ProcessorMetrics
   #running = 0
@@ -33,13 +33,13 @@ export class ProcessorWorker extends BaseWorker {
   constructor(options: ProcessorOptions) {
     super('processor', options)
     const { embedded, ...engine } = this.config('engine', engineConfigSchema)
-    this.shelf = new ModelShelf({
+    this.models = new LocalModels({
       file: join(this.workerDir, 'models.json'),
       ...(embedded && { embedded: EMBEDDED }),
       engine: { ...engine, ...options.engine },
       onLog: (level, message, model) => this.log[level]({ model }, message),
     })
-    this.#metrics = new ProcessorMetrics(this.registry, this.shelf)
+    this.#metrics = new ProcessorMetrics(this.registry, this.models)
     this.#announcer = new Announcer(
       {
         announce: (model) => this.net.authority().call('models.announce', model),
@@ -53,20 +53,20 @@ export class ProcessorWorker extends BaseWorker {
     const { net } = this
     net.onGenerate(['gateway'], (request, sink) => this.#work(() => this.#generate(request, sink)))
     net.dispatcher.respond('processor.embed', (request, { signal }) => this.#work(() => this.#embed(request, signal)))
-    net.dispatcher.respond('processor.models.add', ({ path, name }) => this.shelf.add(path, name))
+    net.dispatcher.respond('processor.models.add', ({ path, name }) => this.models.add(path, name))
     net.dispatcher.respond('processor.models.remove', async ({ name }) => {
-      await this.shelf.remove(name)
+      await this.models.remove(name)
       return {}
     })
     net.on('link', (link) => {
       if (link.role === 'auth') this.#announcer.retell()
     })
-    this.shelf.on('change', () => this.#onChange())
+    this.models.on('change', () => this.#onChange())
   }
 
   protected override _facilities(): Facility[] {
-    const { shelf } = this
-    return [{ name: 'models', start: async () => shelf.open(), stop: () => shelf.close() }]
+    const { models } = this
+    return [{ name: 'models', start: async () => models.open(), stop: () => models.close() }]
   }
 
   protected override async _drain(): Promise<void> {
@@ -81,13 +81,13 @@ export class ProcessorWorker extends BaseWorker {
   }
 
   protected override _load(): Partial<Load> {
-    const gpu = this.shelf.models.map(({ engine }) => engine.info?.gpu).find((one) => one !== undefined)
-    return { running: this.#running, models: this.shelf.models.map((model) => model.load), ...(gpu && { gpu }) }
+    const gpu = this.models.all.map(({ engine }) => engine.info?.gpu).find((one) => one !== undefined)
+    return { running: this.#running, models: this.models.all.map((model) => model.load), ...(gpu && { gpu }) }
   }
 
   async #generate({ requestId, request }: GenerateRequest, sink: GenerationSink): Promise<void> {
-    const model = this.shelf.get(request.model)
-    const engine = await this.shelf.loaded(model)
+    const model = this.models.get(request.model)
+    const engine = await this.models.loaded(model)
     const finish = await engine.generate(
       request,
       (batch) => {
@@ -110,8 +110,8 @@ export class ProcessorWorker extends BaseWorker {
     { model: name, input }: RequestOf<'processor.embed'>,
     signal: AbortSignal,
   ): Promise<ResponseOf<'processor.embed'>> {
-    const model = this.shelf.get(name)
-    const engine = await this.shelf.loaded(model)
+    const model = this.models.get(name)
+    const engine = await this.models.loaded(model)
     const { embeddings, promptTokens } = await engine.embed(input, signal)
     return { model: model.name, embeddings, usage: { promptTokens, cachedTokens: 0, completionTokens: 0 } }
   }
@@ -133,14 +133,14 @@ export class ProcessorWorker extends BaseWorker {
 
   #onChange(): void {
     this.net.loadChanged()
-    this.#announcer.set(this.shelf.models.flatMap(({ record }) => record ?? []))
+    this.#announcer.set(this.models.all.flatMap(({ record }) => record ?? []))
   }
 
   #onAnswer(name: string, reason: MeshError | undefined): void {
-    const model = this.shelf.models.find((one: ShelfModel) => one.name === name)
+    const model = this.models.all.find((one) => one.name === name)
     if (!model) return
     if (reason) this.log.error({ model: name }, reason.message)
     else this.log.info({ model: name }, 'the mesh knows this model again')
-    this.shelf.refuse(model, reason)
+    this.models.refuse(model, reason)
   }
 }

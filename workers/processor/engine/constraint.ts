@@ -1,13 +1,18 @@
 import type { LlamaGrammar, LlamaGrammarEvaluationState, LlamaModel, Token } from 'node-llama-cpp'
 import type { InferenceRequest } from '../../../lib/protocol/index.js'
-import { CallReader } from './call-reader.js'
-import { offeredTools } from './conversation.js'
-import { formatGrammar, formatSchema, type Grammars } from './grammar.js'
+import type { Grammars } from './grammars.js'
+import { formatGrammar, formatSchema } from './json/index.js'
 import type { Prompt } from './prompt.js'
-import { argumentsGrammar, callsGrammar, forcedTools, mostCalls } from './tool-grammar.js'
-import type { CallSyntax } from './tool-syntax.js'
-
-type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>
+import {
+  argumentsGrammar,
+  CallReader,
+  type CallSyntax,
+  type ChatRequest,
+  callsGrammar,
+  forcedTools,
+  mostCalls,
+  offeredTools,
+} from './tools/index.js'
 
 /** What one answer may be: its grammar, which can change on the way, and how calls of tools are found in it. */
 export interface Constraint {

@@ -1,21 +1,22 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
 import { type FinishReason, type InferenceRequest, MeshError, type TokenBatch } from '../../../lib/protocol/index.js'
 import type { Batching } from './batching.js'
-import type { CallReader } from './call-reader.js'
 import type { Constraint } from './constraint.js'
 import type { DeadEnds, GrammarWatch } from './dead-end.js'
-import type { LogprobTeller } from './logprobs.js'
+import type { LogprobFormatter } from './logprobs.js'
 import type { EngineFinish } from './messages.js'
 import type { Prompt } from './prompt.js'
 import { samplerOptions } from './sampling.js'
 import type { Slot } from './slots.js'
 import { type Piece, TextStream } from './text-stream.js'
+import type { CallReader } from './tools/index.js'
 
 /** A cancelled prompt is noticed between two pieces of it, so a piece should take no longer than this. */
 const PIECE_MS = 80
 const SMALLEST_PIECE = 16
 
-export interface Job {
+/** One generation that a processor asked for. */
+export interface GenerateJob {
   readonly id: number
   readonly request: InferenceRequest
   cancelled: boolean
@@ -23,17 +24,18 @@ export interface Job {
 
 interface Evaluated {
   token: Token
-  /** Log-probabilities: see tellRawLogprobs. */
+  /** Log-probabilities: see useRawLogprobs. */
   probabilities?: Map<Token, number>
 }
 
-export interface Machinery {
+/** What all generations of one engine run on. */
+export interface EngineParts {
   readonly model: LlamaModel
   readonly batching: Batching
   readonly batchSize: number
   readonly contextLength: number
   readonly deadEnds: DeadEnds
-  readonly logprobs: LogprobTeller
+  readonly logprobs: LogprobFormatter
 }
 
 /**
@@ -41,8 +43,8 @@ export interface Machinery {
  * @throws MeshError CANCELLED; BAD_REQUEST at a grammar's dead end, after which the slot is stuck and must be renewed
  */
 export async function generate(
-  { model, batching, batchSize, contextLength, deadEnds, logprobs: teller }: Machinery,
-  job: Job,
+  { model, batching, batchSize, contextLength, deadEnds, logprobs: formatter }: EngineParts,
+  job: GenerateJob,
   slot: Slot,
   prompt: Prompt,
   constraint: Constraint | undefined,
@@ -53,10 +55,10 @@ export async function generate(
   const { logprobs: alternatives } = request
   const before = prompt.continues ? prompt.tokens : []
   const calls = constraint?.calls
-  const text = new TextStream(
+  const text = new TextStream<Token>(
     (ids, last) => {
-      const special = ids.some((id) => constraint?.visible.has(id as Token))
-      return model.detokenize(ids as Token[], special, last as Token[])
+      const special = ids.some((id) => constraint?.visible.has(id))
+      return model.detokenize(ids, special, last)
     },
     [...request.stop, ...prompt.stopTexts],
     before,
@@ -96,7 +98,7 @@ export async function generate(
       const batch: TokenBatch = { index: generated.length - 1, ids: [token], text: piece.text + rest }
       if (piece.calls.length > 0) batch.calls = piece.calls
       if (alternatives !== undefined && probabilities)
-        batch.logprobs = [teller.tell(token, probabilities, alternatives)]
+        batch.logprobs = [formatter.format(token, probabilities, alternatives)]
       tell(batch)
       if (reason) return finish(reason, firstAt)
       if (batching.gate) {
@@ -151,7 +153,13 @@ async function* guarded<T>(stream: AsyncGenerator<T, void, void>, watch: Grammar
 }
 
 /** Evaluates the prompt in pieces, up to the last one, which it gives back: its evaluation yields the first token. */
-async function prefill(batching: Batching, batchSize: number, job: Job, slot: Slot, tokens: Token[]): Promise<Token[]> {
+async function prefill(
+  batching: Batching,
+  batchSize: number,
+  job: GenerateJob,
+  slot: Slot,
+  tokens: Token[],
+): Promise<Token[]> {
   let rest = tokens
   let piece = Math.min(batchSize, 4 * SMALLEST_PIECE)
   while (true) {
@@ -167,6 +175,6 @@ async function prefill(batching: Batching, batchSize: number, job: Job, slot: Sl
   }
 }
 
-function checkCancelled(job: Job): void {
+function checkCancelled(job: GenerateJob): void {
   if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
 }

@@ -9,8 +9,8 @@ const INCOMPLETE = '\ufffd'
 
 type Piece = Pick<TokenLogprob, 'text' | 'bytes'>
 
-/** Puts log-probabilities into words: each token with its text and bytes. */
-export class LogprobTeller {
+/** Log-probabilities as an answer has them: each token with its text and bytes. */
+export class LogprobFormatter {
   readonly #model: LlamaModel
   readonly #pieces = new Map<number, Piece>()
 
@@ -22,7 +22,7 @@ export class LogprobTeller {
    * One token's log-probability and those of its likeliest alternatives.
    * @param logprobs by token, most likely first, with at least the token itself
    */
-  tell(token: Token, logprobs: ReadonlyMap<Token, number>, alternatives: number): TokenLogprob {
+  format(token: Token, logprobs: ReadonlyMap<Token, number>, alternatives: number): TokenLogprob {
     const top = []
     for (const [id, logprob] of logprobs) {
       if (top.length === alternatives) break

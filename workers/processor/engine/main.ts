@@ -1,12 +1,12 @@
 import { MeshError } from '../../../lib/protocol/index.js'
-import { Host } from './host.js'
 import type { FromEngine, ToEngine } from './messages.js'
-import { loadModel } from './model.js'
+import { type EngineLog, loadModel } from './model.js'
+import { ModelRunner } from './model-runner.js'
 
 /** The engine process: one model, until its processor ends it or goes away. */
 
-const log = (level: 'info' | 'warn' | 'error', message: string) => send({ type: 'log', level, message })
-let host: Host | undefined
+const log: EngineLog = (level, message) => send({ type: 'log', level, message })
+let runner: ModelRunner | undefined
 
 function send(message: FromEngine, then: () => void = () => {}): void {
   if (!process.connected) return
@@ -21,11 +21,8 @@ function endWith(message: FromEngine, code: number): void {
 
 async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Promise<void> {
   try {
-    const loaded = await loadModel(options, {
-      onProgress: (fraction) => send({ type: 'progress', fraction }),
-      onLog: log,
-    })
-    host = new Host(loaded, send)
+    const loaded = await loadModel(options, log)
+    runner = new ModelRunner(loaded, send)
     send({ type: 'loaded', info: loaded.info })
   } catch (err) {
     endWith(
@@ -40,10 +37,10 @@ async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Pr
 
 process.on('message', (message: ToEngine) => {
   if (message.type === 'load') void load(message.options)
-  else host?.handle(message)
+  else runner?.handle(message)
 })
 process.on('unhandledRejection', (reason) => {
-  if (!host?.takeStray(reason)) throw reason
+  if (!runner?.takeRejection(reason)) throw reason
 })
 // Without its processor an engine is of no use, and nobody would ever end it.
 process.on('disconnect', () => process.exit(0))

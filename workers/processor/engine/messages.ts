@@ -64,7 +64,6 @@ export interface EngineFinish {
 export type FromEngine =
   /** The process runs and waits for `load`. */
   | { type: 'ready' }
-  | { type: 'progress'; fraction: number }
   | { type: 'loaded'; info: EngineInfo }
   /** The model could not be loaded; the process ends. */
   | { type: 'failed'; error: ErrorBody }

@@ -29,17 +29,15 @@ export interface LoadedModel {
   info: EngineInfo
 }
 
-export interface LoadHooks {
-  onProgress: (fraction: number) => void
-  onLog: (level: 'info' | 'warn' | 'error', message: string) => void
-}
+/** Takes what llama.cpp has to say. */
+export type EngineLog = (level: 'info' | 'warn' | 'error', message: string) => void
 
 /**
  * Loads the model and makes one context with a sequence for each slot.
  * @throws MeshError MODEL_INVALID when llama.cpp refuses the file, CONFIG_INVALID when a GPU was ordered that does not
  * work here, ENGINE_FAILED when memory is short
  */
-export async function loadModel(options: LoadOptions, { onProgress, onLog }: LoadHooks): Promise<LoadedModel> {
+export async function loadModel(options: LoadOptions, onLog: EngineLog): Promise<LoadedModel> {
   let lastError = ''
   const llama = await openLlama(options.gpu, (level, message) => {
     const text = message.trim()
@@ -47,7 +45,7 @@ export async function loadModel(options: LoadOptions, { onProgress, onLog }: Loa
     onLog(level === LlamaLogLevel.warn ? 'warn' : 'error', text)
   })
   try {
-    const model = await llama.loadModel({ modelPath: options.modelPath, onLoadProgress: onProgress })
+    const model = await llama.loadModel({ modelPath: options.modelPath })
     const threads = options.threads > 0 ? options.threads : defaultThreads(model, llama)
     // The library lets no context use more threads than this.
     llama.maxThreads = Math.max(llama.maxThreads, threads)

@@ -9,13 +9,19 @@ import {
   type Token,
 } from 'node-llama-cpp'
 import { type ChatMessage, type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
-import { checkToolMessages, mentionsTools, offeredTools, withoutTools } from './conversation.js'
-import type { RenderTemplate } from './tool-probe.js'
-import { type CallSyntax, GENERIC_SYNTAX } from './tool-syntax.js'
-import { ToolTemplate } from './tool-template.js'
+import { nativeTemplate } from './llama-internals.js'
+import {
+  type CallSyntax,
+  type ChatRequest,
+  checkToolMessages,
+  GENERIC_SYNTAX,
+  mentionsTools,
+  offeredTools,
+  type RenderTemplate,
+  ToolTemplate,
+  withoutTools,
+} from './tools/index.js'
 import { asTokens } from './vocabulary.js'
-
-type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>
 
 export interface Prompt {
   tokens: Token[]
@@ -58,8 +64,7 @@ export class Prompts {
    * meanwhile. Exact to about a token for each slice; 0 for texts of ordinary length, which rendering will count.
    */
   async estimate(request: InferenceRequest, contextLength: number): Promise<number> {
-    if (request.kind === 'completion' && typeof request.prompt !== 'string') return 0
-    const texts = request.kind === 'chat' ? textsOf(request) : [request.prompt as string]
+    const texts = textsOf(request)
     const chars = texts.reduce((sum, text) => sum + text.length, 0)
     if (chars <= Math.max(SLICE_CHARS, contextLength * LIKELY_CHARS)) return 0
     let tokens = 0
@@ -178,12 +183,14 @@ function wrapperFor(model: LlamaModel): ChatWrapper {
 
 /** The library's own way of rendering the model's template; undefined where it could not read the template. */
 function templateRenderer(wrapper: ChatWrapper): RenderTemplate | undefined {
-  if (!(wrapper instanceof JinjaTemplateChatWrapper)) return undefined
-  const { _jinjaTemplate } = wrapper as unknown as { _jinjaTemplate: { render: RenderTemplate } }
-  return (variables) => _jinjaTemplate.render(variables)
+  const template = wrapper instanceof JinjaTemplateChatWrapper ? nativeTemplate(wrapper) : undefined
+  return template && ((variables) => template.render(variables))
 }
 
-function textsOf({ messages, tools = [] }: ChatRequest): string[] {
+/** All texts of a request that are to be tokenized. */
+function textsOf(request: InferenceRequest): string[] {
+  if (request.kind === 'completion') return typeof request.prompt === 'string' ? [request.prompt] : []
+  const { messages, tools = [] } = request
   const said = messages.flatMap((message) => [
     message.content,
     ...(message.role === 'assistant' ? (message.toolCalls ?? []).map((call) => call.arguments) : []),

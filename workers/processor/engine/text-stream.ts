@@ -1,8 +1,8 @@
 import type { ToolCallDelta } from '../../../lib/protocol/index.js'
-import type { CallReader } from './call-reader.js'
+import type { CallReader } from './tools/index.js'
 
 /** Text of some tokens, given the tokens before them. Bytes that are no whole character come out as U+FFFD. */
-export type Detokenize = (ids: readonly number[], before: readonly number[]) => string
+export type Detokenize<T> = (ids: readonly T[], before: readonly T[]) => string
 
 const INCOMPLETE = '\ufffd'
 /** A character has at most 4 bytes, so a window this long that still ends in U+FFFD holds bytes that are simply wrong. */
@@ -21,13 +21,13 @@ export interface Piece {
  * Turns tokens into text as they come. Half a character is held back until its bytes are complete, and so is text that
  * may turn out to be the beginning of a stop string.
  */
-export class TextStream {
-  readonly #detokenize: Detokenize
+export class TextStream<T> {
+  readonly #detokenize: Detokenize<T>
   readonly #stops: readonly string[]
   readonly #calls: CallReader | undefined
   /** Tokens whose text is out already: some tokenizers put a space in front depending on what stood before. */
-  #before: readonly number[]
-  #window: number[] = []
+  #before: readonly T[]
+  #window: T[] = []
   /** Characters of the window's text that are out already. */
   #taken = 0
   #held = ''
@@ -37,9 +37,9 @@ export class TextStream {
    * @param calls finds calls of tools in the text, in which stop strings do not count
    */
   constructor(
-    detokenize: Detokenize,
+    detokenize: Detokenize<T>,
     stops: readonly string[],
-    before: readonly number[] = [],
+    before: readonly T[] = [],
     calls: CallReader | undefined = undefined,
   ) {
     this.#detokenize = detokenize
@@ -48,7 +48,7 @@ export class TextStream {
     this.#before = before.slice(-CONTEXT_TOKENS)
   }
 
-  push(id: number): Piece {
+  push(id: T): Piece {
     const text = this.#decode(id)
     if (!this.#calls) return { ...this.#takeText(text), calls: [] }
     const read = this.#calls.push(text)
@@ -71,7 +71,7 @@ export class TextStream {
     return text
   }
 
-  #decode(id: number): string {
+  #decode(id: T): string {
     this.#window.push(id)
     const whole = this.#detokenize(this.#window, this.#before)
     const complete = !whole.endsWith(INCOMPLETE) || this.#window.length >= LONGEST_WINDOW

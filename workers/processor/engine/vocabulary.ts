@@ -1,29 +1,30 @@
 import { type LlamaModel, type Token, TokenBias } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/protocol/index.js'
+import { biasesOf } from './llama-internals.js'
 
 /** How many token ids the model has. */
 export function vocabularySize(model: LlamaModel): number {
   return model.fileInfo.metadata.tokenizer?.ggml?.tokens?.length ?? Number.POSITIVE_INFINITY
 }
 
+/** What makes a number a token. */
+function isToken(id: number, size: number): id is Token {
+  return id < size
+}
+
 /**
- * Token ids that a caller sent, as tokens of this model.
+ * Token ids that a caller sent, as tokens of this model: the one place where numbers become tokens.
  * @param param where they stand in the request
  * @throws MeshError BAD_REQUEST where one is not in the vocabulary
  */
 export function asTokens(model: LlamaModel, ids: readonly number[], param: string): Token[] {
   const size = vocabularySize(model)
-  const wrong = ids.findIndex((id) => id >= size)
-  if (wrong >= 0) throw unknownToken(`${param}[${wrong}]`, ids[wrong] as number, size)
-  return ids as Token[]
-}
-
-/** The library's own setter leaves out the tokens that end an answer, whose bias is the one most often asked for. */
-class LogitBias extends TokenBias {
-  add(token: Token, logit: number): void {
-    const { _biases } = this as unknown as { _biases: Map<Token, number> }
-    _biases.set(token, logit)
+  const tokens: Token[] = []
+  for (const [i, id] of ids.entries()) {
+    if (!isToken(id, size)) throw unknownToken(`${param}[${i}]`, id, size)
+    tokens.push(id)
   }
+  return tokens
 }
 
 /**
@@ -32,11 +33,12 @@ class LogitBias extends TokenBias {
  */
 export function logitBiasFor(model: LlamaModel, bias: Readonly<Record<string, number>>): TokenBias {
   const size = vocabularySize(model)
-  const result = new LogitBias(model.tokenizer)
+  const result = new TokenBias(model.tokenizer)
+  const biases = biasesOf(result)
   for (const [key, logit] of Object.entries(bias)) {
     const id = Number(key)
-    if (id >= size) throw unknownToken(`sampling.logitBias.${key}`, id, size)
-    result.add(id as Token, logit)
+    if (!isToken(id, size)) throw unknownToken(`sampling.logitBias.${key}`, id, size)
+    biases.set(id, logit)
   }
   return result
 }

@@ -1,7 +1,8 @@
-import { type ChatMessage, type InferenceRequest, MeshError, type Tool } from '../../../lib/protocol/index.js'
-import { GENERIC_SYNTAX } from './tool-syntax.js'
+import { type ChatMessage, type InferenceRequest, MeshError, type Tool } from '../../../../lib/protocol/index.js'
+import { GENERIC_SYNTAX } from './syntax.js'
 
-type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>
+/** A request for the next turn of a conversation. */
+export type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>
 
 /**
  * The tools that the model may call.

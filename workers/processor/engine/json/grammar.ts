@@ -1,6 +1,6 @@
 import { hex, literal, oneOf, quoted, refuse } from './gbnf.js'
-import { boundedNumber } from './json-numbers.js'
-import { BASE_RULES } from './json-rules.js'
+import { boundedNumber } from './numbers.js'
+import { GrammarRules } from './rules.js'
 import {
   ANNOTATIONS,
   asList,
@@ -12,8 +12,8 @@ import {
   type Schema,
   times,
   typesOf,
-} from './json-schema.js'
-import { stringOf } from './json-strings.js'
+} from './schema.js'
+import { stringOf } from './strings.js'
 
 /**
  * JSON Schema to GBNF. What the notation cannot say is refused by name: an answer that looks constrained and is not
@@ -28,51 +28,26 @@ const MOST_DEPTH = 64
  * @throws MeshError BAD_REQUEST naming the keyword that is wrong or cannot be enforced
  */
 export function jsonSchemaToGbnf(schema: Record<string, unknown>, param = 'format.schema'): string {
-  const rules = new JsonRules()
-  return rules.grammar(rules.add(schema, param))
+  const rules = new GrammarRules()
+  return rules.grammar(addSchema(rules, schema, param))
 }
 
-/** The rules of one grammar, which several schemas may share. */
-export class JsonRules {
-  readonly #rules = new Map<string, string>()
-
-  /**
-   * Adds what a schema needs.
-   * @returns the expression for its values
-   */
-  add(schema: Record<string, unknown>, param: string): string {
-    return new Converter(this, schema, param).convert(schema, param, 0)
-  }
-
-  /** @returns its name */
-  rule(body: string): string {
-    const name = `r${this.#rules.size}`
-    this.#rules.set(name, body)
-    return name
-  }
-
-  set(name: string, body: string): void {
-    this.#rules.set(name, body)
-  }
-
-  /**
-   * All base rules are in it: llama.cpp does not mind those that nobody uses.
-   * @param compact true where no lines may be broken between values
-   */
-  grammar(root: string, compact = false): string {
-    const base = Object.entries(compact ? { ...BASE_RULES, ws: '" "?' } : BASE_RULES)
-    const rules = [['root', root], ...this.#rules, ...base]
-    return rules.map(([name, body]) => `${name} ::= ${body}`).join('\n')
-  }
+/**
+ * Adds the rules that a schema needs.
+ * @returns the expression for its values
+ * @throws MeshError BAD_REQUEST as `jsonSchemaToGbnf`
+ */
+export function addSchema(rules: GrammarRules, schema: Record<string, unknown>, param: string): string {
+  return new Converter(rules, schema, param).convert(schema, param, 0)
 }
 
 class Converter {
-  readonly #rules: JsonRules
+  readonly #rules: GrammarRules
   readonly #root: Schema
   readonly #param: string
   readonly #refs = new Map<string, string>()
 
-  constructor(rules: JsonRules, root: Schema, param: string) {
+  constructor(rules: GrammarRules, root: Schema, param: string) {
     this.#rules = rules
     this.#root = root
     this.#param = param
@@ -140,8 +115,7 @@ class Converter {
     let target: unknown = this.#root
     for (const part of ref.slice(1).split('/').filter(Boolean)) {
       const key = part.replaceAll('~1', '/').replaceAll('~0', '~')
-      const holder = target as Record<string, unknown> | null
-      target = holder !== null && typeof holder === 'object' && Object.hasOwn(holder, key) ? holder[key] : undefined
+      target = holds(target, key) ? target[key] : undefined
     }
     if (target === undefined) throw refuse(`${path}.$ref`, `${ref} does not exist`)
     return target
@@ -222,7 +196,7 @@ class Converter {
     const names = properties.map(([name]) => name)
     const required = new Set(listOf(schema.required, `${path}.required`))
     for (const name of required) {
-      if (!names.includes(name as string)) throw refuse(`${path}.required`, `${JSON.stringify(name)} is no property`)
+      if (!names.some((one) => one === name)) throw refuse(`${path}.required`, `${JSON.stringify(name)} is no property`)
     }
     const extra = schema.additionalProperties ?? properties.length === 0
     let tail: { first: string; later: string } = { first: '', later: '' }
@@ -261,4 +235,9 @@ class Converter {
     const ends = names.some((name) => name.length === 0)
     return this.#rules.rule(ends ? choices.join(' | ') : ['""', ...choices].join(' | '))
   }
+}
+
+/** True for lists as well, whose keys are numbers. */
+function holds<K extends string>(value: unknown, key: K): value is Record<K, unknown> {
+  return value !== null && typeof value === 'object' && Object.hasOwn(value, key)
 }

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import { type LlamaModel, LlamaText, SpecialToken, SpecialTokensText } from 'node-llama-cpp'
-import type { ChatMessage, Tool, ToolCall } from '../../../lib/protocol/index.js'
-import { PROBE_ID, probeSyntax, type RenderTemplate, type Style, toolForTemplate } from './tool-probe.js'
-import type { CallSyntax } from './tool-syntax.js'
+import type { ChatMessage, Tool, ToolCall } from '../../../../lib/protocol/index.js'
+import { PROBE_ID, probeSyntax, type RenderTemplate, type Style, toolForTemplate } from './probe.js'
+import type { CallSyntax } from './syntax.js'
 
 const SYSTEM_AS_USER = (text: string) => `### System message\n\n${text}\n\n----`
 

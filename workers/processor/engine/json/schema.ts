@@ -23,8 +23,12 @@ function words(text: string): ReadonlySet<string> {
   return new Set(text.split(' '))
 }
 
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value)
+}
+
 export function asSchema(value: unknown, path: string): Schema {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) throw refuse(path, 'expected an object')
+  if (!isObject(value)) throw refuse(path, 'expected an object')
   // What is set to undefined is not set.
   return Object.fromEntries(Object.entries(value).filter(([, one]) => one !== undefined))
 }
@@ -60,7 +64,7 @@ export function isOfType(value: unknown, type: string): boolean {
     case 'array':
       return Array.isArray(value)
     case 'object':
-      return value !== null && typeof value === 'object' && !Array.isArray(value)
+      return isObject(value)
     case 'integer':
       return Number.isInteger(value)
     default:
@@ -70,9 +74,10 @@ export function isOfType(value: unknown, type: string): boolean {
 
 export function count(value: unknown, path: string): number | undefined {
   if (value === undefined) return undefined
-  if (!Number.isInteger(value) || (value as number) < 0) throw refuse(path, 'expected a whole number, 0 or more')
-  if ((value as number) > MOST_REPEATS) throw refuse(path, `at most ${MOST_REPEATS} can be enforced`)
-  return value as number
+  if (typeof value !== 'number' || !Number.isInteger(value) || value < 0)
+    throw refuse(path, 'expected a whole number, 0 or more')
+  if (value > MOST_REPEATS) throw refuse(path, `at most ${MOST_REPEATS} can be enforced`)
+  return value
 }
 
 export function times(what: string, least: number, most: number | undefined): string {

@@ -1,9 +1,8 @@
-import { type InferenceRequest, MeshError, type Tool } from '../../../lib/protocol/index.js'
-import { oneOf, quoted } from './gbnf.js'
-import { JsonRules } from './json-grammar.js'
-import { type CallSyntax, ID_SIGN } from './tool-syntax.js'
+import { MeshError, type Tool } from '../../../../lib/protocol/index.js'
+import { addSchema, GrammarRules, oneOf, quoted } from '../json/index.js'
+import type { ChatRequest } from './conversation.js'
+import { type CallSyntax, ID_SIGN } from './syntax.js'
 
-type ChatRequest = Extract<InferenceRequest, { kind: 'chat' }>
 type Parameters = Record<string, unknown>
 
 /** A model that has to call may call so often at most: a small one would not find its end. */
@@ -34,15 +33,17 @@ export function callsGrammar(
   most: number,
   orSchema?: Record<string, unknown>,
 ): string {
-  const rules = new JsonRules()
+  const rules = new GrammarRules()
   const heads = tools.map(([i, tool]) => {
-    const json = rules.add(parametersOf(tool, i), `tools[${i}].parameters`)
+    const json = addSchema(rules, parametersOf(tool, i), `tools[${i}].parameters`)
     return `${quoted(tool.name)} ${syntaxText(syntax.middle)} ${json}`
   })
   const call = rules.rule(`${syntaxText(syntax.prefix)} ${oneOf(heads)} ${syntaxText(syntax.suffix)}`)
   const more = most > 1 ? `(${syntaxText(syntax.between ?? '')} ${call}){0,${most - 1}}` : ''
   const calls = `${syntaxText(syntax.open)} ${call} ${more} ${syntaxText(syntax.close)}`
-  return orSchema ? rules.grammar(`${rules.add(orSchema, 'format.schema')} | ${calls}`) : rules.grammar(calls, true)
+  return orSchema
+    ? rules.grammar(`${addSchema(rules, orSchema, 'format.schema')} | ${calls}`)
+    : rules.grammar(calls, true)
 }
 
 /**
@@ -51,10 +52,10 @@ export function callsGrammar(
  * object: the caller asked for no guarantee.
  */
 export function argumentsGrammar(tool: Tool, index: number): string {
-  const rules = new JsonRules()
+  const rules = new GrammarRules()
   let json = 'object'
   try {
-    json = rules.add(parametersOf(tool, index), `tools[${index}].parameters`)
+    json = addSchema(rules, parametersOf(tool, index), `tools[${index}].parameters`)
   } catch (err) {
     if (!(err instanceof MeshError)) throw err
   }
@@ -69,7 +70,7 @@ function parametersOf({ parameters = {} }: Tool, index: number): Parameters {
     throw MeshError.BAD_REQUEST(`${param} is ${JSON.stringify(type)}; the arguments of a tool are an object`, { param })
   }
   const described = ['$ref', 'anyOf', 'oneOf', 'allOf'].some((key) => key in rest)
-  const none = !described && Object.keys((properties as Parameters | undefined) ?? {}).length === 0
+  const none = !described && Object.keys(properties ?? {}).length === 0
   if (none && additionalProperties === undefined) return { type, additionalProperties: false }
   return parameters.type === undefined && !described ? { ...parameters, type } : parameters
 }

@@ -1,6 +1,6 @@
-import { type Llama, type LlamaGrammar, LlamaGrammarEvaluationState, type LlamaModel, type Token } from 'node-llama-cpp'
-import { MeshError, type OutputFormat } from '../../../lib/protocol/index.js'
-import { jsonSchemaToGbnf } from './json-grammar.js'
+import { type Llama, type LlamaGrammar, LlamaGrammarEvaluationState, type LlamaModel } from 'node-llama-cpp'
+import { MeshError } from '../../../lib/protocol/index.js'
+import { nativeGrammarState, nativeSamplerClass } from './llama-internals.js'
 
 /** Compiling costs milliseconds, and the same few schemas come again and again. */
 const MOST_KEPT = 256
@@ -9,32 +9,6 @@ const MOST_KEPT = 256
 const MOST_CHARS = 128 * 1024
 /** llama.cpp's parser recurses, and crashes the process some thousand parentheses deep. */
 const MOST_NESTED = 256
-
-/** What the library advances a grammar's state with, for its own speculative decoding; it declares none of it. */
-interface Inside {
-  _bindings: {
-    AddonSampler: {
-      canBeNextTokenForGrammarEvaluationState(state: unknown, token: Token): boolean
-      acceptGrammarEvaluationStateToken(state: unknown, token: Token): void
-    }
-  }
-}
-
-/** The schema that a format asks for; undefined where it asks for something else. */
-export function formatSchema(format: OutputFormat): Record<string, unknown> | undefined {
-  if (format.type === 'json_object') return { type: 'object' }
-  return format.type === 'json_schema' ? format.schema : undefined
-}
-
-/**
- * The grammar of a format; undefined where any text will do.
- * @throws MeshError BAD_REQUEST when the schema cannot be enforced
- */
-export function formatGrammar(format: OutputFormat): string | undefined {
-  if (format.type === 'grammar') return format.grammar
-  const schema = formatSchema(format)
-  return schema && jsonSchemaToGbnf(schema)
-}
 
 /** The compiled grammars of one engine. */
 export class Grammars {
@@ -68,11 +42,11 @@ export class Grammars {
     const tokens = this.#model.tokenize(text, false, 'trimLeadingSpace')
     if (this.#model.detokenize(tokens) !== text) return undefined
     const state = this.newState(grammar)
-    const { AddonSampler } = (this.#llama as unknown as Inside)._bindings
-    const { _state } = state as unknown as { _state: unknown }
+    const sampler = nativeSamplerClass(this.#llama)
+    const native = nativeGrammarState(state)
     for (const token of tokens) {
-      if (!AddonSampler.canBeNextTokenForGrammarEvaluationState(_state, token)) return undefined
-      AddonSampler.acceptGrammarEvaluationStateToken(_state, token)
+      if (!sampler.canBeNextTokenForGrammarEvaluationState(native, token)) return undefined
+      sampler.acceptGrammarEvaluationStateToken(native, token)
     }
     return state
   }
@@ -86,9 +60,14 @@ export class Grammars {
       // llama.cpp writes the reason to standard error, where the processor finds it.
       throw MeshError.BAD_REQUEST('The grammar does not compile', { param }, { cause })
     }
-    if (this.#compiled.size >= MOST_KEPT) this.#compiled.delete(this.#compiled.keys().next().value as string)
-    this.#compiled.set(text, grammar)
+    this.#keep(text, grammar)
     return grammar
+  }
+
+  #keep(text: string, grammar: LlamaGrammar): void {
+    const oldest = this.#compiled.keys().next()
+    if (this.#compiled.size >= MOST_KEPT && !oldest.done) this.#compiled.delete(oldest.value)
+    this.#compiled.set(text, grammar)
   }
 }
 

@@ -1,57 +1,18 @@
 import { EventEmitter } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { writeFileAtomic } from '../../lib/home/index.js'
-import { MeshError, type Model, type ModelLoad, parseJson, validate } from '../../lib/protocol/index.js'
-import { Engine, type EngineOptions } from './engine-process.js'
-import { factsOf, identify, type KnownFile, modelNameFor, recordOf, shelfFileSchema } from './model-file.js'
+import { MeshError, type Model, parseJson, validate } from '../../lib/protocol/index.js'
+import { LocalModel } from './local-model.js'
+import { factsOf, identify, type KnownFile, modelListSchema, modelNameFor, modelRecord } from './model-file.js'
+import { Engine, type EngineOptions } from './supervised-engine.js'
 
-export interface ShelfOptions {
+export interface LocalModelsOptions {
   /** Where the list of models is kept. */
   file: string
-  /** The model that comes with the package; absent: none. It is loaded when the shelf opens. */
+  /** The model that comes with the package; absent: none. It is loaded when the list is opened. */
   embedded?: { name: string; path: string }
   engine: Omit<EngineOptions, 'modelPath' | 'onLog'>
   onLog: (level: 'info' | 'warn' | 'error', message: string, model: string) => void
-}
-
-/** One model on this machine. */
-export class ShelfModel {
-  readonly name: string
-  readonly path: string
-  readonly embedded: boolean
-  readonly engine: Engine
-  file: KnownFile | undefined
-  /** Why it must not be used although its engine may be sound: its file is bad, or its name stands for another file. */
-  refused: MeshError | undefined
-
-  constructor(name: string, path: string, embedded: boolean, engine: Engine) {
-    this.name = name
-    this.path = path
-    this.embedded = embedded
-    this.engine = engine
-  }
-
-  /** As the directory lists it; undefined until its file was loaded once. */
-  get record(): Model | undefined {
-    return recordOf(this.name, this.file)
-  }
-
-  /** As this processor reports it. */
-  get load(): ModelLoad {
-    const { info, state, generating, failure } = this.engine
-    const loaded = state === 'loaded' && info !== undefined
-    const slots = loaded ? info.slots : 0
-    const failed = this.refused ?? failure
-    return {
-      name: this.name,
-      hash: this.file?.hash ?? '',
-      state: failed ? 'failed' : loaded ? 'loaded' : state === 'loading' || !this.file ? 'loading' : 'available',
-      slots,
-      busySlots: Math.min(slots, generating),
-      contextLength: loaded ? info.contextLength : 0,
-      ...(failed && { reason: failed.message }),
-    }
-  }
 }
 
 /**
@@ -59,18 +20,18 @@ export class ShelfModel {
  * the list on disk and has an engine for each. Emits `change` when anything that the processor reports has changed,
  * `engine` for each new engine.
  */
-export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] }> {
-  readonly #options: ShelfOptions
-  readonly #models = new Map<string, ShelfModel>()
+export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel] }> {
+  readonly #options: LocalModelsOptions
+  readonly #models = new Map<string, LocalModel>()
   #files = new Map<string, KnownFile>()
   #closed = false
 
-  constructor(options: ShelfOptions) {
+  constructor(options: LocalModelsOptions) {
     super()
     this.#options = options
   }
 
-  get models(): readonly ShelfModel[] {
+  get all(): readonly LocalModel[] {
     return [...this.#models.values()]
   }
 
@@ -91,14 +52,14 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
   /** Ends all engines. */
   async close(): Promise<void> {
     this.#closed = true
-    await Promise.all(this.models.map(({ engine }) => engine.stop()))
+    await Promise.all(this.all.map(({ engine }) => engine.stop()))
   }
 
   /**
    * The model with this name; without a name the embedded one, else the first.
    * @throws MeshError MODEL_NOT_FOUND, or why the model is refused
    */
-  get(name: string | undefined): ShelfModel {
+  get(name: string | undefined): LocalModel {
     const model = name === undefined ? this.#models.values().next().value : this.#models.get(name)
     if (!model) {
       const message = name === undefined ? 'This processor has no model' : `This processor has no model ${name}`
@@ -113,7 +74,7 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
    * @throws MeshError as `Engine.load`; BUSY while a crashed engine waits to be started again, so that the request can
    * go to another processor
    */
-  async loaded(model: ShelfModel): Promise<Engine> {
+  async loaded(model: LocalModel): Promise<Engine> {
     if (model.engine.state === 'loaded') return model.engine
     if (model.engine.restarting) {
       throw MeshError.BUSY(`The engine of ${model.name} crashed and is being started again`, { retryAfterMs: 500 })
@@ -154,7 +115,7 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
     }
     this.#save()
     this.emit('change')
-    return model.record as Model
+    return modelRecord(name, file, factsOf(await model.engine.load()))
   }
 
   /**
@@ -174,15 +135,15 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
   }
 
   /** Takes a model out of use and says why; undefined puts it back. */
-  refuse(model: ShelfModel, reason: MeshError | undefined): void {
+  refuse(model: LocalModel, reason: MeshError | undefined): void {
     model.refused = reason
     this.emit('change')
   }
 
-  #put(name: string, path: string, embedded: boolean): ShelfModel {
+  #put(name: string, path: string, embedded: boolean): LocalModel {
     const { engine: options, onLog } = this.#options
     const engine = new Engine({ ...options, modelPath: path, onLog: (level, message) => onLog(level, message, name) })
-    const model = new ShelfModel(name, path, embedded, engine)
+    const model = new LocalModel(name, path, embedded, engine)
     this.#models.set(name, model)
     engine.on('change', () => this.emit('change'))
     this.emit('engine', model)
@@ -190,7 +151,7 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
   }
 
   /** Learns what is to be known of a model's file. Only what has never been loaded, and the embedded model, is loaded. */
-  #prepare(model: ShelfModel): void {
+  #prepare(model: LocalModel): void {
     const work = async () => {
       model.file = await identify(model.path, this.#files.get(model.path))
       if (this.#closed) return
@@ -206,7 +167,7 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
     })
   }
 
-  async #drop(model: ShelfModel): Promise<void> {
+  async #drop(model: LocalModel): Promise<void> {
     this.#models.delete(model.name)
     await model.engine.stop()
     model.engine.removeAllListeners()
@@ -214,8 +175,8 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
   }
 
   #save(): void {
-    const models = this.models.filter(({ embedded }) => !embedded).map(({ name, path }) => ({ name, path }))
-    const used = new Set(this.models.map(({ path }) => path))
+    const models = this.all.filter(({ embedded }) => !embedded).map(({ name, path }) => ({ name, path }))
+    const used = new Set(this.all.map(({ path }) => path))
     const files = [...this.#files.values()].filter(({ path }) => used.has(path))
     writeFileAtomic(this.#options.file, `${JSON.stringify({ models, files }, null, 2)}\n`)
   }
@@ -223,7 +184,7 @@ export class ModelShelf extends EventEmitter<{ change: []; engine: [ShelfModel] 
 
 function readList(file: string) {
   try {
-    return validate(shelfFileSchema, parseJson(readFileSync(file), file), file, 'STORE_INVALID')
+    return validate(modelListSchema, parseJson(readFileSync(file), file), file, 'STORE_INVALID')
   } catch (err) {
     throw MeshError.STORE_INVALID(
       `${file} cannot be read as the list of models: ${MeshError.from(err).message}`,

@@ -2,18 +2,18 @@ import { type InferenceRequest, MeshError, type TokenBatch } from '../../../lib/
 import { constraintFor } from './constraint.js'
 import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
-import { generate, type Job, type Machinery } from './generate.js'
-import { Grammars } from './grammar.js'
-import { LogprobTeller } from './logprobs.js'
+import { type EngineParts, type GenerateJob, generate } from './generate.js'
+import { Grammars } from './grammars.js'
+import { LogprobFormatter } from './logprobs.js'
 import type { EmbeddingInput, FromEngine, ToEngine } from './messages.js'
 import type { LoadedModel } from './model.js'
 import { Prompts } from './prompt.js'
-import { tellRawLogprobs } from './raw-logits.js'
+import { useRawLogprobs } from './raw-logprobs.js'
 import { Slots } from './slots.js'
 
-/** Serves the processor's jobs with one loaded model. */
-export class Host {
-  readonly #machinery: Machinery
+/** Runs the processor's jobs on one loaded model. */
+export class ModelRunner {
+  readonly #parts: EngineParts
   readonly #slots: Slots
   readonly #prompts: Prompts
   readonly #grammars: Grammars
@@ -24,14 +24,14 @@ export class Host {
 
   constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
     const { contextLength } = info
-    tellRawLogprobs(context, model)
-    this.#machinery = {
+    useRawLogprobs(context, model, llama)
+    this.#parts = {
       model,
       batching,
       batchSize: context.batchSize,
       contextLength,
       deadEnds: new DeadEnds(),
-      logprobs: new LogprobTeller(model),
+      logprobs: new LogprobFormatter(model),
     }
     this.#slots = new Slots(context, batching)
     this.#prompts = new Prompts(model)
@@ -57,8 +57,8 @@ export class Host {
   }
 
   /** Takes an unhandled rejection; returns false where it is not understood and the process should end. */
-  takeStray(reason: unknown): boolean {
-    return this.#machinery.deadEnds.take(reason)
+  takeRejection(reason: unknown): boolean {
+    return this.#parts.deadEnds.take(reason)
   }
 
   #run<T extends { id: number; cancelled: boolean }>(job: T, work: (job: T) => Promise<FromEngine>): void {
@@ -79,18 +79,18 @@ export class Host {
       })
   }
 
-  async #generate(job: Job): Promise<FromEngine> {
+  async #generate(job: GenerateJob): Promise<FromEngine> {
     const { request } = job
-    this.#checkLength(request, await this.#prompts.estimate(request, this.#machinery.contextLength))
+    this.#checkLength(request, await this.#prompts.estimate(request, this.#parts.contextLength))
     if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
     const prompt = this.#prompts.render(request)
     this.#checkLength(request, prompt.tokens.length)
-    const constraint = await constraintFor(request, prompt, this.#grammars, this.#machinery.model)
+    const constraint = await constraintFor(request, prompt, this.#grammars, this.#parts.model)
     const slot = this.#slots.take(prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
     try {
-      const finish = await generate(this.#machinery, job, slot, prompt, constraint, (batch) =>
-        this.#tell(job.id, batch),
+      const finish = await generate(this.#parts, job, slot, prompt, constraint, (batch) =>
+        this.#ready.push({ id: job.id, batch }),
       )
       return { type: 'finish', id: job.id, finish }
     } finally {
@@ -105,7 +105,7 @@ export class Host {
 
   /** At least one token of answer must fit. */
   #checkLength(request: InferenceRequest, promptTokens: number): void {
-    const { contextLength } = this.#machinery
+    const { contextLength } = this.#parts
     if (promptTokens < contextLength) return
     const param = request.kind === 'chat' ? 'messages' : 'prompt'
     throw MeshError.CONTEXT_LENGTH_EXCEEDED(
@@ -115,10 +115,6 @@ export class Host {
   }
 
   /** Tokens of one decode step go out as one message, when the next step begins or a job ends. */
-  #tell(id: number, batch: TokenBatch): void {
-    this.#ready.push({ id, batch })
-  }
-
   #flush(): void {
     if (this.#ready.length === 0) return
     this.#send({ type: 'tokens', batches: this.#ready })

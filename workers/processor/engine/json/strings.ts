@@ -1,7 +1,7 @@
 import { refuse } from './gbnf.js'
-import { patternToGbnf } from './json-pattern.js'
-import { FORMATS } from './json-rules.js'
-import { count, type Schema, times } from './json-schema.js'
+import { patternToGbnf } from './pattern.js'
+import { FORMATS } from './rules.js'
+import { count, type Schema, times } from './schema.js'
 
 /** The expression for the strings of a schema. @throws MeshError BAD_REQUEST */
 export function stringOf(schema: Schema, path: string): string {

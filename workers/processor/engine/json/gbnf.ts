@@ -1,4 +1,4 @@
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../../lib/protocol/index.js'
 
 /**
  * Why a schema cannot be used.
@@ -20,7 +20,8 @@ export function quoted(text: string): string {
 
 /** One of several expressions. */
 export function oneOf(choices: readonly string[]): string {
-  return choices.length === 1 ? (choices[0] as string) : `(${choices.join(' | ')})`
+  const [only, ...others] = choices
+  return only !== undefined && others.length === 0 ? only : `(${choices.join(' | ')})`
 }
 
 /** An ASCII sign as classes hold it, whatever it means there. */

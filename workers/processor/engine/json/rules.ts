@@ -1,5 +1,31 @@
+/** The rules of one grammar, which several schemas may share. */
+export class GrammarRules {
+  readonly #rules = new Map<string, string>()
+
+  /** @returns the new rule's name */
+  rule(body: string): string {
+    const name = `r${this.#rules.size}`
+    this.#rules.set(name, body)
+    return name
+  }
+
+  set(name: string, body: string): void {
+    this.#rules.set(name, body)
+  }
+
+  /**
+   * The whole grammar. All base rules are in it: llama.cpp does not mind those that nobody uses.
+   * @param compact true where no lines may be broken between values
+   */
+  grammar(root: string, compact = false): string {
+    const base = Object.entries(compact ? { ...BASE_RULES, ws: '" "?' } : BASE_RULES)
+    const rules = [['root', root], ...this.#rules, ...base]
+    return rules.map(([name, body]) => `${name} ::= ${body}`).join('\n')
+  }
+}
+
 /** Rules that every JSON grammar has. Runs of white space are bounded, so that no model can lose itself in one. */
-export const BASE_RULES: Readonly<Record<string, string>> = {
+const BASE_RULES: Readonly<Record<string, string>> = {
   ws: String.raw`| " " | "\n" [ \t]{0,20}`,
   char: String.raw`[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})`,
   string: String.raw`"\"" char* "\""`,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
-import type { ToolCallDelta } from '../../../lib/protocol/index.js'
-import { JsonScan } from './json-scan.js'
-import { type CallSyntax, matchLoosely, middles } from './tool-syntax.js'
+import type { ToolCallDelta } from '../../../../lib/protocol/index.js'
+import { JsonScan } from '../json/index.js'
+import { type CallSyntax, matchLoosely, middles } from './syntax.js'
 
 export interface ReadPiece {
   /** What is no call. */
@@ -107,7 +107,7 @@ export class CallReader {
   #readText(piece: ReadPiece): boolean {
     const { open, prefix } = this.#options.syntax
     for (let i = this.#checked; i < this.#held.length; i++) {
-      if (/\s/.test(this.#held[i] as string)) continue
+      if (/\s/.test(this.#held.charAt(i))) continue
       const head = this.#matchHead(i, open + prefix)
       if (head === 'no') {
         this.#checked = i + 1

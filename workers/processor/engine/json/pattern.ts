@@ -59,14 +59,15 @@ class PatternParser {
 
   #sequence(): string {
     const parts: string[] = []
-    while (this.#at < this.#signs.length && this.#signs[this.#at] !== '|' && this.#signs[this.#at] !== ')') {
-      parts.push(this.#atom() + this.#count())
+    for (let sign = this.#signs[this.#at]; sign !== undefined && sign !== '|' && sign !== ')'; ) {
+      parts.push(this.#atom(sign) + this.#count())
+      sign = this.#signs[this.#at]
     }
     return parts.length > 0 ? parts.join(' ') : '""'
   }
 
-  #atom(): string {
-    const sign = this.#signs[this.#at++] as string
+  #atom(sign: string): string {
+    this.#at++
     switch (sign) {
       case '(':
         return this.#group()
@@ -177,15 +178,19 @@ function literalSign(sign: string): string {
 
 /** The range in GBNF's words, without the signs that JSON escapes. */
 function spans(first: string, last: string): string {
-  const to = last.codePointAt(0) as number
+  const to = codeOf(last)
   let text = ''
-  let from = first.codePointAt(0) as number
+  let from = codeOf(first)
   for (const gap of ESCAPED_GAPS) {
     if (from < gap.from) text += span(from, Math.min(to, gap.from - 1))
     from = Math.max(from, gap.to + 1)
     if (from > to) return text
   }
   return text + span(from, to)
+}
+
+function codeOf(sign: string): number {
+  return sign.codePointAt(0) ?? 0
 }
 
 function span(from: number, to: number): string {

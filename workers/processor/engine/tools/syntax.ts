@@ -38,11 +38,11 @@ export function matchLoosely(text: string, from: number, piece: string): number 
   let at = from
   for (const sign of piece) {
     if (BLANK.test(sign)) continue
-    while (at < text.length && BLANK.test(text[at] as string)) at++
+    while (at < text.length && BLANK.test(text.charAt(at))) at++
     if (at >= text.length) return 'partial'
     if (sign === ID_SIGN) {
       const began = at
-      while (at < text.length && ID_PART.test(text[at] as string)) at++
+      while (at < text.length && ID_PART.test(text.charAt(at))) at++
       if (at >= text.length) return 'partial'
       if (at === began) return 'no'
     } else if (text[at] === sign) at++

@@ -1,6 +1,6 @@
 import type { LlamaModel } from 'node-llama-cpp'
-import type { Tool } from '../../../lib/protocol/index.js'
-import { type CallSyntax, ID_SIGN } from './tool-syntax.js'
+import type { Tool } from '../../../../lib/protocol/index.js'
+import { type CallSyntax, ID_SIGN } from './syntax.js'
 
 /** Renders a chat template with the variables that Hugging Face's libraries give it. Throws what the template throws. */
 export type RenderTemplate = (variables: Record<string, unknown>) => string
@@ -22,16 +22,13 @@ const PROBE_JSON = /\{\s*"zqkey":\s*"zqvalue"\s*\}/g
  * @returns undefined where it knows no tools, or writes arguments as anything but JSON
  */
 export function probeSyntax(render: RenderTemplate, model: LlamaModel, { argumentsAs }: Style): CallSyntax | undefined {
-  const one = attempt(() => writtenCalls(render, 1, argumentsAs))
-  const first = one === undefined ? undefined : splitCalls(one, 1)
-  if (!first) return undefined
-  const tail = untilTurnEnd(model, first.after[0] as string).replaceAll(PROBE_ID, ID_SIGN)
-  const head = first.before[0] as string
-  const middle = first.middles[0] as string
-  const two = attempt(() => writtenCalls(render, 2, argumentsAs))
-  const both = two === undefined ? undefined : splitCalls(two, 2)
-  if (!both) return { open: '', prefix: head, middle, suffix: tail, close: '' }
-  const gap = (both.before[1] as string).replaceAll(PROBE_ID, ID_SIGN)
+  const [only] = callsWritten(render, 1, argumentsAs)
+  if (!only) return undefined
+  const { before: head, middle } = only
+  const tail = untilTurnEnd(model, only.after).replaceAll(PROBE_ID, ID_SIGN)
+  const [, second] = callsWritten(render, 2, argumentsAs)
+  if (!second) return { open: '', prefix: head, middle, suffix: tail, close: '' }
+  const gap = second.before.replaceAll(PROBE_ID, ID_SIGN)
   const prefix = head.slice(head.length - commonEnd(head, gap))
   const gapRest = gap.slice(0, gap.length - prefix.length)
   const suffix = tail.slice(0, commonStart(tail, gapRest))
@@ -45,8 +42,24 @@ export function probeSyntax(render: RenderTemplate, model: LlamaModel, { argumen
   }
 }
 
+/** A call as a template wrote it. */
+interface WrittenCall {
+  /** What stands between it and the call before it, or the beginning. */
+  before: string
+  /** What stands between its name and its arguments. */
+  middle: string
+  /** All that stands behind its arguments. */
+  after: string
+}
+
+/** So many calls as the template writes them; none where it refuses, or writes them in no form that is expected. */
+function callsWritten(render: RenderTemplate, count: number, argumentsAs: Style['argumentsAs']): WrittenCall[] {
+  const text = attempt(() => renderCalls(render, count, argumentsAs))
+  return text === undefined ? [] : splitCalls(text, count)
+}
+
 /** An answer of nothing but so many calls, from where it begins; undefined where the template refuses it. */
-function writtenCalls(render: RenderTemplate, count: number, argumentsAs: Style['argumentsAs']): string | undefined {
+function renderCalls(render: RenderTemplate, count: number, argumentsAs: Style['argumentsAs']): string | undefined {
   const tools = PROBE_NAMES.map((name) =>
     toolForTemplate({ name, description: 'zq', parameters: { type: 'object', properties: {} } }),
   )
@@ -66,24 +79,25 @@ function writtenCalls(render: RenderTemplate, count: number, argumentsAs: Style[
   return undefined
 }
 
-/** Takes a text with so many calls apart; undefined where it does not hold them in the form that is expected. */
-function splitCalls(text: string, count: number) {
-  const before: string[] = []
-  const middles: string[] = []
-  const after: string[] = []
+/** Takes a text with so many calls apart. @returns none where it does not hold them in the form that is expected */
+function splitCalls(text: string, count: number): WrittenCall[] {
+  const calls: WrittenCall[] = []
   let at = 0
   for (const name of PROBE_NAMES.slice(0, count)) {
     const nameAt = text.indexOf(name, at)
     PROBE_JSON.lastIndex = nameAt
     const json = nameAt < 0 ? null : PROBE_JSON.exec(text)
-    if (json === null) return undefined
-    before.push(text.slice(at, nameAt))
-    middles.push(text.slice(nameAt + name.length, json.index))
-    at = json.index + json[0].length
-    after.push(text.slice(at))
+    if (json === null) return []
+    const end = json.index + json[0].length
+    calls.push({
+      before: text.slice(at, nameAt),
+      middle: text.slice(nameAt + name.length, json.index),
+      after: text.slice(end),
+    })
+    at = end
   }
   // Without anything in front of the name a call cannot be told from text.
-  return before[0]?.trim() === '' ? undefined : { before, middles, after }
+  return calls[0]?.before.trim() === '' ? [] : calls
 }
 
 /** What stands before the first token that ends a turn. */

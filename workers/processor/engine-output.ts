@@ -1,0 +1,29 @@
+const KEPT_LINES = 20
+/** How the lines begin that say why a process aborts: an assertion, a C++ exception, a GPU driver's error. */
+const LAST_WORDS = /GGML_ASSERT|terminate called|what\(\):|CUDA error|vk::|out of memory/
+
+/**
+ * The last lines that llama.cpp wrote in one engine process. They are not logged as they come: some quote what a user
+ * sent.
+ */
+export class EngineOutput {
+  readonly #lines: string[] = []
+
+  add(line: string): void {
+    this.#lines.push(line)
+    if (this.#lines.length > KEPT_LINES) this.#lines.shift()
+  }
+
+  /** Why the last grammar did not compile, where llama.cpp said so; asked once. */
+  grammarComplaint(): string | undefined {
+    const line = this.#lines.findLast((one) => one.includes('grammar') && !one.startsWith('failed to parse grammar'))
+    this.#lines.length = 0
+    return line?.replace(/^.*error parsing grammar: /, '')
+  }
+
+  /** What a crashed engine said last, ready to be put behind a sentence. */
+  lastWords(): string {
+    const line = this.#lines.findLast((one) => LAST_WORDS.test(one))
+    return line === undefined ? '' : `: ${line}`
+  }
+}

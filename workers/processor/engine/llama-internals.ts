@@ -1,0 +1,83 @@
+import type { Llama, LlamaContext, LlamaGrammarEvaluationState, LlamaModel, Token, TokenBias } from 'node-llama-cpp'
+import { MeshError } from '../../../lib/protocol/index.js'
+
+/**
+ * Everything that the engine uses of node-llama-cpp and that the library does not declare. Its version is pinned, each
+ * member is looked for before it is used, and tests go through all of them.
+ */
+
+/** Filter for the logits that come back: these tokens, the highest, the lowest, the sampled one, so many of the top. */
+type LogitFilter = [tokens: number[], max: boolean, min: boolean, sampled: boolean, top: number]
+type SampleOptions = [probabilities?: boolean, confidence?: boolean, logits?: LogitFilter, weight?: boolean]
+/** [token, probabilities, confidence, logits as token and value in turn, sum of exp(logit - highest logit)] */
+export type Sampled = [token: number, probabilities?: number[], confidence?: number, logits?: number[], weight?: number]
+
+export interface NativeContext {
+  /** Without options it gives the token alone; -1: none could be sampled. */
+  sampleToken(index: number, sampler: NativeSampler, ...options: SampleOptions): Promise<number | Sampled>
+}
+
+export interface NativeSampler {
+  applyConfig(config: Record<string, number>): void
+}
+
+/** The sampler class also advances grammars, which the library does for its own speculative decoding. */
+interface NativeSamplerClass {
+  new (model: object): NativeSampler
+  canBeNextTokenForGrammarEvaluationState(state: object, token: Token): boolean
+  acceptGrammarEvaluationStateToken(state: object, token: Token): void
+}
+
+export interface NativeTemplate {
+  render(variables: Record<string, unknown>): string
+}
+
+export function nativeContext(context: LlamaContext): NativeContext {
+  return inner(context, '_ctx', (one): one is NativeContext => hasMethods(one, 'sampleToken'))
+}
+
+export function nativeModel(model: LlamaModel): object {
+  return inner(model, '_model', isObject)
+}
+
+export function nativeSamplerClass(llama: Llama): NativeSamplerClass {
+  const bindings = inner(llama, '_bindings', isObject)
+  return inner(bindings, 'AddonSampler', (one): one is NativeSamplerClass =>
+    hasMethods(one, 'canBeNextTokenForGrammarEvaluationState', 'acceptGrammarEvaluationStateToken'),
+  )
+}
+
+export function nativeGrammarState(state: LlamaGrammarEvaluationState): object {
+  return inner(state, '_state', isObject)
+}
+
+/** What a chat wrapper renders with; undefined where it is none of a template. */
+export function nativeTemplate(wrapper: object): NativeTemplate | undefined {
+  const template: unknown = Reflect.get(wrapper, '_jinjaTemplate')
+  return isTemplate(template) ? template : undefined
+}
+
+/** The map behind a bias. The library's own setter leaves out the tokens that end an answer. */
+export function biasesOf(bias: TokenBias): Map<Token, number> {
+  return inner(bias, '_biases', (one): one is Map<Token, number> => one instanceof Map)
+}
+
+function inner<T>(holder: object, name: string, isIt: (value: unknown) => value is T): T {
+  const value: unknown = Reflect.get(holder, name)
+  if (isIt(value)) return value
+  throw MeshError.ENGINE_FAILED(
+    `node-llama-cpp's ${holder.constructor.name} has no ${name} as this engine knows it; use the version in package.json`,
+  )
+}
+
+function isTemplate(value: unknown): value is NativeTemplate {
+  return hasMethods(value, 'render')
+}
+
+function hasMethods(value: unknown, ...names: string[]): boolean {
+  return isObject(value) && names.every((name) => typeof Reflect.get(value, name) === 'function')
+}
+
+function isObject(value: unknown): value is object {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
+}
