@@ -7,7 +7,13 @@ import test from 'brittle'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
-/** Which rooms a room may enter. The rooms not named here, test and bench, may enter any, and by any door. */
+const WORKER = ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/protocol']
+const ENGINE = 'workers/processor/engine'
+
+/**
+ * The rooms, each by its folder, and which others it may enter, by their doors. A folder within a room that is named
+ * here is a room of its own. What stands in none, test and bench, may enter any, past the doors too.
+ */
 const ARROWS: Record<string, string[]> = {
   cli: ['lib/client', 'lib/home', 'lib/protocol'],
   'lib/client': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
@@ -16,25 +22,34 @@ const ARROWS: Record<string, string[]> = {
   'lib/store': ['lib/protocol'],
   'lib/home': ['lib/protocol'],
   'lib/protocol': [],
-  workers: ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
-  'worker.ts': ['workers', 'lib/worker-base', 'lib/home', 'lib/protocol'],
+  'workers/auth': WORKER,
+  'workers/gateway': WORKER,
+  'workers/metrics': WORKER,
+  'workers/processor': [...WORKER, ENGINE],
+  [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/tools`, 'lib/protocol'],
+  [`${ENGINE}/tools`]: [`${ENGINE}/json`, 'lib/protocol'],
+  [`${ENGINE}/json`]: ['lib/protocol'],
+  'worker.ts': [
+    'workers/auth',
+    'workers/gateway',
+    'workers/processor',
+    'workers/metrics',
+    'lib/worker-base',
+    'lib/home',
+    'lib/protocol',
+  ],
 }
 
-/** The files of a room that others may import. */
-const DOORS: Record<string, string[]> = { workers: ['index.ts', 'worker.ts'] }
-const DOOR = ['index.ts']
+/** The file of a room that others may import. */
+const DOOR = 'index.ts'
 
-const ENGINE = 'workers/processor/engine/'
 const NETWORK = /^(hyper|@hyperswarm|corestore|protomux|fastify)/
 
-/** A path split into its room and the file's place in it: `workers/auth/ledger.ts` is `ledger.ts` of `workers/auth`. */
-function placeOf(path: string): { kind: string; room: string; file: string } {
-  const parts = path.split('/')
-  const [top = '', second = ''] = parts
-  if (parts.length === 1) return { kind: path, room: path, file: path }
-  if (top === 'lib') return { kind: `lib/${second}`, room: `lib/${second}`, file: parts.slice(2).join('/') }
-  if (top === 'workers') return { kind: 'workers', room: `workers/${second}`, file: parts.slice(2).join('/') }
-  return { kind: top, room: top, file: parts.slice(1).join('/') }
+/** A path split into its room, the longest that holds it, and the file's place in it. */
+function placeOf(path: string): { room: string; file: string } | undefined {
+  const holding = Object.keys(ARROWS).filter((room) => path === room || path.startsWith(`${room}/`))
+  const room = holding.sort((a, b) => b.length - a.length)[0]
+  return room === undefined ? undefined : { room, file: path.slice(room.length + 1) }
 }
 
 /** What a source file imports of ours, as paths from the root: static, re-exported, dynamic and type-only imports. */
@@ -48,22 +63,20 @@ function importsOf(path: string, source: string): string[] {
 function wrongImports(files: Map<string, string>): string[] {
   return [...files].flatMap(([path, source]) => {
     const from = placeOf(path)
-    const allowed = ARROWS[from.kind]
-    if (allowed === undefined) return []
+    if (from === undefined) return []
     return importsOf(path, source).flatMap((target) => {
       const to = placeOf(target)
-      if (to.room === from.room || !target.endsWith('.ts')) return []
-      if (!allowed.includes(to.kind)) return [`${path} imports ${target}: ${from.room} may not enter ${to.room}`]
-      const doors = DOORS[to.kind] ?? DOOR
-      return doors.includes(to.file)
-        ? []
-        : [`${path} imports ${target}: ${to.room} is entered by ${doors.join(' or ')}`]
+      if (to?.room === from.room || !target.endsWith('.ts')) return []
+      if (to === undefined || !ARROWS[from.room]?.includes(to.room))
+        return [`${path} imports ${target}: ${from.room} may not enter ${to?.room ?? target}`]
+      return to.file === DOOR ? [] : [`${path} imports ${target}: ${to.room} is entered by ${DOOR}`]
     })
   })
 }
 
 /** The public entry of the package: its users are other programs. */
 const PUBLIC = 'lib/client/index.ts'
+const GIVING = new RegExp(`^(lib/[^/]+|${ENGINE}(/[^/]+)?)/${DOOR}$`)
 
 /** The names in the braces of an import or export list. */
 function namesIn(list: string): string[] {
@@ -76,9 +89,9 @@ function namesIn(list: string): string[] {
   )
 }
 
-/** What the doors of lib give and no other room of the product imports, in words. */
+/** What the doors of lib and of the engine give and no other room of the product imports, in words. */
 function unusedExports(files: Map<string, string>): string[] {
-  const doors = [...files].filter(([path]) => /^lib\/[^/]+\/index\.ts$/.test(path) && path !== PUBLIC)
+  const doors = [...files].filter(([path]) => GIVING.test(path) && path !== PUBLIC)
   const taken = new Set<string>()
   for (const [path, source] of files) {
     if (!/^(cli|lib|workers|worker\.ts)/.test(path)) continue
@@ -86,7 +99,7 @@ function unusedExports(files: Map<string, string>): string[] {
       /\b(?:im|ex)port (?:type )?\{([^}]*)\} from '(\.[^']+)'/g,
     )) {
       const door = posix.join(posix.dirname(path), target).replace(/\.js$/, '.ts')
-      if (posix.dirname(door) !== posix.dirname(path)) for (const name of namesIn(list)) taken.add(`${door} ${name}`)
+      if (placeOf(door)?.room !== placeOf(path)?.room) for (const name of namesIn(list)) taken.add(`${door} ${name}`)
     }
   }
   return doors.flatMap(([door, source]) => {
@@ -169,19 +182,32 @@ const sources = filesUnder(root, /\.ts$/)
 
 test('imports follow the arrows, and enter each room by its door', (t) => {
   t.alike(wrongImports(sources), [])
-  t.ok(
-    [...sources.keys()].some((path) => path.startsWith('lib/protocol/')),
-    `${sources.size} files were read`,
+  t.alike(
+    [...sources.keys()].filter((path) => /^(cli|lib|workers|worker\.ts)/.test(path) && placeOf(path) === undefined),
+    [],
+    'each file of the product stands in a room',
   )
+  for (const room of Object.keys(ARROWS)) {
+    t.ok(
+      [...sources.keys()].some((path) => placeOf(path)?.room === room),
+      `${room} is there`,
+    )
+  }
 })
 
-test('what a room of lib gives, another room takes', (t) => {
+test('what a room of lib or of the engine gives, another room takes', (t) => {
   t.alike(unusedExports(sources), [])
   const planted = new Map([
     ['lib/home/index.ts', `export { a, type B } from './a.js'`],
     ['cli/x.ts', `import { a } from '../lib/home/index.js'`],
   ])
   t.alike(unusedExports(planted), ['lib/home/index.ts gives B, which nobody takes'])
+  const within = new Map([
+    [`${ENGINE}/json/index.ts`, `export { a, b } from './a.js'`],
+    [`${ENGINE}/json/b.ts`, `import { b } from './index.js'`],
+    [`${ENGINE}/model.ts`, `import { a } from './json/index.js'`],
+  ])
+  t.alike(unusedExports(within), [`${ENGINE}/json/index.ts gives b, which nobody takes`])
   t.alike(unusedExports(new Map([['lib/link/index.ts', `export * from './a.js'`]])), [
     'lib/link/index.ts gives all of a file: it should name what others may use',
   ])
@@ -192,7 +218,7 @@ test('no file imports itself by way of others', (t) => {
 })
 
 test('an engine process loads no network', (t) => {
-  const packages = packagesFrom(`${ENGINE}main.ts`, sources)
+  const packages = packagesFrom(`${ENGINE}/main.ts`, sources)
   t.alike(
     [...packages].filter((name) => NETWORK.test(name)),
     [],
@@ -202,7 +228,7 @@ test('an engine process loads no network', (t) => {
     ['workers/processor/engine/main.ts', `import { x } from './x.js'\nimport type { C } from 'corestore'`],
     ['workers/processor/engine/x.ts', `import Swarm from 'hyperswarm'`],
   ])
-  t.alike([...packagesFrom(`${ENGINE}main.ts`, planted)], ['hyperswarm'])
+  t.alike([...packagesFrom(`${ENGINE}/main.ts`, planted)], ['hyperswarm'])
 })
 
 test('no file names a path of one machine or a registry', (t) => {
@@ -240,8 +266,27 @@ test('an import against an arrow is reported', (t) => {
     ['workers/auth/worker.ts', '../../lib/worker-base/index.js', false],
     ['workers/auth/worker.ts', '../../lib/client/index.js', true],
     ['workers/auth/worker.ts', '../gateway/index.js', true],
-    ['workers/processor/engine/child.ts', '../settings.js', false],
+    ['workers/auth/worker.ts', '../../cli/main.js', true],
+    ['workers/auth/worker.ts', '../../test/kit.js', true],
+    ['workers/processor/worker.ts', './settings.js', false],
+    ['workers/processor/worker.ts', './engine/index.js', false],
+    ['workers/processor/worker.ts', './engine/messages.js', true],
+    ['workers/processor/worker.ts', './engine/json/index.js', true],
+    ['workers/gateway/worker.ts', '../processor/engine/index.js', true],
+    ['workers/processor/engine/model.ts', '../settings.js', true],
+    ['workers/processor/engine/model.ts', './messages.js', false],
+    ['workers/processor/engine/model.ts', './tools/index.js', false],
+    ['workers/processor/engine/model.ts', './tools/reader.js', true],
+    ['workers/processor/engine/model.ts', '../../../lib/link/index.js', true],
+    ['workers/processor/engine/tools/reader.ts', '../json/index.js', false],
+    ['workers/processor/engine/tools/reader.ts', '../json/scan.js', true],
+    ['workers/processor/engine/tools/reader.ts', '../messages.js', true],
+    ['workers/processor/engine/tools/reader.ts', '../../../../lib/protocol/index.js', false],
+    ['workers/processor/engine/json/grammar.ts', '../tools/index.js', true],
+    ['workers/processor/engine/json/grammar.ts', '../index.js', true],
     ['worker.ts', './workers/auth/index.js', false],
+    ['worker.ts', './workers/auth/worker.js', true],
+    ['worker.ts', './workers/processor/engine/index.js', true],
     ['worker.ts', './workers/auth/ledger.js', true],
     ['worker.ts', './cli/main.js', true],
     ['test/auth.test.ts', '../workers/auth/ledger.js', false],
