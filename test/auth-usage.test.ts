@@ -4,7 +4,7 @@ import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import { encodeJson, encodeKey, type JournalRecord, type UsageDimension } from '../lib/protocol/index.js'
-import { Journal } from '../workers/auth/journal.js'
+import { JournalReader } from '../workers/auth/journal-reader.js'
 import { UsageLedger } from '../workers/auth/ledger.js'
 import {
   adminKey,
@@ -80,7 +80,7 @@ async function openAll(t: Test) {
 /** Folds a journal of this same store until nothing is left, as one run of the authority does. */
 async function foldAll(corestore: Corestore, ledger: UsageLedger, key = 'j1') {
   const counts = { folded: 0, malformed: 0 }
-  const journal = new Journal({
+  const journal = new JournalReader({
     core: corestore.get({ name: 'journal' }),
     key,
     ledger,
@@ -232,7 +232,7 @@ test('a core that is no journal stops nothing but itself', async (t) => {
   const core = corestore.get({ name: 'garbage' })
   await core.append(Array.from({ length: 10 }, (_, i) => Buffer.alloc(50, i * 37)))
   const errors: unknown[] = []
-  const journal = new Journal({ core, key: 'bad', ledger, onError: (err) => errors.push(err) })
+  const journal = new JournalReader({ core, key: 'bad', ledger, onError: (err) => errors.push(err) })
   await journal.open()
   await until(() => errors.length > 0, 'the error is told')
   await journal.close()

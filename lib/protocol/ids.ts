@@ -40,6 +40,25 @@ export const nameSchema = z
   .string()
   .regex(/^[a-z0-9][a-z0-9_.@-]{0,62}$/i, 'expected 1 to 63 letters, digits or ._@-, beginning with a letter or digit')
 
+/** What comes before a user's name in the key id of the user's login tokens. */
+const LOGIN = 'login:'
+
+/**
+ * What usage is counted under: an API key's id, or `login:` and a user's name. It stands between slashes in the keys of
+ * stores, so none may be in it. Longer than any of today's: ids of later versions count as well.
+ */
+export const keyIdSchema = z.string().regex(/^[\w.:@-]{1,128}$/, 'expected 1 to 128 letters, digits or _.:@-')
+
+/** The key id of what a user does with login tokens. */
+export function loginKeyId(user: string): string {
+  return `${LOGIN}${user}`
+}
+
+/** The user whose login tokens a key id stands for; undefined where it is an API key's. */
+export function loginUserOf(keyId: string): string | undefined {
+  return keyId.startsWith(LOGIN) ? keyId.slice(LOGIN.length) : undefined
+}
+
 /** Names of models; slashes and colons occur in names such as `bartowski/Qwen2.5-0.5B:Q4_K_M`. */
 export const modelNameSchema = z
   .string()
@@ -65,8 +84,8 @@ export function newApiKey(): ApiKeyParts & { text: string } {
 
 /** @returns undefined when the text does not have the form of a key */
 export function parseApiKey(text: string): ApiKeyParts | undefined {
-  const match = API_KEY.exec(text)
-  return match ? { id: match[1] as string, secret: match[2] as string } : undefined
+  const [, id, secret] = API_KEY.exec(text) ?? []
+  return id === undefined || secret === undefined ? undefined : { id, secret }
 }
 
 /** SHA-256 of a 256-bit random secret, as hex. (A slow hash adds nothing to a secret that cannot be guessed.) */

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { modelNameSchema, nameSchema } from './ids.js'
+import { keyIdSchema, modelNameSchema, nameSchema } from './ids.js'
 import {
   embeddingRequestSchema,
   embeddingResultSchema,
@@ -91,7 +91,7 @@ export const methods = {
     'key',
     nothing,
     z.object({
-      keyId: z.string(),
+      keyId: keyIdSchema,
       user: z.string(),
       role: userRoleSchema,
       /** When a token ends; absent for keys. */
@@ -279,7 +279,7 @@ export const methods = {
       from: z.number().int().min(0).default(0),
       to: z.number().int().min(0).optional(),
       user: nameSchema.optional(),
-      keyId: z.string().optional(),
+      keyId: keyIdSchema.optional(),
       /** What makes a row. */
       by: z.array(usageDimensionSchema).min(1).default(['hour', 'user', 'key', 'model']),
     }),

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { modelNameSchema, nameSchema } from './ids.js'
+import { keyIdSchema, modelNameSchema, nameSchema } from './ids.js'
 import { finishReasonSchema } from './inference.js'
 
 /** What lives in the Hyperbees: one schema for each kind of entry. Times are milliseconds since the epoch. */
@@ -70,7 +70,7 @@ export type User = z.infer<typeof userSchema>
 
 /** Accounts, `key/<id>`. */
 export const apiKeySchema = z.object({
-  id: z.string(),
+  id: keyIdSchema,
   user: nameSchema,
   /** What the owner calls it. */
   label: z.string().max(100).optional(),
@@ -115,11 +115,11 @@ export type AuditEntry = z.infer<typeof auditEntrySchema>
 
 // --- journal: written by each gateway for itself ---
 
-/** What a journal holds of every request that its gateway admitted. */
+/** What a gateway writes of every request that it admitted. */
 export const journalRecordSchema = z.object({
   requestId: z.string(),
   at: time,
-  keyId: z.string(),
+  keyId: keyIdSchema,
   user: z.string(),
   model: z.string(),
   kind: z.enum(['chat', 'completion', 'embedding']),
@@ -135,11 +135,15 @@ export const journalRecordSchema = z.object({
 })
 export type JournalRecord = z.infer<typeof journalRecordSchema>
 
+/** A record as it is read: one of a later version counts as well, whatever kind of request it tells of. */
+export const storedRecordSchema = journalRecordSchema.extend({ kind: z.string().min(1).max(64) })
+export type StoredRecord = z.infer<typeof storedRecordSchema>
+
 /**
  * Journal, `record/<number of the first>`: the records that were written at once, in their order. One that is no list
  * is a group of one, as journals of early builds hold them.
  */
-export const journalGroupSchema = z.preprocess((value) => [value].flat(), z.array(journalRecordSchema))
+export const journalGroupSchema = z.preprocess((value) => [value].flat(), z.array(storedRecordSchema))
 
 // --- usage: folded by the authority ---
 
@@ -162,7 +166,7 @@ export const NO_USAGE: UsageTotals = {
 }
 
 /** What one request adds to the totals. An answer that came to its end is no failure. */
-export function usageOf({ outcome, promptTokens, cachedTokens, completionTokens }: JournalRecord): UsageTotals {
+export function usageOf({ outcome, promptTokens, cachedTokens, completionTokens }: StoredRecord): UsageTotals {
   const failures = finishReasonSchema.safeParse(outcome).success ? 0 : 1
   return { requests: 1, failures, promptTokens, cachedTokens, completionTokens }
 }
@@ -182,7 +186,7 @@ export function addUsage<T extends UsageTotals>(a: T, b: UsageTotals): T {
 /** Usage, `hour/<hour as 2026-01-31T15>/<key id>/<model>`. */
 export const usageRowSchema = usageTotalsSchema.extend({
   hour: z.string(),
-  keyId: z.string(),
+  keyId: keyIdSchema,
   user: z.string(),
   model: z.string(),
 })
@@ -197,7 +201,7 @@ export const usageSumSchema = z.object({
   hour: z.string().optional(),
   day: z.string().optional(),
   user: z.string().optional(),
-  keyId: z.string().optional(),
+  keyId: keyIdSchema.optional(),
   model: z.string().optional(),
   ...usageTotalsSchema.shape,
 })

@@ -4,6 +4,7 @@ import {
   apiKeySchema,
   isToken,
   type Limits,
+  loginKeyId,
   MeshError,
   parseApiKey,
   secretMatches,
@@ -65,7 +66,7 @@ export class Accounts extends BeeView {
       throw MeshError.INVALID_API_KEY(`The password of ${sub} was changed. Log in again`)
     }
     return {
-      keyId: `login:${user.name}`,
+      keyId: loginKeyId(user.name),
       user: user.name,
       role: user.role,
       limits: { key: {}, user: user.limits },

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { decodeKey, encodeKey, MeshError } from '../../lib/protocol/index.js'
 import type { Logger, Store } from '../../lib/worker-base/index.js'
 import { authorityKeys } from './accounts.js'
-import { Journal } from './journal.js'
+import { JournalReader } from './journal-reader.js'
 import type { UsageLedger } from './ledger.js'
 import type { Register } from './register.js'
 
@@ -19,7 +19,7 @@ export interface JournalsOptions {
 /** The journals of all gateways that ever were in the mesh: what a removed one wrote before still counts. */
 export class Journals {
   readonly #options: JournalsOptions
-  readonly #open = new Map<string, Journal>()
+  readonly #open = new Map<string, JournalReader>()
 
   constructor(options: JournalsOptions) {
     this.#options = options
@@ -72,7 +72,7 @@ export class Journals {
   async #follow(key: string): Promise<void> {
     if (this.#open.has(key)) return
     const { store, ledger, log, onFolded } = this.#options
-    const journal = new Journal({
+    const journal = new JournalReader({
       core: store.journal(decodeKey(key)),
       key,
       ledger,

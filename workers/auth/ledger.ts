@@ -3,11 +3,11 @@ import { z } from 'zod'
 import {
   addUsage,
   encodeJson,
-  type JournalRecord,
-  journalRecordSchema,
   MeshError,
   NO_USAGE,
   parseJson,
+  type StoredRecord,
+  storedRecordSchema,
   type UsageDimension,
   type UsageRow,
   type UsageSum,
@@ -29,9 +29,7 @@ const lastSchema = z.object({ at: z.number() })
 /** More than any request has: what a faulty gateway writes must not make the sums overflow. */
 const tokens = z.int().min(0).max(1_000_000_000)
 
-const recordSchema = journalRecordSchema.extend({
-  /** Stands between slashes in the usage's keys. */
-  keyId: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+const recordSchema = storedRecordSchema.extend({
   at: z.number().int().min(0).max(MAX_TIME),
   promptTokens: tokens,
   cachedTokens: tokens,
@@ -54,7 +52,7 @@ export interface UsageFilter {
 }
 
 /** Reads a journal's entry: the records that are good, and how many others it has. Never throws. */
-export function readGroup(value: Uint8Array): { records: JournalRecord[]; malformed: number } {
+export function readGroup(value: Uint8Array): { records: StoredRecord[]; malformed: number } {
   try {
     const group = [parseJson(value, 'journal entry')].flat()
     const records = group.flatMap((one) => recordSchema.safeParse(one).data ?? [])
@@ -68,6 +66,7 @@ export function readGroup(value: Uint8Array): { records: JournalRecord[]; malfor
 export class UsageLedger {
   readonly #bee: Hyperbee
   readonly #lastUsedAt = new Map<string, number>()
+  #folding: Promise<unknown> = Promise.resolve()
 
   constructor(bee: Hyperbee) {
     this.#bee = bee
@@ -97,7 +96,15 @@ export class UsageLedger {
    * must stand at `from`: whatever is replayed, each record counts once.
    * @returns false when these entries were folded before
    */
-  async fold(journal: string, from: number, next: number, records: JournalRecord[]): Promise<boolean> {
+  fold(journal: string, from: number, next: number, records: StoredRecord[]): Promise<boolean> {
+    // One after another: a batch takes the store's lock only when it first writes, so two that read the same row side by
+    // side would each add to what the other does not know of.
+    const result = this.#folding.then(() => this.#fold(journal, from, next, records))
+    this.#folding = result.catch(() => {})
+    return result
+  }
+
+  async #fold(journal: string, from: number, next: number, records: StoredRecord[]): Promise<boolean> {
     const rows = new Map<string, UsageRow>()
     const last = new Map<string, number>()
     for (const record of records) {

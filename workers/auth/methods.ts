@@ -1,4 +1,4 @@
-import { encodeInvite, MeshError, type MeshProfile } from '../../lib/protocol/index.js'
+import { encodeInvite, loginUserOf, MeshError, type MeshProfile } from '../../lib/protocol/index.js'
 import type { CallContext, Net } from '../../lib/worker-base/index.js'
 import type { Actor } from './actor.js'
 import { mustBeSelfOrAdmin } from './actor.js'
@@ -166,16 +166,20 @@ function serveRecords(respond: Respond, { register, keys, ledger, journals }: Au
   respond('usage.query', async (request, context) => {
     const by = actor(context)
     if (request.user !== undefined) mustBeSelfOrAdmin(by, request.user, 'see usage')
-    if (request.keyId !== undefined && !keys.list(by).some(({ id }) => id === request.keyId)) {
-      throw MeshError.NOT_FOUND(
-        `No API key${by.role === 'admin' ? '' : ` of ${by.user}`} has the id ${request.keyId}`,
-        {
-          param: 'keyId',
-        },
-      )
-    }
+    if (request.keyId !== undefined) mustBeOwnKeyId(by, request.keyId, keys)
     const user = by.role === 'admin' ? request.user : by.user
     await journals.catchUp(CATCH_UP_MS)
     return { rows: await ledger.query({ ...request, user }, request.by) }
+  })
+}
+
+/** @throws MeshError NOT_FOUND also for another user's key id */
+function mustBeOwnKeyId(by: Actor, keyId: string, keys: Keys): void {
+  const user = loginUserOf(keyId)
+  const isOwn =
+    user === undefined ? keys.list(by).some(({ id }) => id === keyId) : by.role === 'admin' || by.user === user
+  if (isOwn) return
+  throw MeshError.NOT_FOUND(`No API key${by.role === 'admin' ? '' : ` of ${by.user}`} has the id ${keyId}`, {
+    param: 'keyId',
   })
 }

@@ -9,10 +9,11 @@ import {
   type BudgetPeriod,
   type JournalRecord,
   journalGroupSchema,
-  journalRecordSchema,
   MeshError,
   NO_USAGE,
   parseJson,
+  type StoredRecord,
+  storedRecordSchema,
   type UsageTotals,
   usageOf,
   usageTotalsSchema,
@@ -141,7 +142,7 @@ export class Journal implements BudgetLedger {
       if (number < this.#end) continue
       if (number > this.#end) await this.#skipTo(number)
       const what = `${this.#options.dir}: record ${number} of the write-ahead log`
-      const record = validate(journalRecordSchema, parseJson(Buffer.from(text), what), what, 'STORE_INVALID')
+      const record = validate(storedRecordSchema, parseJson(Buffer.from(text), what), what, 'STORE_INVALID')
       if (number >= counted) this.#count(record)
       this.#pending.push(text)
     }
@@ -160,7 +161,7 @@ export class Journal implements BudgetLedger {
   }
 
   /** Adds one record to the totals. */
-  #count(record: JournalRecord): void {
+  #count(record: StoredRecord): void {
     const usage = usageOf(record)
     const periods = Object.values(periodNames(record.at))
     for (const subject of [`key/${record.keyId}`, `user/${record.user}`]) {
@@ -308,7 +309,7 @@ export class Journal implements BudgetLedger {
 }
 
 /** @throws MeshError STORE_INVALID */
-function readGroup(value: Uint8Array, key: string): JournalRecord[] {
+function readGroup(value: Uint8Array, key: string): StoredRecord[] {
   return validate(journalGroupSchema, parseJson(value, key), key, 'STORE_INVALID')
 }
 

@@ -1,6 +1,6 @@
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import type { JournalRecord } from '../../lib/protocol/index.js'
+import type { StoredRecord } from '../../lib/protocol/index.js'
 import { readGroup, type UsageLedger } from './ledger.js'
 
 /** Entries folded in one batch. */
@@ -9,7 +9,7 @@ const BATCH = 200
 const RETRY_MS = 1000
 const MAX_RETRY_MS = 300_000
 
-export interface JournalOptions {
+export interface JournalReaderOptions {
   core: Hypercore
   /** The journal's core key: names its cursor. */
   key: string
@@ -24,8 +24,8 @@ export interface JournalOptions {
 const LOOK_MS = 500
 
 /** Follows one gateway's journal and folds what it says into the usage. */
-export class Journal {
-  readonly #options: JournalOptions
+export class JournalReader {
+  readonly #options: JournalReaderOptions
   readonly #bee: Hyperbee
   #next = 1
   #folding: Promise<void> | undefined
@@ -35,7 +35,7 @@ export class Journal {
   #restUntil = 0
   #retryMs = RETRY_MS
 
-  constructor(options: JournalOptions) {
+  constructor(options: JournalReaderOptions) {
     this.#options = options
     this.#bee = new Hyperbee(options.core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
   }
@@ -97,7 +97,7 @@ export class Journal {
 
   async #foldUpTo(end: number): Promise<void> {
     const { key, ledger, onFolded } = this.#options
-    const records: JournalRecord[] = []
+    const records: StoredRecord[] = []
     let malformed = 0
     for await (const entry of this.#bee.createHistoryStream({ gte: this.#next, lt: end })) {
       // A journal may hold entries of the gateway's own besides.
