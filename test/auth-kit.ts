@@ -1,6 +1,6 @@
 import type { Test } from 'brittle'
 import Corestore from 'corestore'
-import { newApiKey } from '../lib/protocol/index.js'
+import { encodeKey, newApiKey } from '../lib/protocol/index.js'
 import { Directory } from '../lib/store/index.js'
 import { AuthorityAccounts } from '../workers/auth/accounts.js'
 import { Invites } from '../workers/auth/invites.js'
@@ -11,7 +11,9 @@ import { Register } from '../workers/auth/register.js'
 import { Throttle } from '../workers/auth/throttle.js'
 import { Users } from '../workers/auth/users.js'
 
-export const AUTHORITY = 'the-authority'
+/** Public keys that nobody has. */
+export const peerKey = (number: number): string => encodeKey(Buffer.alloc(32, number))
+export const AUTHORITY = peerKey(255)
 export const ADMIN = { user: 'root', role: 'admin' } as const
 
 /** What the authority decides with, on real stores, without a network and with a clock that the test moves. */

@@ -2,7 +2,7 @@ import test from 'brittle'
 import { encodeJson, type Model, newApiKey } from '../lib/protocol/index.js'
 import { directoryKeys } from '../lib/store/index.js'
 import { authorityKeys } from '../workers/auth/accounts.js'
-import { ADMIN, AUTHORITY, openDomain } from './auth-kit.js'
+import { ADMIN, AUTHORITY, openDomain, peerKey } from './auth-kit.js'
 import { codeOf } from './helpers/mesh.js'
 
 type Domain = Awaited<ReturnType<typeof openDomain>>
@@ -22,11 +22,11 @@ test('an invite admits one worker, which may ask again', async (t) => {
   const domain = await openDomain(t)
   const { members, directory, clock } = domain
   const given = await invite(domain)
-  const member = await members.join('key-1', { ...given, role: 'processor', name: 'p1' })
-  t.alike(member, { publicKey: 'key-1', role: 'processor', name: 'p1', addedAt: clock.now })
-  t.alike(directory.member('key-1', clock.now), member)
-  t.alike(await members.join('key-1', { ...given, role: 'processor', name: 'p1' }), member)
-  await t.exception(members.join('key-2', { ...given, role: 'processor', name: 'p2' }), /was spent at 2026-01-31/)
+  const member = await members.join(peerKey(1), { ...given, role: 'processor', name: 'p1' })
+  t.alike(member, { publicKey: peerKey(1), role: 'processor', name: 'p1', addedAt: clock.now })
+  t.alike(directory.member(peerKey(1), clock.now), member)
+  t.alike(await members.join(peerKey(1), { ...given, role: 'processor', name: 'p1' }), member)
+  await t.exception(members.join(peerKey(2), { ...given, role: 'processor', name: 'p2' }), /was spent at 2026-01-31/)
 })
 
 test('of workers that race for one invite, one wins', async (t) => {
@@ -34,7 +34,7 @@ test('of workers that race for one invite, one wins', async (t) => {
   const given = await invite(domain)
   const outcomes = await Promise.allSettled(
     Array.from({ length: 10 }, (_, i) =>
-      domain.members.join(`key-${i}`, { ...given, role: 'processor', name: `p${i}` }),
+      domain.members.join(peerKey(i), { ...given, role: 'processor', name: `p${i}` }),
     ),
   )
   t.is(outcomes.filter(({ status }) => status === 'fulfilled').length, 1)
@@ -71,7 +71,7 @@ test('a peer that tries wrong secrets has to wait, and no other peer has', async
   t.is(await codeOf(members.join('guesser', { ...given, ...p1 })), 'RATE_LIMITED')
   clock.now += 59_000
   t.is(await codeOf(members.join('guesser', { ...given, ...p1 })), 'RATE_LIMITED')
-  t.is((await members.join('honest', { ...given, ...p1 })).name, 'p1')
+  t.is((await members.join(peerKey(7), { ...given, ...p1 })).name, 'p1')
   clock.now += 1000
   t.is(await codeOf(members.join('guesser', { ...given, ...p1 })), 'INVITE_INVALID')
 })
@@ -79,8 +79,8 @@ test('a peer that tries wrong secrets has to wait, and no other peer has', async
 test('the home’s invite admits any number of workers of any role', async (t) => {
   const domain = await openDomain(t)
   const home = await homeInvite(domain)
-  for (const role of ['gateway', 'processor', 'metrics'] as const) {
-    t.is((await domain.members.join(`${role}-key`, { ...home, role, name: 'n1' })).role, role)
+  for (const [i, role] of (['gateway', 'processor', 'metrics'] as const).entries()) {
+    t.is((await domain.members.join(peerKey(i), { ...home, role, name: 'n1' })).role, role)
   }
   const other = await homeInvite(domain)
   t.ok(domain.accounts.invites.get(home.id)?.revokedAt, 'a new one replaces the old one')
@@ -92,10 +92,10 @@ test('the home’s invite admits any number of workers of any role', async (t) =
 test('a name is given once for each role', async (t) => {
   const domain = await openDomain(t)
   const home = await homeInvite(domain)
-  await domain.members.join('key-1', { ...home, role: 'processor', name: 'n1' })
-  await t.exception(domain.members.join('key-2', { ...home, role: 'processor', name: 'n1' }), /such as --rack n1-2/)
-  t.is((await domain.members.join('key-3', { ...home, role: 'gateway', name: 'n1' })).name, 'n1')
-  t.is(await codeOf(domain.members.join('key-1', { ...home, role: 'gateway', name: 'g1' })), 'CONFLICT')
+  await domain.members.join(peerKey(1), { ...home, role: 'processor', name: 'n1' })
+  await t.exception(domain.members.join(peerKey(2), { ...home, role: 'processor', name: 'n1' }), /such as --rack n1-2/)
+  t.is((await domain.members.join(peerKey(3), { ...home, role: 'gateway', name: 'n1' })).name, 'n1')
+  t.is(await codeOf(domain.members.join(peerKey(1), { ...home, role: 'gateway', name: 'g1' })), 'CONFLICT')
 })
 
 test('a removed worker comes back only with a fresh invite', async (t) => {
@@ -104,14 +104,14 @@ test('a removed worker comes back only with a fresh invite', async (t) => {
   const home = await homeInvite(domain)
   const p1 = { role: 'processor', name: 'p1' } as const
   const first = await invite(domain)
-  await members.join('key-1', { ...first, ...p1 })
-  t.is((await members.remove(ADMIN, 'p1')).publicKey, 'key-1')
-  t.absent(directory.members.has('key-1'))
-  await t.exception(members.join('key-1', { ...home, ...p1 }), /was removed from the mesh/)
-  await t.exception(members.join('key-1', { ...first, ...p1 }), /was removed from the mesh/)
-  t.is((await members.join('key-1', { ...(await invite(domain)), ...p1 })).name, 'p1')
+  await members.join(peerKey(1), { ...first, ...p1 })
+  t.is((await members.remove(ADMIN, 'p1')).publicKey, peerKey(1))
+  t.absent(directory.members.has(peerKey(1)))
+  await t.exception(members.join(peerKey(1), { ...home, ...p1 }), /was removed from the mesh/)
+  await t.exception(members.join(peerKey(1), { ...first, ...p1 }), /was removed from the mesh/)
+  t.is((await members.join(peerKey(1), { ...(await invite(domain)), ...p1 })).name, 'p1')
   await members.remove(ADMIN, 'processor/p1')
-  t.is(await codeOf(members.join('key-1', { ...home, ...p1 })), 'INVITE_INVALID', 'and is remembered again')
+  t.is(await codeOf(members.join(peerKey(1), { ...home, ...p1 })), 'INVITE_INVALID', 'and is remembered again')
 })
 
 test('members are removed by name, by role and name, or by key, and the authority never', async (t) => {
@@ -119,11 +119,11 @@ test('members are removed by name, by role and name, or by key, and the authorit
   const { members } = domain
   await members.enrolSelf('auth')
   const home = await homeInvite(domain)
-  await members.join('key-1', { ...home, role: 'processor', name: 'n1' })
-  await members.join('key-2', { ...home, role: 'gateway', name: 'n1' })
+  await members.join(peerKey(1), { ...home, role: 'processor', name: 'n1' })
+  await members.join(peerKey(2), { ...home, role: 'gateway', name: 'n1' })
   await t.exception(members.remove(ADMIN, 'n1'), /gateway\/n1, processor\/n1/)
-  t.is((await members.remove(ADMIN, 'gateway/n1')).publicKey, 'key-2')
-  t.is((await members.remove(ADMIN, 'n1')).publicKey, 'key-1')
+  t.is((await members.remove(ADMIN, 'gateway/n1')).publicKey, peerKey(2))
+  t.is((await members.remove(ADMIN, 'n1')).publicKey, peerKey(1))
   await t.exception(members.remove(ADMIN, 'n1'), /There is auth\/auth/)
   t.is(await codeOf(members.remove(ADMIN, 'auth')), 'CONFLICT')
   t.is(domain.directory.members.get(AUTHORITY)?.role, 'auth')
@@ -134,28 +134,28 @@ test('a join that was cut between its two stores is completed by asking again', 
   const { accounts, directory, members } = domain
   const given = await invite(domain)
   const p1 = { role: 'processor', name: 'p1' } as const
-  await members.join('key-1', { ...given, ...p1 })
+  await members.join(peerKey(1), { ...given, ...p1 })
   // As if the directory's batch had never been written.
-  await directory.bee.del(directoryKeys.member('key-1'))
+  await directory.bee.del(directoryKeys.member(peerKey(1)))
   await directory.refresh()
   t.ok(accounts.invites.get(given.id)?.spentAt)
-  t.is(await codeOf(members.join('key-2', { ...given, ...p1 })), 'INVITE_INVALID', 'nobody else can use it')
-  t.is((await members.join('key-1', { ...given, ...p1 })).publicKey, 'key-1')
+  t.is(await codeOf(members.join(peerKey(2), { ...given, ...p1 })), 'INVITE_INVALID', 'nobody else can use it')
+  t.is((await members.join(peerKey(1), { ...given, ...p1 })).publicKey, peerKey(1))
 })
 
 test('a removal that was cut between its two stores is completed at the next start', async (t) => {
   const domain = await openDomain(t)
   const { accounts, directory, members, models } = domain
   const home = await homeInvite(domain)
-  await members.join('key-1', { ...home, role: 'processor', name: 'p1' })
-  await models.announce('key-1', model('m', 'aa'))
+  await members.join(peerKey(1), { ...home, role: 'processor', name: 'p1' })
+  await models.announce(peerKey(1), model('m', 'aa'))
   // As if the accounts' batch alone had been written.
-  await accounts.bee.put(authorityKeys.removed('key-1'), encodeJson({ at: 1 }))
+  await accounts.bee.put(authorityKeys.removed(peerKey(1)), encodeJson({ at: 1 }))
   await accounts.bee.del(authorityKeys.announced('m'))
   await accounts.refresh()
   await members.repair()
   await models.repair()
-  t.absent(directory.members.has('key-1'))
+  t.absent(directory.members.has(peerKey(1)))
   t.absent(directory.models.has('m'))
 })
 
@@ -176,18 +176,18 @@ test('a model stays in the directory until the last processor has withdrawn it',
   const domain = await openDomain(t)
   const { members, models, directory, accounts } = domain
   const home = await homeInvite(domain)
-  await members.join('key-1', { ...home, role: 'processor', name: 'p1' })
-  await members.join('key-2', { ...home, role: 'processor', name: 'p2' })
-  await models.announce('key-1', model('org/m:Q8_0', 'aa'))
-  await models.announce('key-2', model('org/m:Q8_0', 'aa'))
+  await members.join(peerKey(1), { ...home, role: 'processor', name: 'p1' })
+  await members.join(peerKey(2), { ...home, role: 'processor', name: 'p2' })
+  await models.announce(peerKey(1), model('org/m:Q8_0', 'aa'))
+  await models.announce(peerKey(2), model('org/m:Q8_0', 'aa'))
   const audits = accounts.nextAudit
-  await models.announce('key-2', model('org/m:Q8_0', 'aa'))
+  await models.announce(peerKey(2), model('org/m:Q8_0', 'aa'))
   t.is(accounts.nextAudit, audits, 'announcing again writes nothing')
-  await t.exception(models.announce('key-2', model('org/m:Q8_0', 'bb')), /another file on processor\/p1/)
-  await models.withdraw('key-1', 'org/m:Q8_0')
-  await models.withdraw('key-1', 'org/m:Q8_0')
+  await t.exception(models.announce(peerKey(2), model('org/m:Q8_0', 'bb')), /another file on processor\/p1/)
+  await models.withdraw(peerKey(1), 'org/m:Q8_0')
+  await models.withdraw(peerKey(1), 'org/m:Q8_0')
   t.ok(directory.models.has('org/m:Q8_0'))
-  await models.announce('key-2', model('org/m:Q8_0', 'bb'))
+  await models.announce(peerKey(2), model('org/m:Q8_0', 'bb'))
   t.is(directory.models.get('org/m:Q8_0')?.hash, 'bb', 'the only processor that has it may change its file')
   await members.remove(ADMIN, 'p2')
   t.absent(directory.models.has('org/m:Q8_0'), 'a removed processor has nothing any more')

@@ -97,9 +97,6 @@ export class MeshClient {
     this.#directoryReady = this.#directory.ready()
     this.#directoryReady.catch(() => {})
     this.#directory.view.on('change', () => this.#checkTrust())
-    this.#directory.view.on('error', () => {
-      // An entry that this version cannot read: what was read before it stands.
-    })
     this.fetch = makeFetch({
       connect: (signal) => this.#connected(signal),
       onFailure: (peer, err) => {

@@ -27,6 +27,17 @@ export function decodeKey(text: string, what = 'key'): Buffer {
   throw MeshError.BAD_REQUEST(`${JSON.stringify(text.slice(0, 64))} is no ${what}: expected 52 characters of z-base-32`)
 }
 
+/** A public key in the one form in which keys are compared: as `encodeKey` writes it. */
+export const publicKeySchema = z.string().refine(isKeyText, 'expected 52 characters of z-base-32')
+
+function isKeyText(text: string): boolean {
+  try {
+    return encodeKey(decodeKey(text)) === text
+  } catch {
+    return false
+  }
+}
+
 /** A request id, unique without coordination: `req_` and 32 hexadecimal digits, 122 bits of them random. */
 export function newRequestId(): string {
   return `req_${randomUUID().replaceAll('-', '')}`

@@ -39,6 +39,8 @@ export const loadSchema = z.object({
   queued: z.int().min(0).default(0),
   models: z.array(modelLoadSchema).default([]),
   gpu: gpuSchema.optional(),
+  /** Entries of the directory and the accounts that this worker cannot read; absent: none. */
+  unreadable: z.int().min(1).optional(),
 })
 export type Load = z.infer<typeof loadSchema>
 

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { keyIdSchema, modelNameSchema, nameSchema } from './ids.js'
+import { keyIdSchema, modelNameSchema, nameSchema, publicKeySchema } from './ids.js'
 import { finishReasonSchema } from './inference.js'
 
 /** What lives in the Hyperbees: one schema for each kind of entry. Times are milliseconds since the epoch. */
@@ -14,7 +14,7 @@ const time = z.number().int().min(0)
 
 /** Directory, `member/<public key>`. */
 export const memberSchema = z.object({
-  publicKey: z.string(),
+  publicKey: publicKeySchema,
   role: roleSchema,
   name: nameSchema,
   addedAt: time,

@@ -26,6 +26,10 @@ export interface Principal {
   expiresAt?: number
 }
 
+/** A field of a later version may narrow what a user or a key may do: an entry that has one is not read. */
+const userEntrySchema = userSchema.strict()
+const apiKeyEntrySchema = apiKeySchema.strict()
+
 /** Keys of the accounts' entries. */
 export const accountKeys = {
   user: (name: string) => `user/${name}`,
@@ -37,12 +41,14 @@ export const accountKeys = {
 
 /** The accounts as the authority and the gateways read them: users and keys held in memory, so that a check takes microseconds. */
 export class Accounts extends BeeView {
+  override readonly store = 'accounts'
   readonly users = new Map<string, User>()
   readonly keys = new Map<string, ApiKey>()
 
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
-    if (kind === 'user') applyTo(this.users, id, value, userSchema, 'accounts user')
-    else if (kind === 'key') applyTo(this.keys, id, value, apiKeySchema, 'accounts key')
+    if (kind === 'user') applyTo(this.users, id, value, userEntrySchema, ({ name }) => name)
+    else if (kind === 'key') applyTo(this.keys, id, value, apiKeyEntrySchema, (key) => key.id)
+    // Other kinds are the authority's, or belong to later versions.
   }
 
   /** Checks tokens; without it none is accepted. */
@@ -60,8 +66,7 @@ export class Accounts extends BeeView {
   #authenticateToken(text: string, now: number): Principal {
     if (this.tokens === undefined) throw MeshError.INVALID_API_KEY('Tokens are not accepted here: use an API key')
     const { sub, pwd, exp } = this.tokens.verify(text, now)
-    const user = this.users.get(sub)
-    if (user === undefined) throw MeshError.INVALID_API_KEY(`The user of this token, ${sub}, was removed`)
+    const user = this.#user(sub, `this token, ${sub},`)
     if (user.passwordHash === undefined || passwordMark(user.passwordHash) !== pwd) {
       throw MeshError.INVALID_API_KEY(`The password of ${sub} was changed. Log in again`)
     }
@@ -82,6 +87,7 @@ export class Accounts extends BeeView {
     const parts = parseApiKey(text)
     if (parts === undefined) throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>')
     const key = this.keys.get(parts.id)
+    if (this.unreadable.has(accountKeys.apiKey(parts.id))) throw unreadable(`The API key im_${parts.id}_…`)
     // An unknown id and a wrong secret read the same, so that ids cannot be tried out.
     if (key === undefined || !secretMatches(parts.secret, key.secretHash)) {
       throw MeshError.INVALID_API_KEY(`The API key im_${parts.id}_… is not known to this mesh`)
@@ -90,10 +96,25 @@ export class Accounts extends BeeView {
     if (key.expiresAt !== undefined && key.expiresAt <= now) {
       throw MeshError.INVALID_API_KEY(`The API key im_${key.id}_… expired at ${new Date(key.expiresAt).toISOString()}`)
     }
-    const user = this.users.get(key.user)
-    if (user === undefined) throw MeshError.INVALID_API_KEY(`The user of the API key im_${key.id}_… was removed`)
+    const user = this.#user(key.user, `the API key im_${key.id}_…`)
     return { keyId: key.id, user: user.name, role: user.role, limits: { key: key.limits, user: user.limits } }
   }
+
+  /** @throws MeshError INVALID_API_KEY: removed, or not readable */
+  #user(name: string, whose: string): User {
+    const user = this.users.get(name)
+    if (user !== undefined) return user
+    if (this.unreadable.has(accountKeys.user(name))) throw unreadable(`The user of ${whose}`)
+    throw MeshError.INVALID_API_KEY(`The user of ${whose} was removed`)
+  }
+}
+
+/** Why nobody has rights by an entry that this version does not understand. */
+function unreadable(what: string): MeshError {
+  return MeshError.INVALID_API_KEY(
+    `${what} cannot be checked: its entry in the accounts was written by a later version of infermesh, or is damaged. Upgrade this worker; its log says more`,
+    { reason: 'unreadable' },
+  )
 }
 
 /** What stands for a password in a token: tells nothing of it, and changes with it. */

@@ -4,13 +4,25 @@ import type Hypercore from 'hypercore'
 import type { z } from 'zod'
 import { MeshError, parseJson, validate } from '../protocol/index.js'
 
+/** The longest entry that is looked at. What the authority is asked to write comes in messages of 1 MiB at most. */
+const MAX_ENTRY_BYTES = 2 * 1024 * 1024
+/** As much of an entry's key, and of the reason, as messages show. */
+const SHOWN_CHARS = 200
+
 /**
  * A Hyperbee held whole in memory: its history is applied to maps once, in order, and decisions are made from the
  * maps, because a read from the bee costs milliseconds and a remote one far more.
  *
- * Emits `change` after the maps have changed, and `error` when an entry is not what its schema says.
+ * An entry that cannot be read, because a later version wrote it or it is damaged, is in none of the maps, nor is what it
+ * replaced: nobody has rights by it. All others are applied as ever.
+ *
+ * Emits `change` after the maps have changed, and then `unreadable` for each entry among the changes that cannot be read.
  */
-export abstract class BeeView extends EventEmitter<{ change: []; error: [MeshError] }> {
+export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [MeshError] }> {
+  /** What the bee is called in messages and metrics. */
+  abstract readonly store: string
+  /** Entries that cannot be read, by key, and why. No error holds anything of an entry's value. */
+  readonly unreadable = new Map<string, MeshError>()
   readonly core: Hypercore
   readonly bee: Hyperbee
   #next = 1
@@ -26,6 +38,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; error: [MeshErr
   /**
    * Takes one change over into the maps.
    * @param kind the key up to its first slash; @param id the rest; @param value undefined: deleted
+   * @throws Error when the value cannot be read; what was in the maps under this key is gone from them then
    */
   protected abstract apply(kind: string, id: string, value: Buffer | undefined): void
 
@@ -38,7 +51,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; error: [MeshErr
   }
 
   #onAppend = (): void => {
-    this.refresh().catch((err: unknown) => this.emit('error', MeshError.from(err, 'STORE_INVALID')))
+    void this.refresh()
   }
 
   /** True where the maps hold everything that is known to have been written; false while nothing has been. */
@@ -61,20 +74,41 @@ export abstract class BeeView extends EventEmitter<{ change: []; error: [MeshErr
   async #applyAll(): Promise<void> {
     while (this.#again && !this.core.closed) {
       this.#again = false
-      let changed = false
+      const changed = new Set<string>()
       try {
         for await (const { seq, type, key, value } of this.bee.createHistoryStream({ gte: this.#next })) {
-          const slash = key.indexOf('/')
-          this.apply(key.slice(0, slash), key.slice(slash + 1), type === 'del' ? undefined : value)
+          this.#take(key, type === 'del' ? undefined : value)
           this.#next = seq + 1
-          changed = true
+          changed.add(key)
         }
-      } catch (err) {
-        // An entry we cannot read is a fault of the writer. Anything else is the core closing, or a block that did not
-        // come: the next append tries again from the same place.
-        if (err instanceof MeshError) throw err
+      } catch {
+        // The core closes, or a block did not come: the next append tries again from the same place.
       }
-      if (changed) this.emit('change')
+      if (changed.size > 0) this.emit('change')
+      for (const key of changed) {
+        const reason = this.unreadable.get(key)
+        if (reason !== undefined) this.emit('unreadable', reason)
+      }
+    }
+  }
+
+  #take(key: string, value: Buffer | undefined): void {
+    const slash = key.indexOf('/')
+    const [kind, id] = slash === -1 ? [key, ''] : [key.slice(0, slash), key.slice(slash + 1)]
+    try {
+      this.apply(kind, id, value)
+      this.unreadable.delete(key)
+    } catch (err) {
+      // Only the message: what caused it may quote the value, and the value may hold a hash.
+      const reason = MeshError.from(err).message.slice(0, SHOWN_CHARS)
+      const entry = key.slice(0, SHOWN_CHARS)
+      this.unreadable.set(
+        key,
+        MeshError.STORE_INVALID(
+          `The entry ${entry} of the ${this.store} cannot be read (${reason}): a later version of infermesh wrote it, or it is damaged`,
+          { store: this.store, entry },
+        ),
+      )
     }
   }
 
@@ -86,16 +120,28 @@ export abstract class BeeView extends EventEmitter<{ change: []; error: [MeshErr
 }
 
 /**
- * Puts one entry into a map, or takes it out where the value is undefined.
- * @throws MeshError STORE_INVALID when it is not what the schema says
+ * Puts one entry into a map, or takes it out where the value is undefined or cannot be read.
+ * @param idOf the id that an entry names itself, where it does: an entry under another's key is not read
+ * @throws MeshError STORE_INVALID, BAD_REQUEST: it is not what the schema says
  */
 export function applyTo<T extends z.ZodType>(
   map: Map<string, z.output<T>>,
   id: string,
   value: Buffer | undefined,
   schema: T,
-  store: string,
+  idOf?: (entry: z.output<T>) => string,
 ): void {
-  if (value === undefined) map.delete(id)
-  else map.set(id, validate(schema, parseJson(value, `${store} entry ${id}`), `${store} entry ${id}`, 'STORE_INVALID'))
+  if (value === undefined) {
+    map.delete(id)
+    return
+  }
+  try {
+    if (value.byteLength > MAX_ENTRY_BYTES) throw MeshError.STORE_INVALID(`its value has ${value.byteLength} bytes`)
+    const entry = validate(schema, parseJson(value, 'its value'), 'its value', 'STORE_INVALID')
+    if (idOf !== undefined && idOf(entry) !== id) throw MeshError.STORE_INVALID('its value belongs to another entry')
+    map.set(id, entry)
+  } catch (err) {
+    map.delete(id)
+    throw err
+  }
 }

@@ -1,6 +1,9 @@
 import { type Member, type Model, memberSchema, modelSchema, type Role } from '../protocol/index.js'
 import { applyTo, BeeView } from './bee-view.js'
 
+/** A field of a later version may narrow what a member may do: an entry that has one is not read. */
+const memberEntrySchema = memberSchema.strict()
+
 /** Keys of the directory's entries. */
 export const directoryKeys = {
   member: (publicKey: string) => `member/${publicKey}`,
@@ -12,6 +15,7 @@ export const directoryKeys = {
  * the authority said.
  */
 export class Directory extends BeeView {
+  override readonly store = 'directory'
   readonly members = new Map<string, Member>()
   readonly models = new Map<string, Model>()
 
@@ -32,8 +36,8 @@ export class Directory extends BeeView {
   }
 
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
-    if (kind === 'member') applyTo(this.members, id, value, memberSchema, 'directory')
-    else if (kind === 'model') applyTo(this.models, id, value, modelSchema, 'directory')
+    if (kind === 'member') applyTo(this.members, id, value, memberEntrySchema, ({ publicKey }) => publicKey)
+    else if (kind === 'model') applyTo(this.models, id, value, modelSchema, ({ name }) => name)
     // Other kinds belong to later versions.
   }
 }

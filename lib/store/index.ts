@@ -1,3 +1,3 @@
 export { Accounts, accountKeys, type Principal, passwordMark } from './accounts.js'
-export { applyTo } from './bee-view.js'
+export { applyTo, type BeeView } from './bee-view.js'
 export { Directory, directoryKeys } from './directory.js'

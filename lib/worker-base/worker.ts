@@ -23,7 +23,7 @@ import {
   validate,
   type WorkerStatus,
 } from '../protocol/index.js'
-import { Directory } from '../store/index.js'
+import { type BeeView, Directory, directoryKeys } from '../store/index.js'
 import { type ConfigSources, checkFacilities, loadConfig, PACKAGE_ROOT } from './config.js'
 import { type Facility, withDeadline } from './facility.js'
 import { loadIdentity } from './identity.js'
@@ -89,6 +89,7 @@ export abstract class BaseWorker {
   #store: Store | undefined
   #directory: Directory | undefined
   #profile: MeshProfile | undefined
+  readonly #views: BeeView[] = []
   #started: Facility[] = []
   #state: Load['state'] = 'starting'
   #statusWritten = false
@@ -155,8 +156,8 @@ export abstract class BaseWorker {
       await this.#startFacility(this.#store)
       this.#profile = await this._profile()
       this.#directory = new Directory(this._directoryCore())
+      this.watch(this.#directory)
       await this.#directory.open()
-      this.#directory.on('error', (err) => this.fatal(err))
       this.#net = this.#makeNet()
       this.#serveBase(this.#net)
       await this._prepare()
@@ -217,7 +218,21 @@ export abstract class BaseWorker {
 
   /** This worker's load as its links see it. */
   load(): Load {
-    return { state: this.#state, running: 0, queued: 0, models: [], ...this._load() }
+    const unreadable = this.#views.reduce((sum, view) => sum + view.unreadable.size, 0)
+    return {
+      state: this.#state,
+      running: 0,
+      queued: 0,
+      models: [],
+      ...(unreadable > 0 && { unreadable }),
+      ...this._load(),
+    }
+  }
+
+  /** Tells in the log, the metrics and the load what this worker cannot read of a store. Call it before the view opens. */
+  protected watch(view: BeeView): void {
+    this.#views.push(view)
+    view.on('unreadable', (err) => this.log.error({ ...err.details }, err.message))
   }
 
   // --- what a role fills in ---
@@ -312,6 +327,8 @@ export abstract class BaseWorker {
   /** Spends this home's invite where the directory does not list this worker yet. */
   async #join(authority: Link): Promise<void> {
     if (this.#listed) return
+    // It is a member, but of a version that this one does not understand: an invite would not change that.
+    if (this.directory.unreadable.has(directoryKeys.member(this.publicKey))) return
     let invite: InviteText
     try {
       invite = this.#readInvite()
@@ -372,6 +389,16 @@ export abstract class BaseWorker {
       labelNames: ['version', 'node'],
       registers: [this.registry],
     }).set({ version: VERSION, node: process.version }, 1)
+    const views = this.#views
+    new Gauge({
+      name: 'infermesh_store_unreadable_entries',
+      help: 'Entries of a store that this worker cannot read, because a later version wrote them or they are damaged.',
+      labelNames: ['store'],
+      registers: [this.registry],
+      collect() {
+        for (const { store, unreadable } of views) this.set({ store }, unreadable.size)
+      },
+    })
   }
 
   async #quietly(work: Promise<void>, what: string): Promise<void> {

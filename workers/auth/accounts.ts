@@ -1,17 +1,20 @@
 import { z } from 'zod'
-import { type Invite, inviteSchema } from '../../lib/protocol/index.js'
-import { Accounts, applyTo } from '../../lib/store/index.js'
+import { type Invite, inviteSchema, MeshError } from '../../lib/protocol/index.js'
+import { Accounts, applyTo, type BeeView } from '../../lib/store/index.js'
 
 const time = z.number().int().min(0)
 
+/** Strict, as the others: an authority that dropped the fields of a later version would write the entry without them. */
+const inviteEntrySchema = inviteSchema.strict()
+
 /** Accounts, `removed/<public key>`: a member that was removed, and may not come back by itself. */
-export const removedSchema = z.object({ at: time })
+export const removedSchema = z.strictObject({ at: time })
 
 /** Accounts, `announced/<model name>`: the processors that said they have it, by public key. */
-export const announcedSchema = z.object({ processors: z.array(z.string()) })
+export const announcedSchema = z.strictObject({ processors: z.array(z.string()) })
 
 /** Accounts, `journal/<core key>`: whose journal this is. */
-export const journalSchema = z.object({ gateway: z.string(), at: time })
+export const journalSchema = z.strictObject({ gateway: z.string(), at: time })
 
 /** Keys of the entries that only the authority reads. */
 export const authorityKeys = {
@@ -32,18 +35,36 @@ export class AuthorityAccounts extends Accounts {
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
     switch (kind) {
       case 'invite':
-        return applyTo(this.invites, id, value, inviteSchema, 'accounts invite')
+        return applyTo(this.invites, id, value, inviteEntrySchema, (invite) => invite.id)
       case 'removed':
-        return applyTo(this.removed, id, value, removedSchema, 'accounts removed')
+        return applyTo(this.removed, id, value, removedSchema)
       case 'announced':
-        return applyTo(this.announced, id, value, announcedSchema, 'accounts announced')
+        return applyTo(this.announced, id, value, announcedSchema)
       case 'journal':
-        return applyTo(this.journals, id, value, journalSchema, 'accounts journal')
+        return applyTo(this.journals, id, value, journalSchema)
       case 'audit':
+        if (!/^\d+$/.test(id)) throw MeshError.STORE_INVALID('its key has no number')
         this.nextAudit = Number(id) + 1
         return
       default:
         super.apply(kind, id, value)
     }
   }
+}
+
+/**
+ * The authority decides from what is in its stores, and writes entries anew: what it cannot read it would take for
+ * missing, and overwrite or give away. So it does not run on such a store; inference goes on without it.
+ * @throws MeshError STORE_INVALID naming the first entry
+ */
+export function mustBeReadable(view: BeeView): void {
+  for (const err of view.unreadable.values()) throw unreadableHere(err)
+}
+
+/** What to do where the authority itself cannot read an entry. */
+export function unreadableHere({ message, details }: MeshError): MeshError {
+  return MeshError.STORE_INVALID(
+    `${message}. The authority does not run without it and has changed nothing: start the version that wrote it, or restore this home from a backup`,
+    details,
+  )
 }

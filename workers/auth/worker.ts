@@ -11,7 +11,7 @@ import {
   type WorkerOptions,
   writeProfile,
 } from '../../lib/worker-base/index.js'
-import { AuthorityAccounts } from './accounts.js'
+import { AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { type AuthConfig, authConfigSchema } from './config.js'
 import { ensureAdmin, ensureHomeInvite } from './first-start.js'
 import { Invites } from './invites.js'
@@ -84,7 +84,11 @@ export class AuthWorker extends BaseWorker {
     const encryptionKey = await this.#accountsKey()
     const accounts = new AuthorityAccounts(this.store.own('accounts', encryptionKey))
     await accounts.open()
-    accounts.on('error', (err) => this.fatal(err))
+    for (const view of [this.directory, accounts]) {
+      mustBeReadable(view)
+      view.on('unreadable', (err) => this.fatal(unreadableHere(err)))
+    }
+    this.watch(accounts)
     accounts.tokens = new TokenVerifier(this.profile.address, this.publicKey)
     this.net.dispatcher.authenticate = (key) => accounts.authenticate(key)
 

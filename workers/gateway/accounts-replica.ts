@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { writeFileAtomic } from '../../lib/home/index.js'
 import type { Link } from '../../lib/link/index.js'
 import { decodeKey, encodeKey, MeshError, parseJson, type TokenVerifier, validate } from '../../lib/protocol/index.js'
-import { Accounts, type Principal } from '../../lib/store/index.js'
+import { Accounts, type BeeView, type Principal } from '../../lib/store/index.js'
 import type { Store } from '../../lib/worker-base/index.js'
 
 const credentialsSchema = z.object({ accounts: z.string(), accountsEncryptionKey: z.string() })
@@ -19,24 +19,24 @@ export class AccountsReplica {
   readonly #file: string
   readonly #journal: string
   readonly #tokens: TokenVerifier
-  readonly #onError: (err: MeshError) => void
+  readonly #watch: (accounts: BeeView) => void
   #accounts: Accounts | undefined
   #opened: Credentials | undefined
   #complete = false
 
-  /** @param journal core key of this gateway's journal, which the authority reads */
+  /** @param journal core key of this gateway's journal, which the authority reads; @param watch told once they are there */
   constructor(
     store: Store,
     workerDir: string,
     journal: Uint8Array,
     tokens: TokenVerifier,
-    onError: (err: MeshError) => void,
+    watch: (accounts: BeeView) => void,
   ) {
     this.#store = store
     this.#file = join(workerDir, 'accounts.json')
     this.#journal = encodeKey(journal)
     this.#tokens = tokens
-    this.#onError = onError
+    this.#watch = watch
   }
 
   /** Opens the replica with what an earlier run was told. */
@@ -85,7 +85,7 @@ export class AccountsReplica {
     await core.ready()
     const accounts = new Accounts(core)
     accounts.tokens = this.#tokens
-    accounts.on('error', this.#onError)
+    this.#watch(accounts)
     await accounts.open()
     this.#accounts = accounts
   }

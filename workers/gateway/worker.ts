@@ -96,9 +96,7 @@ export class GatewayWorker extends BaseWorker {
     await journal.open()
     const limiter = new Limiter(journal, Date.now, (kind) => metrics.limited(kind))
     const tokens = new TokenVerifier(this.profile.address, this.profile.authority)
-    const accounts = new AccountsReplica(store, this.workerDir, core.key, tokens, (err) =>
-      log.error({ err }, 'the accounts cannot be read'),
-    )
+    const accounts = new AccountsReplica(store, this.workerDir, core.key, tokens, (view) => this.watch(view))
     this.#accounts = accounts
     await accounts.open()
     this.#limiter = limiter
