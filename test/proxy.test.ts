@@ -168,3 +168,31 @@ test('the proxy serves the mesh’s door on this machine', { timeout: 120_000 },
     t.is(outcome, 'broken')
   })
 })
+
+test('what the proxy answers itself is what the door would answer', async (t) => {
+  const failures = [
+    MeshError.RATE_LIMITED('Too many requests', { retryAfterMs: 1500 }),
+    MeshError.QUOTA_EXCEEDED('The budget is spent'),
+    MeshError.BUSY('Every slot is taken'),
+  ]
+  const proxy = await startProxy({
+    host: '127.0.0.1',
+    port: 0,
+    fetch: async () => {
+      throw new TypeError('fetch failed', { cause: failures.shift() })
+    },
+  })
+  t.teardown(() => proxy.close())
+  const ask = async () => {
+    const { status, headers, ...response } = await fetch(`${proxy.url}/v1/models`).then(async (response) => ({
+      status: response.status,
+      headers: response.headers,
+      ...((await response.json()) as { error: { type: string; code: string } }),
+    }))
+    const { type, code } = response.error
+    return [status, type, code, headers.get('retry-after-ms'), headers.get('x-should-retry')]
+  }
+  t.alike(await ask(), [429, 'rate_limit_error', 'rate_limit_exceeded', '1500', 'true'])
+  t.alike(await ask(), [429, 'insufficient_quota', 'insufficient_quota', null, 'false'])
+  t.alike(await ask(), [503, 'server_error', 'busy', '1000', 'true'])
+})

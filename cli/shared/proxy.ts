@@ -1,6 +1,13 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { CONNECTION_HEADERS, isCredential, MAX_FETCH_BODY_BYTES, MeshError } from '../../lib/protocol/index.js'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import {
+  bearerCredential,
+  CONNECTION_HEADERS,
+  errorAnswerOf,
+  isCredential,
+  isLoopbackHost,
+  MAX_FETCH_BODY_BYTES,
+  MeshError,
+} from '../../lib/protocol/index.js'
 
 export interface ProxyOptions {
   /** Carries a request over the mesh. */
@@ -18,8 +25,6 @@ export interface Proxy {
   close(): Promise<void>
 }
 
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i
-
 /**
  * Serves a gateway's HTTP door on this machine: each request is carried over the mesh, its answer streamed back, and a
  * client that leaves ends the work.
@@ -30,7 +35,7 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/i
  * @throws MeshError PORT_IN_USE, CONFIG_INVALID
  */
 export async function startProxy({ fetch, host, port }: ProxyOptions): Promise<Proxy> {
-  const lendsKey = LOOPBACK.test(host)
+  const lendsKey = isLoopbackHost(host)
   const server = createServer((request, response) => {
     answer(request, response, fetch, lendsKey).catch((err: unknown) => refuse(response, err))
   })
@@ -38,10 +43,8 @@ export async function startProxy({ fetch, host, port }: ProxyOptions): Promise<P
     server.once('error', (err: NodeJS.ErrnoException) => reject(listenError(err, host, port)))
     server.listen(port, host, resolve)
   })
-  const address = server.address() as AddressInfo
-  const shown = address.family === 'IPv6' ? `[${address.address}]` : address.address
   return {
-    url: `http://${shown}:${address.port}`,
+    url: urlOf(server),
     lendsKey,
     close: () =>
       new Promise((resolve) => {
@@ -49,6 +52,14 @@ export async function startProxy({ fetch, host, port }: ProxyOptions): Promise<P
         server.closeAllConnections()
       }),
   }
+}
+
+/** `http://host:port` of a server that listens. */
+function urlOf(server: Server): string {
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the proxy listens on no TCP port')
+  const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
+  return `http://${host}:${address.port}`
 }
 
 function listenError(err: NodeJS.ErrnoException, host: string, port: number): MeshError {
@@ -104,7 +115,7 @@ function targetOf({ url = '' }: IncomingMessage): URL {
 
 /** @throws MeshError INVALID_API_KEY, FORBIDDEN, NOT_FOUND */
 function checkCredential({ headers }: IncomingMessage, target: URL, lendsKey: boolean): void {
-  if (isCredential(headers.authorization?.replace(/^Bearer +/i, ''))) return
+  if (isCredential(bearerCredential(headers.authorization))) return
   if (!lendsKey) {
     throw MeshError.INVALID_API_KEY('This proxy can be reached from other machines: send an API key of the mesh')
   }
@@ -114,7 +125,7 @@ function checkCredential({ headers }: IncomingMessage, target: URL, lendsKey: bo
   if (!/^\/v1\/|^\/openapi\.json$/.test(target.pathname)) {
     throw MeshError.NOT_FOUND(`There is no ${target.pathname} here: paths begin with /v1/ or /api/v1/`)
   }
-  const isLocal = (host: string | undefined) => LOOPBACK.test((host ?? '').replace(/:\d+$/, ''))
+  const isLocal = (host: string | undefined) => isLoopbackHost((host ?? '').replace(/:\d+$/, ''))
   const { origin } = headers
   if (
     !isLocal(headers.host) ||
@@ -170,15 +181,8 @@ function refuse(response: ServerResponse, err: unknown): void {
     err instanceof TypeError && err.cause === undefined
       ? MeshError.BAD_REQUEST(err.message)
       : MeshError.from(err instanceof TypeError ? err.cause : err)
-  const { httpStatus: status, retryAfterMs, message, details, code } = failure
-  const type = status === 403 ? 'permission_error' : status < 500 ? 'invalid_request_error' : 'server_error'
-  const body = JSON.stringify({ error: { message, type, param: details.param ?? null, code: code.toLowerCase() } })
-  if (retryAfterMs !== undefined) {
-    response.setHeader('retry-after', Math.ceil(retryAfterMs / 1000))
-    response.setHeader('retry-after-ms', Math.ceil(retryAfterMs))
-  }
+  const { status, headers, error } = errorAnswerOf(failure)
   // What is left of the request is not read.
-  response.setHeader('connection', 'close')
-  response.writeHead(status, { 'content-type': 'application/json; charset=utf-8' })
-  response.end(body)
+  response.writeHead(status, { ...headers, 'content-type': 'application/json; charset=utf-8', connection: 'close' })
+  response.end(JSON.stringify({ error }))
 }

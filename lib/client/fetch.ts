@@ -1,5 +1,5 @@
 import type { FetchCall, FetchRequest } from '../link/index.js'
-import { isCredential, MeshError, newRequestId } from '../protocol/index.js'
+import { bearerCredential, CONNECTION_HEADERS, isCredential, MeshError, newRequestId } from '../protocol/index.js'
 import type { Peer } from './peer.js'
 
 /** What `mesh.fetch` needs of its client. */
@@ -14,15 +14,7 @@ export interface FetchParts {
 
 type Fetch = typeof globalThis.fetch
 
-const METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
-/** They belong to one connection, or follow from the body. */
-const NOT_SENT: ReadonlySet<string> = new Set([
-  'connection',
-  'content-length',
-  'host',
-  'keep-alive',
-  'transfer-encoding',
-])
+const METHODS: readonly FetchRequest['method'][] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']
 const NO_BODY: ReadonlySet<number> = new Set([204, 205, 304])
 
 /**
@@ -38,9 +30,10 @@ export function makeFetch({ connect, onFailure, key }: FetchParts): Fetch {
     const url = new URL(request.url)
     if (url.protocol !== 'http:' && url.protocol !== 'https:')
       throw failed(`${url.protocol} is not carried by the mesh`)
-    if (!METHODS.has(request.method)) throw failed(`${request.method} is not carried by the mesh`)
+    const method = METHODS.find((name) => name === request.method)
+    if (method === undefined) throw failed(`${request.method} is not carried by the mesh`)
     const body = await bodyOf(request, init.body)
-    const isRepeatable = mayRepeat(request.method, url.pathname) && !isStream(body)
+    const isRepeatable = mayRepeat(method, url.pathname) && !isStream(body)
     signal?.throwIfAborted()
     for (let attempt = 1; ; attempt++) {
       let peer: Peer | undefined
@@ -49,7 +42,7 @@ export function makeFetch({ connect, onFailure, key }: FetchParts): Fetch {
         const call = peer.fetch(
           {
             requestId: newRequestId(),
-            method: request.method as FetchRequest['method'],
+            method,
             path: url.pathname + url.search,
             headers: headersOf(request.headers, key),
             body: body !== undefined,
@@ -95,10 +88,10 @@ async function* chunksOf(stream: ReadableStream<unknown>): AsyncGenerator<Uint8A
 
 function headersOf(headers: Headers, key: string | undefined): FetchRequest['headers'] {
   const authorization = headers.get('authorization')
-  if (key !== undefined && !isCredential(authorization?.replace(/^Bearer /i, ''))) {
+  if (key !== undefined && !isCredential(bearerCredential(authorization ?? undefined))) {
     headers.set('authorization', `Bearer ${key}`)
   }
-  return [...headers].filter(([name]) => !NOT_SENT.has(name))
+  return [...headers].filter(([name]) => !CONNECTION_HEADERS.has(name))
 }
 
 async function responseOf(

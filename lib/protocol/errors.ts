@@ -120,11 +120,11 @@ class MeshErrorBase extends Error {
 
   /** Rebuilds an error received from a peer; anything that is not an error body becomes INTERNAL. */
   static fromJSON(body: unknown): MeshErrorBase {
-    const { code, message, details } = (body ?? {}) as Partial<ErrorBody>
-    if (typeof code !== 'string' || !Object.hasOwn(codes, code) || typeof message !== 'string') {
+    const { code, message, details } = fieldsOf(body)
+    if (!isErrorCode(code) || typeof message !== 'string') {
       return new MeshErrorBase('INTERNAL', 'The other side sent an error that this version cannot read')
     }
-    return new MeshErrorBase(code, message, details !== null && typeof details === 'object' ? details : {})
+    return new MeshErrorBase(code, message, detailsOf(details))
   }
 
   /** `err` itself where it is a MeshError already; else `fallback` with `err` as its cause. */
@@ -138,19 +138,48 @@ class MeshErrorBase extends Error {
   }
 }
 
+function isErrorCode(code: unknown): code is ErrorCode {
+  return typeof code === 'string' && Object.hasOwn(codes, code)
+}
+
+function fieldsOf(value: unknown): { [field: string]: unknown } {
+  return typeof value === 'object' && value !== null ? { ...value } : {}
+}
+
+/** Facts that another side sent: those that are read here have their type, or are not there. */
+function detailsOf(value: unknown): ErrorDetails {
+  const { retryAfterMs, requestId, param, ...facts } = fieldsOf(value)
+  return {
+    ...facts,
+    ...(typeof retryAfterMs === 'number' && { retryAfterMs }),
+    ...(typeof requestId === 'string' && { requestId }),
+    ...(typeof param === 'string' && { param }),
+  }
+}
+
+/** The system's name for what went wrong, such as ENOENT; undefined for any other error. */
+export function systemCode(err: unknown): string | undefined {
+  return err instanceof Error && 'code' in err && typeof err.code === 'string' ? err.code : undefined
+}
+
+/** What an error of any kind says. */
+export function messageOf(err: unknown): string {
+  return err instanceof Error ? err.message : String(err)
+}
+
+/** All codes, for docs and tests. */
+export const ERROR_CODES = Object.keys(codes).filter(isErrorCode)
+
 type Factory = (message: string, details?: ErrorDetails, options?: ErrorOptions) => MeshErrorBase
 
 const factories = Object.fromEntries(
-  Object.keys(codes).map((code) => [
+  ERROR_CODES.map((code) => [
     code,
     (message: string, details?: ErrorDetails, options?: ErrorOptions) =>
-      new MeshErrorBase(code as ErrorCode, message, details, options),
+      new MeshErrorBase(code, message, details, options),
   ]),
 ) as Record<ErrorCode, Factory>
 
 /** Every error that infermesh shows. Made by code: `MeshError.MODEL_NOT_FOUND('…', { model })`. */
 export const MeshError = Object.assign(MeshErrorBase, factories)
 export type MeshError = MeshErrorBase
-
-/** All codes, for docs and tests. */
-export const ERROR_CODES = Object.keys(codes) as ErrorCode[]

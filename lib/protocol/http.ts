@@ -1,3 +1,7 @@
+import { isIPv4 } from 'node:net'
+import type { ErrorCode, MeshError } from './errors.js'
+import { MAX_CREDENTIAL_CHARS } from './ids.js'
+
 /** What every HTTP door of the product shares: the gateway's, the proxy's, the metrics'. */
 
 /** Longest body of a request, as at the HTTP door. */
@@ -18,3 +22,84 @@ export const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
   'transfer-encoding',
   'upgrade',
 ])
+
+/** The grammar of RFC 6750 has no spaces in a credential; the metrics' token may be a phrase that has. */
+const BEARER = /^Bearer +(\S(?:.*\S)?) *$/i
+
+/**
+ * The credential of an Authorization header (RFC 6750), whatever it is worth; undefined where there is none, or one of
+ * another scheme or of more than MAX_CREDENTIAL_CHARS.
+ */
+export function bearerCredential(header: string | undefined): string | undefined {
+  const credential = BEARER.exec(header ?? '')?.[1]
+  return credential !== undefined && credential.length <= MAX_CREDENTIAL_CHARS ? credential : undefined
+}
+
+/** Whether a host, as a URL or a setting names it, is this machine for sure: 127.0.0.0/8, ::1 or localhost. */
+export function isLoopbackHost(host: string): boolean {
+  if (isIPv4(host)) return host.startsWith('127.')
+  return ['localhost', '::1', '[::1]'].includes(host.toLowerCase())
+}
+
+/** The error object of OpenAI's API: all four keys are always there. */
+export interface OpenAiError {
+  message: string
+  type: string
+  param: string | null
+  code: string | null
+}
+
+/** A failure as an HTTP answer; its body is `{ error }`. */
+export interface ErrorAnswer {
+  status: number
+  headers: Record<string, string>
+  error: OpenAiError
+}
+
+/** Codes that OpenAI's clients know by another name. The others are ours in lower case. */
+const OPENAI_CODES: Partial<Record<ErrorCode, string>> = {
+  RATE_LIMITED: 'rate_limit_exceeded',
+  QUOTA_EXCEEDED: 'insufficient_quota',
+}
+
+/** A retry cannot help here, though the clients would try for this status. */
+const FINAL: ReadonlySet<ErrorCode> = new Set(['QUOTA_EXCEEDED', 'CONFLICT', 'MODEL_CONFLICT', 'SLOW_READER'])
+
+/** When a 503 that says nothing itself may be tried again. */
+const RETRY_MS = 1000
+
+/** A failure as the doors answer it, with when and whether to try again. */
+export function errorAnswerOf(err: MeshError): ErrorAnswer {
+  const { code, message, httpStatus: status, details } = err
+  const headers: Record<string, string> = {}
+  const retryAfterMs = err.retryAfterMs ?? (status === 503 ? RETRY_MS : undefined)
+  if (FINAL.has(code)) headers['x-should-retry'] = 'false'
+  else if (retryAfterMs !== undefined) {
+    headers['retry-after'] = String(Math.ceil(retryAfterMs / 1000))
+    headers['retry-after-ms'] = String(Math.ceil(retryAfterMs))
+    headers['x-should-retry'] = 'true'
+  }
+  if (status === 401) headers['www-authenticate'] = 'Bearer'
+  return {
+    status,
+    headers,
+    error: {
+      message,
+      type: openAiType(code, status),
+      param: typeof details.param === 'string' ? details.param : null,
+      code: OPENAI_CODES[code] ?? code.toLowerCase(),
+    },
+  }
+}
+
+/** The answer to what no route takes: another path or method, or what is no HTTP. Its codes are HTTP's, not ours. */
+export function noRequestAnswer(status: number, message: string, code: string): ErrorAnswer {
+  return { status, headers: {}, error: { message, type: 'invalid_request_error', param: null, code } }
+}
+
+function openAiType(code: ErrorCode, status: number): string {
+  if (code === 'QUOTA_EXCEEDED') return 'insufficient_quota'
+  if (status === 429) return 'rate_limit_error'
+  if (status === 403) return 'permission_error'
+  return status >= 500 ? 'server_error' : 'invalid_request_error'
+}

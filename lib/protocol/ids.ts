@@ -7,6 +7,10 @@ import { MeshError } from './errors.js'
 export const PROTOCOL_VERSION = 2
 
 const KEY_BYTES = 32
+const ENCODED_KEY = /^[ybndrfg8ejkmcpqxot1uwisza345h769]{52}$/
+
+/** A key as `encodeKey` writes it. */
+export const encodedKeySchema = z.string().regex(ENCODED_KEY, 'expected 52 characters of z-base-32')
 
 /** A 32-byte public key or core key as 52 z-base-32 characters: how people see keys and mesh addresses. */
 export function encodeKey(key: Uint8Array): string {
@@ -20,7 +24,7 @@ export function encodeKey(key: Uint8Array): string {
  */
 export function decodeKey(text: string, what = 'key'): Buffer {
   if (/^[0-9a-f]{64}$/i.test(text)) return Buffer.from(text, 'hex')
-  if (/^[ybndrfg8ejkmcpqxot1uwisza345h769]{52}$/.test(text)) {
+  if (ENCODED_KEY.test(text)) {
     const key = Buffer.from(z32.decode(text))
     if (key.byteLength === KEY_BYTES) return key
   }

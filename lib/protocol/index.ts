@@ -1,4 +1,4 @@
-export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError } from './errors.js'
+export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf, systemCode } from './errors.js'
 export {
   AnswerCollector,
   type GenerateEvent,
@@ -21,7 +21,14 @@ export {
   readGoodbye,
   reportSchema,
 } from './hello.js'
-export { CONNECTION_HEADERS, MAX_FETCH_BODY_BYTES } from './http.js'
+export {
+  bearerCredential,
+  CONNECTION_HEADERS,
+  errorAnswerOf,
+  isLoopbackHost,
+  MAX_FETCH_BODY_BYTES,
+  noRequestAnswer,
+} from './http.js'
 export {
   decodeKey,
   encodeKey,
@@ -73,6 +80,7 @@ export {
   type UserInfo,
 } from './methods.js'
 export {
+  bootstrapNodeSchema,
   isLoopback,
   LOOPBACK,
   type MeshProfile,

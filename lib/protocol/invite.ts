@@ -51,7 +51,7 @@ export function decodeInvite(text: string): InviteText {
       return z32.encode(bytes.subarray(at - length, at))
     }
     const [id, secret, address, authority] = [take(ID_BYTES), take(KEY_BYTES), take(KEY_BYTES), take(KEY_BYTES)]
-    const rest = parseJson(bytes.subarray(at), 'invite') as unknown[]
+    const rest = validate(z.array(z.unknown()), parseJson(bytes.subarray(at), 'invite'), 'invite')
     const [kind, bootstrap, role, name] = rest.map((value) => value ?? undefined)
     return validate(
       inviteTextSchema,

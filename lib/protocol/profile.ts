@@ -1,16 +1,21 @@
 import { z } from 'zod'
+import { isLoopbackHost } from './http.js'
+import { encodedKeySchema } from './ids.js'
 
 /** How a mesh is reached. */
 
 export const networkKindSchema = z.enum(['local', 'lan', 'private', 'public'])
 export type NetworkKind = z.infer<typeof networkKindSchema>
 
-/** How to reach a mesh. `bootstrap` holds `host:port` of DHT nodes; empty for the public DHT. */
+/** A DHT node that others begin at. */
+export const bootstrapNodeSchema = z.string().regex(/^[^\s:]+:\d{1,5}$/, 'expected host:port')
+
+/** How to reach a mesh. `bootstrap` is empty for the public DHT. */
 export const meshProfileSchema = z.object({
-  address: z.string().length(52),
+  address: encodedKeySchema,
   /** Public key of the authority: every worker dials it by this key. */
-  authority: z.string().length(52),
-  network: z.object({ kind: networkKindSchema, bootstrap: z.array(z.string()) }),
+  authority: encodedKeySchema,
+  network: z.object({ kind: networkKindSchema, bootstrap: z.array(bootstrapNodeSchema) }),
 })
 export type MeshProfile = z.infer<typeof meshProfileSchema>
 
@@ -21,5 +26,6 @@ export const LOOPBACK = '127.0.0.1'
  * socket opens at its own end only.
  */
 export function isLoopback({ kind, bootstrap }: MeshProfile['network']): boolean {
-  return kind === 'local' || (bootstrap.length > 0 && bootstrap.every((node) => node.startsWith(`${LOOPBACK}:`)))
+  const hosts = bootstrap.map((node) => node.slice(0, node.lastIndexOf(':')))
+  return kind === 'local' || (hosts.length > 0 && hosts.every(isLoopbackHost))
 }

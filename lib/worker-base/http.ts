@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import type { ServerOptions } from 'node:http'
+import { type ServerOptions, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import {
   type FastifyInstance,
@@ -9,7 +9,7 @@ import {
   fastify,
 } from 'fastify'
 import { z } from 'zod'
-import { MeshError, newRequestId, requestIdSchema } from '../protocol/index.js'
+import { MeshError, messageOf, newRequestId, noRequestAnswer, requestIdSchema, systemCode } from '../protocol/index.js'
 import type { Facility } from './facility.js'
 
 const positive = z.int().min(1)
@@ -88,10 +88,8 @@ export class Http implements Facility {
       clientErrorHandler: onClientError,
       frameworkErrors: (err, request, reply) => {
         // Its type depends on a route, and there is none here.
-        void (reply as unknown as FastifyReply)
-          .code(err.statusCode ?? 400)
-          .header('x-request-id', request.id)
-          .send(errorBody(err.message, 'bad_request'))
+        const { status, error } = noRequestAnswer(err.statusCode ?? 400, err.message, 'bad_request')
+        void (reply as unknown as FastifyReply).code(status).header('x-request-id', request.id).send({ error })
       },
     }
     this.app =
@@ -137,7 +135,7 @@ export class Http implements Facility {
     try {
       await this.app.listen({ host, port })
     } catch (err) {
-      const code = (err as NodeJS.ErrnoException).code
+      const code = systemCode(err)
       if (code === 'EADDRINUSE') {
         const pid = listenerPid(port)
         const holder = pid === undefined ? 'by another process' : `by the process with pid ${pid}`
@@ -194,7 +192,7 @@ function readTls({ tlsCert, tlsKey }: HttpConfig): { cert: Buffer; key: Buffer }
   try {
     return { cert: readFileSync(tlsCert), key: readFileSync(tlsKey) }
   } catch (err) {
-    throw MeshError.CONFIG_INVALID(`http: the TLS files cannot be read: ${(err as Error).message}`, {}, { cause: err })
+    throw MeshError.CONFIG_INVALID(`http: the TLS files cannot be read: ${messageOf(err)}`, {}, { cause: err })
   }
 }
 
@@ -203,25 +201,21 @@ function ownRequestId(header: string | string[] | undefined): string | undefined
   return id.success ? id.data : undefined
 }
 
-function errorBody(message: string, code: string) {
-  return { error: { message, type: 'invalid_request_error', param: null, code } }
-}
-
 /** What came was no HTTP, or came too slowly. */
 function onClientError(err: NodeJS.ErrnoException, socket: Socket): void {
   if (err.code === 'ECONNRESET' || !socket.writable) {
     socket.destroy()
     return
   }
-  const [status, message, code] =
+  const { status, error } =
     err.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-      ? ['408 Request Timeout', 'The request did not come in time', 'timeout']
+      ? noRequestAnswer(408, 'The request did not come in time', 'timeout')
       : err.code === 'HPE_HEADER_OVERFLOW'
-        ? ['431 Request Header Fields Too Large', `The headers have more than ${MAX_HEADER_BYTES} bytes`, 'bad_request']
-        : ['400 Bad Request', 'This is not HTTP/1.1', 'bad_request']
-  const body = JSON.stringify(errorBody(message, code))
+        ? noRequestAnswer(431, `The headers have more than ${MAX_HEADER_BYTES} bytes`, 'bad_request')
+        : noRequestAnswer(400, 'This is not HTTP/1.1', 'bad_request')
+  const body = JSON.stringify({ error })
   socket.end(
-    `HTTP/1.1 ${status}\r\nx-request-id: ${newRequestId()}\r\ncontent-type: application/json; charset=utf-8\r\n` +
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nx-request-id: ${newRequestId()}\r\ncontent-type: application/json; charset=utf-8\r\n` +
       `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
     // Whoever sends rubbish may also not read: nothing is kept for them.
     () => socket.destroy(),

@@ -1,7 +1,11 @@
 import { z } from 'zod'
+import { MAX_CREDENTIAL_CHARS } from '../../lib/protocol/index.js'
 import { httpConfigSchema } from '../../lib/worker-base/index.js'
 
 export const metricsConfigSchema = httpConfigSchema.extend({
   /** What a scraper must show as `Authorization: Bearer <token>`; empty: nothing. */
-  token: z.string(),
+  token: z
+    .string()
+    .max(MAX_CREDENTIAL_CHARS)
+    .regex(/^(\S(.*\S)?)?$/, 'expected no spaces around it, which an Authorization header does not carry'),
 })

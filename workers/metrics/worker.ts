@@ -1,10 +1,8 @@
-import { hashSecret, secretMatches } from '../../lib/protocol/index.js'
+import { bearerCredential, hashSecret, isLoopbackHost, secretMatches } from '../../lib/protocol/index.js'
 import { BaseWorker, type Facility, Http, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { metricsConfigSchema } from './config.js'
 import { CONTENT_TYPE } from './exposition.js'
 import { Gatherer } from './gather.js'
-
-const LOOPBACK = new Set(['127.0.0.1', '::1', 'localhost'])
 
 /** One Prometheus endpoint for the whole mesh. */
 export class MetricsWorker extends BaseWorker {
@@ -16,7 +14,7 @@ export class MetricsWorker extends BaseWorker {
     super('metrics', options)
     const { token, ...address } = this.config('metrics', metricsConfigSchema)
     this.#token = token
-    this.#isOpen = token === '' && !LOOPBACK.has(address.host)
+    this.#isOpen = token === '' && !isLoopbackHost(address.host)
     this.#http = new Http(address)
   }
 
@@ -47,6 +45,6 @@ export class MetricsWorker extends BaseWorker {
 
 /** Compares hashes, so that neither the token's content nor its length shows in the time it takes. */
 function showsToken(authorization: string | undefined, token: string): boolean {
-  const [, given] = /^Bearer +(.+)$/i.exec(authorization ?? '') ?? []
+  const given = bearerCredential(authorization)
   return given !== undefined && secretMatches(given, hashSecret(token))
 }

@@ -1,11 +1,11 @@
 import { z } from 'zod'
-import { networkKindSchema } from '../../protocol/index.js'
+import { bootstrapNodeSchema, networkKindSchema } from '../../protocol/index.js'
 
 export const netConfigSchema = z.strictObject({
   /** Only read where a mesh is created; afterwards the home's mesh.json says it. */
   kind: networkKindSchema,
   /** `host:port` of DHT nodes. */
-  bootstrap: z.array(z.string().regex(/^[^\s:]+:\d{1,5}$/, 'expected host:port')),
+  bootstrap: z.array(bootstrapNodeSchema),
   /** IPv4 address that this worker's DHT node binds to, and the LAN's bootstrap node with it; empty: all, and the first that is not loopback. */
   host: z.string(),
   /** UDP port of the bootstrap node that the authority serves; 0: a free one, kept for later starts. */
