@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
 import { homePath } from './lib/home/index.js'
-import { MeshError, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
+import { MeshError, messageOf, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
 import { type BaseWorker, runWorker, type WorkerOptions } from './lib/worker-base/index.js'
 
 const HELP = `Starts one worker of an infermesh.
@@ -45,10 +45,9 @@ const workers: Record<Role, () => Promise<(options: WorkerOptions) => BaseWorker
 function parseSettings(settings: string[]): Record<string, Record<string, unknown>> {
   const flags: Record<string, Record<string, unknown>> = {}
   for (const setting of settings) {
-    const match = /^([\w-]+)\.(\w+)=(.*)$/s.exec(setting)
-    if (match === null)
+    const [, facility, key, text] = /^([\w-]+)\.(\w+)=(.*)$/s.exec(setting) ?? []
+    if (facility === undefined || key === undefined || text === undefined)
       throw MeshError.BAD_REQUEST(`--set ${setting}: expected facility.key=value, such as http.port=0`)
-    const [, facility, key, text] = match as unknown as [string, string, string, string]
     flags[facility] ??= {}
     flags[facility][key] = jsonOrText(text)
   }
@@ -63,10 +62,9 @@ function jsonOrText(text: string): unknown {
   }
 }
 
-function parseCommandLine(): { role: Role; options: WorkerOptions } | undefined {
-  let values: { [name: string]: string | boolean | string[] | undefined }
+function readArguments() {
   try {
-    values = parseArgs({
+    return parseArgs({
       options: {
         wtype: { type: 'string' },
         rack: { type: 'string' },
@@ -77,17 +75,21 @@ function parseCommandLine(): { role: Role; options: WorkerOptions } | undefined 
       },
     }).values
   } catch (err) {
-    throw MeshError.BAD_REQUEST(`${(err as Error).message}. See --help`)
+    throw MeshError.BAD_REQUEST(`${messageOf(err)}. See --help`)
   }
-  if (values.help === true) return undefined
-  const role = validate(roleSchema, values.wtype, '--wtype')
+}
+
+function parseCommandLine(): { role: Role; options: WorkerOptions } | undefined {
+  const { help, wtype, rack, env, set, 'data-dir': home } = readArguments()
+  if (help) return undefined
+  const role = validate(roleSchema, wtype, '--wtype')
   return {
     role,
     options: {
-      home: homePath(values['data-dir'] as string | undefined),
-      name: validate(nameSchema, values.rack ?? role, '--rack'),
-      env: values.env as string,
-      flags: parseSettings(values.set as string[]),
+      home: homePath(home),
+      name: validate(nameSchema, rack ?? role, '--rack'),
+      env,
+      flags: parseSettings(set),
       terminal: process.stderr.isTTY === true,
     },
   }
@@ -104,6 +106,8 @@ async function main(): Promise<void> {
 
 main().catch((err: unknown) => {
   const failure = MeshError.from(err)
-  process.stderr.write(`infermesh: ${failure.code === 'INTERNAL' ? (err as Error).stack : failure.message}\n`)
+  process.stderr.write(
+    `infermesh: ${failure.code === 'INTERNAL' && err instanceof Error ? err.stack : failure.message}\n`,
+  )
   process.exit(failure.exitCode)
 })

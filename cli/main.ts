@@ -46,9 +46,9 @@ Examples:
 Every command has --help.`
 
 async function main(args: string[]): Promise<void> {
-  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
-    version: string
-  }
+  const { version }: { version: string } = JSON.parse(
+    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+  )
   const program = new Command('infermesh')
     .description('One private inference service from the machines you already own.')
     .version(version, '-V, --version', 'print the version')

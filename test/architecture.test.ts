@@ -111,6 +111,31 @@ function unusedExports(files: Map<string, string>): string[] {
   })
 }
 
+/** The files of a home that have their reader and writer in lib/home, and the fields of `homeFiles` that name them. */
+const FACTS = String.raw`(?:mesh\.json|admin\.key|home\.invite|supervisor\.json|roles\.json|identity\.key|store\.pid)`
+const FIELDS = '(?:mesh|adminKey|homeInvite|statusDir|status|roles|supervisor)'
+const FACT_PATHS: RegExp[] = [
+  // A text without spaces is a path, one with spaces a message to people.
+  new RegExp(String.raw`(['"\`])[^'"\`\s]*${FACTS}\1`),
+  // Inside of a text it is a message too.
+  new RegExp(String.raw`(?<!\$\{)homeFiles\([^()]*\)\.${FIELDS}\b`),
+  new RegExp(String.raw`\{[^{}]*\b${FIELDS}\b[^{}]*\} = homeFiles\(`),
+]
+
+/** Where the product touches a fact of a home past its reader and writer, in words. */
+function factsTouched(files: Map<string, string>): string[] {
+  return [...files]
+    .filter(([path]) => /^(cli|lib|workers|worker\.ts)/.test(path) && !path.startsWith('lib/home/'))
+    .flatMap(([path, source]) => {
+      const lines = source.replace(/\/\*[\s\S]*?\*\//g, (comment) => comment.replace(/[^\n]/g, '')).split('\n')
+      return lines.flatMap((line, i) =>
+        FACT_PATHS.some((pattern) => pattern.test(line.replace(/^\s*\/\/.*/, '')))
+          ? [`${path}:${i + 1} names a file of a home that lib/home reads and writes`]
+          : [],
+      )
+    })
+}
+
 /** A source without its type-only imports, which the compiler takes away. */
 function atRunTime(source: string): string {
   return source.replace(/^\s*(import|export) type [^'"]*from\s*['"][^'"]+['"]/gm, '')
@@ -211,6 +236,23 @@ test('what a room of lib or of the engine gives, another room takes', (t) => {
   t.alike(unusedExports(new Map([['lib/link/index.ts', `export * from './a.js'`]])), [
     'lib/link/index.ts gives all of a file: it should name what others may use',
   ])
+})
+
+test('the files of a home are read and written in lib/home alone', (t) => {
+  t.alike(factsTouched(sources), [])
+  const wrong = (line: string) => factsTouched(new Map([['cli/x.ts', line]])).length
+  const cases: [line: string, isWrong: boolean][] = [
+    [`readFileSync(join(home, 'mesh.json'))`, true],
+    [`const path = \`\${home}/admin.key\``, true],
+    ['existsSync(homeFiles(home).mesh)', true],
+    ['const { logDir, statusDir } = homeFiles(home)', true],
+    ['readFileSync(homeFiles(this.home).status(role, name))', true],
+    [`throw new Error(\`\${homeFiles(home).mesh} is no profile\`)`, false],
+    [`.option('--key <key>', 'default: <home>/admin.key')`, false],
+    ['// what mesh.json says', false],
+    ['const { logDir, configDir } = homeFiles(home)', false],
+  ]
+  for (const [line, isWrong] of cases) t.is(wrong(line), isWrong ? 1 : 0, line)
 })
 
 test('no file imports itself by way of others', (t) => {

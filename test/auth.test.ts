@@ -4,11 +4,10 @@ import type { Test } from 'brittle'
 import test from 'brittle'
 import Corestore from 'corestore'
 import DHT from 'hyperdht'
-import { homeFiles } from '../lib/home/index.js'
+import { homeFiles, readProfile } from '../lib/home/index.js'
 import { decodeInvite, decodeKey, encodeKey, methods } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
 import { Accounts } from '../lib/store/index.js'
-import { readProfile } from '../lib/worker-base/index.js'
 import { AuthWorker } from '../workers/auth/index.js'
 import {
   adminKey,

@@ -102,6 +102,24 @@ test('a home without a mesh is a matter of configuration: 78', async (t) => {
   }
 })
 
+test('a file of the home that holds something else is named by whoever reads it, and by doctor', async (t) => {
+  const broken = await testHome(t)
+  const { mesh, roles } = homeFiles(broken)
+  writeFileSync(mesh, '{"address":"nowhere"}')
+  for (const args of [['status'], ['up']]) {
+    const { code, stderr } = await infermesh(args, { home: broken })
+    t.is(code, 78, args.join(' '))
+    t.ok(stderr.startsWith(`infermesh: ${mesh}: address: expected 52 characters`), stderr)
+  }
+  writeFileSync(roles, '{}')
+  const { code, stdout } = await infermesh(['doctor', '--json'], { home: broken })
+  t.is(code, 69)
+  const { findings } = JSON.parse(stdout) as { findings: { check: string; state: string; message: string }[] }
+  const told = findings.filter(({ check }) => check === 'files').map(({ message }) => message)
+  t.is(told.length, 2)
+  t.ok(told[0]?.startsWith(mesh) && told[1]?.startsWith(roles), told.join('\n'))
+})
+
 test('up --detach makes a mesh, asks it something, and says where it is', async (t) => {
   const startedAt = Date.now()
   mesh = await json<Up>(t, UP, { home })

@@ -10,7 +10,7 @@ import DHT, { type KeyPair } from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
 import ProtomuxRPC from 'protomux-rpc'
 import { MeshClient, type MeshClientOptions } from '../lib/client/index.js'
-import { homeFiles } from '../lib/home/index.js'
+import { homeFiles, readProfile } from '../lib/home/index.js'
 import { acceptGenerations, encodeAnswer, type GenerationSink } from '../lib/link/index.js'
 import {
   CONTROL_PROTOCOL,
@@ -23,7 +23,6 @@ import {
   PROTOCOL_VERSION,
 } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
-import { readProfile } from '../lib/worker-base/index.js'
 import type { AuthWorker } from '../workers/auth/index.js'
 import {
   adminKey,

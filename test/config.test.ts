@@ -1,11 +1,12 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { z } from 'zod'
 import { homeFiles } from '../lib/home/index.js'
 import { MeshError } from '../lib/protocol/index.js'
-import { loadConfig } from '../lib/worker-base/config.js'
+import { loadConfig, removedSettings } from '../lib/worker-base/config.js'
 import { httpConfigSchema, type WorkerOptions } from '../lib/worker-base/index.js'
+import { logConfigSchema } from '../lib/worker-base/log.js'
 import { netConfigSchema } from '../lib/worker-base/net/config.js'
 import { spawnNode, TestWorker } from './helpers/mesh.js'
 
@@ -99,6 +100,20 @@ test('a wrong type is refused with its source, its key, what was expected and wh
   const flags = { net: { bootstrap: ['10.0.0.1:1', 'nowhere'] } }
   const inFlags = failure(() => loadConfig('net', netConfigSchema, { ...sources, flags })).message
   t.ok(inFlags.startsWith('--net.bootstrap.1: expected host:port'), inFlags)
+})
+
+test('a setting of a former version is passed over, and named in one line', async (t) => {
+  const { home, path } = await homeWith(t, 'log', '{"level":"warn","prompts":false}')
+  const sources = { home, env: { INFERMESH_LOG__PROMPTS: 'true' }, flags: { log: { prompts: true } } }
+  t.alike(loadConfig('log', logConfigSchema, sources), { level: 'warn' })
+  const says = (place: string) => `${place}: there is no such setting any more: take it out`
+  t.alike(removedSettings(sources), [`${path}: prompts`, 'INFERMESH_LOG__PROMPTS', '--log.prompts'].map(says))
+  t.alike(removedSettings({ home: await t.tmp(), env: {}, flags: {} }), [])
+
+  const worker = new TestWorker('processor', { home, name: 'p1', environment: {} })
+  await t.exception(worker.start(), /belongs to no mesh/, 'a worker reads it and goes on')
+  const lines = readFileSync(homeFiles(home).log('processor', 'p1'), 'utf8').split('\n')
+  t.is(lines.filter((line) => line.includes('no such setting any more')).length, 1)
 })
 
 test('settings of a facility that does not exist are refused, wherever they are', async (t) => {

@@ -4,7 +4,7 @@ import c from 'compact-encoding'
 import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
 import Protomux, { type Channel } from 'protomux'
 import ProtomuxRPC from 'protomux-rpc'
-import { homeFiles } from '../lib/home/index.js'
+import { homeFiles, readProfile } from '../lib/home/index.js'
 import { GENERATE_PROTOCOL } from '../lib/link/generate.js'
 import { CANCEL_EVENT, callMethod, type Link } from '../lib/link/index.js'
 import {
@@ -17,7 +17,6 @@ import {
   type Role,
 } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
-import { readProfile } from '../lib/worker-base/index.js'
 import { type Child, linked, ready, sleep, spawnNode, start, TestWorker, testOptions, until } from './helpers/mesh.js'
 
 const FRAMES = Number(process.env.FUZZ_FRAMES ?? 10_000)

@@ -5,7 +5,21 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Command } from 'commander'
 import { MeshClient, type WorkerView } from '../../lib/client/index.js'
-import { homeFiles, homePath } from '../../lib/home/index.js'
+import {
+  facilitiesIn,
+  findProfile,
+  homeFiles,
+  homePath,
+  openSecrets,
+  readAdminKey,
+  readHomeInvite,
+  readRoles,
+  readSettings,
+  readStatuses,
+  readStorePids,
+  readSupervisor,
+  settingsPath,
+} from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 import { type Common, clientOptions, optionsOf } from '../shared/mesh.js'
 import { bytesText, dim, durationText, green, print, printJson, red, withSpinner, yellow } from '../shared/output.js'
@@ -53,6 +67,7 @@ async function examine(home: string, common: Common): Promise<Finding[]> {
   return [
     nodeVersion(),
     ...secretFiles(home),
+    ...unreadableFiles(home),
     diskSpace(home),
     ...processes(home, workers),
     ...(await ports(home, workers)),
@@ -80,12 +95,7 @@ function secretFiles(home: string): Finding[] {
   if (!existsSync(home)) {
     return [{ check, state: 'ok', message: `${home} is not there yet`, advice: '`infermesh up` makes a mesh' }]
   }
-  const { adminKey, homeInvite, chatHistory } = homeFiles(home)
-  const workers = join(home, 'workers')
-  const identities = existsSync(workers) ? readdirSync(workers).map((name) => join(workers, name, 'identity.key')) : []
-  const open = [adminKey, homeInvite, chatHistory, ...identities].filter(
-    (path) => existsSync(path) && process.platform !== 'win32' && (statSync(path).mode & 0o077) !== 0,
-  )
+  const open = openSecrets(home)
   if (open.length === 0) return [{ check, state: 'ok', message: 'secrets are readable by their owner only' }]
   return open.map((path) => ({
     check,
@@ -93,6 +103,35 @@ function secretFiles(home: string): Finding[] {
     message: `${path} can be read by others`,
     advice: `chmod 600 ${path}; if others use this machine, replace what it holds`,
   }))
+}
+
+/** Files of the home that hold something else than they should. */
+function unreadableFiles(home: string): Finding[] {
+  const { configDir } = homeFiles(home)
+  const readers: (() => unknown)[] = [
+    ...[findProfile, readAdminKey, readHomeInvite, readRoles, readSupervisor].map((read) => () => read(home)),
+    ...facilitiesIn(configDir).map((facility) => () => readSettings(settingsPath(configDir, facility))),
+  ]
+  const problems = [
+    ...readers.map((read) => outcomeOf(read).problem),
+    ...readStatuses(home).map((file) => ('problem' in file ? file.problem : undefined)),
+  ]
+  return problems
+    .filter((problem) => problem !== undefined)
+    .map(({ message }) => ({ check: 'files', state: 'fail', message }))
+}
+
+function outcomeOf<T>(read: () => T): { value?: T; problem?: MeshError } {
+  try {
+    return { value: read() }
+  } catch (err) {
+    return { problem: MeshError.from(err) }
+  }
+}
+
+/** What a reader gives; undefined where it cannot, which `unreadableFiles` tells. */
+function readable<T>(read: () => T): T | undefined {
+  return outcomeOf(read).value
 }
 
 function diskSpace(home: string): Finding {
@@ -111,17 +150,14 @@ function diskSpace(home: string): Finding {
 function processes(home: string, workers: WorkerStatus[]): Finding[] {
   const check = 'processes'
   const findings: Finding[] = []
-  const supervisor = runningSupervisor(home)
-  const { statusDir } = homeFiles(home)
-  const alive = new Set(workers.map(({ role, name }) => `${role}-${name}.json`))
-  const stale = existsSync(statusDir)
-    ? readdirSync(statusDir).filter((name) => name.endsWith('.json') && !alive.has(name))
-    : []
-  for (const name of stale) {
+  const supervisor = readable(() => runningSupervisor(home))
+  const alive = new Set(workers.map(({ pid }) => pid))
+  for (const file of readStatuses(home)) {
+    if ('problem' in file || alive.has(file.status.pid)) continue
     findings.push({
       check,
       state: 'warn',
-      message: `${join(statusDir, name)} was left by a worker that is gone`,
+      message: `${file.path} was left by a worker that is gone`,
       advice: 'nothing: its next start replaces it. `infermesh logs` may say how it ended',
     })
   }
@@ -138,7 +174,7 @@ function processes(home: string, workers: WorkerStatus[]): Finding[] {
     }
   } else if (workers.length > 0) {
     findings.push({ check, state: 'ok', message: `${workers.length} workers without a supervisor` })
-  } else if (existsSync(homeFiles(home).mesh)) {
+  } else if (readable(() => findProfile(home)) !== undefined) {
     findings.push({
       check,
       state: 'warn',
@@ -159,15 +195,9 @@ function processes(home: string, workers: WorkerStatus[]): Finding[] {
 
 /** Stores that a worker's process holds which has no status file: one that hangs in its start, or was forgotten. */
 function storesInUse(home: string, workers: WorkerStatus[]): { pid: number; name: string }[] {
-  const dir = join(home, 'workers')
-  if (!existsSync(dir)) return []
-  return readdirSync(dir).flatMap((name) => {
-    const file = join(dir, name, 'store.pid')
-    const pid = existsSync(file) ? Number(readFileSync(file, 'utf8')) : Number.NaN
-    const held =
-      Number.isInteger(pid) && pid > 0 && isWorkerProcess(pid) && !workers.some((worker) => worker.pid === pid)
-    return held ? [{ pid, name }] : []
-  })
+  return readStorePids(home)
+    .filter(({ pid }) => isWorkerProcess(pid) && !workers.some((worker) => worker.pid === pid))
+    .map(({ worker, pid }) => ({ pid, name: worker }))
 }
 
 /** The default ports of what does not run here yet. */
@@ -203,13 +233,8 @@ async function ports(home: string, workers: WorkerStatus[]): Promise<Finding[]> 
 }
 
 function configuredPort(home: string, facility: string): number | undefined {
-  try {
-    const file = join(homeFiles(home).configDir, `${facility}.config.json`)
-    const { port } = JSON.parse(readFileSync(file, 'utf8')) as { port?: unknown }
-    return typeof port === 'number' ? port : undefined
-  } catch {
-    return undefined
-  }
+  const settings = readable(() => readSettings(settingsPath(homeFiles(home).configDir, facility)))
+  return typeof settings?.port === 'number' ? settings.port : undefined
 }
 
 function isFree(port: number): Promise<boolean> {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { homePath, isAlive } from '../../lib/home/index.js'
-import { MeshError } from '../../lib/protocol/index.js'
+import { MeshError, systemCode } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { print, printJson, withSpinner } from '../shared/output.js'
 import { integer } from '../shared/parse.js'
@@ -34,7 +34,7 @@ function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name)
   } catch (err) {
-    if ((err as NodeJS.ErrnoException).code === 'EPERM') {
+    if (systemCode(err) === 'EPERM') {
       throw MeshError.FORBIDDEN(`The process with pid ${pid} belongs to another user: stop it as that user`)
     }
     // It has just ended by itself.

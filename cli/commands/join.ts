@@ -1,14 +1,12 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { MeshClient } from '../../lib/client/index.js'
-import { homeFiles, homePath, loadSeed, makePrivateDir, writeFileAtomic } from '../../lib/home/index.js'
+import { findProfile, homeFiles, homePath, loadSeed, makePrivateDir, writeProfile } from '../../lib/home/index.js'
 import {
   decodeInvite,
   MeshError,
   type MeshProfile,
-  meshProfileSchema,
   nameSchema,
-  parseJson,
   ROLES,
   type Role,
   validate,
@@ -48,10 +46,10 @@ Examples:
       }
       assertSameMesh(home, invite.profile)
 
-      const files = homeFiles(home)
+      const workerDir = homeFiles(home).worker(role, name)
       makePrivateDir(home)
-      makePrivateDir(files.worker(role, name))
-      const seed = loadSeed(files.worker(role, name))
+      makePrivateDir(workerDir)
+      const seed = loadSeed(workerDir)
       const member = await withSpinner(
         'joining the mesh',
         options.json === true,
@@ -64,7 +62,7 @@ Examples:
           }
         }),
       )
-      writeFileAtomic(files.mesh, `${JSON.stringify(invite.profile, null, 2)}\n`)
+      writeProfile(home, invite.profile)
       rememberRole(home, { role, name })
       if (options.json) printJson({ mesh: invite.profile.address, member })
       else {
@@ -80,10 +78,8 @@ Examples:
 
 /** A home belongs to one mesh. @throws MeshError CONFLICT */
 function assertSameMesh(home: string, profile: MeshProfile): void {
-  const { mesh } = homeFiles(home)
-  if (!existsSync(mesh)) return
-  const own = validate(meshProfileSchema, parseJson(readFileSync(mesh), mesh), mesh, 'CONFIG_INVALID')
-  if (own.address === profile.address) return
+  const own = findProfile(home)
+  if (own === undefined || own.address === profile.address) return
   throw MeshError.CONFLICT(
     `${home} belongs to the mesh ${own.address} already, and this invite is for ${profile.address}: join with another --home`,
   )

@@ -1,6 +1,7 @@
 import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Command } from 'commander'
+import { z } from 'zod'
 import { homeFiles, homePath } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
@@ -82,19 +83,20 @@ function logFiles(dir: string, worker: string | undefined): string[] {
     .map((file) => join(dir, file))
 }
 
-interface Entry {
-  level?: number
-  time?: number
-  role?: string
-  worker?: string
-  msg?: string
-  err?: { type?: string; message?: string; stack?: string; code?: string }
-  [field: string]: unknown
-}
+/** A line as pino writes it. A field of another type, from whoever else wrote here, counts as missing. */
+const entrySchema = z.looseObject({
+  level: z.number().optional().catch(undefined),
+  time: z.number().optional().catch(undefined),
+  role: z.string().optional().catch(undefined),
+  worker: z.string().optional().catch(undefined),
+  msg: z.string().optional().catch(undefined),
+  err: z.object({ message: z.string().optional(), stack: z.string().optional() }).optional().catch(undefined),
+})
+type Entry = z.infer<typeof entrySchema>
 
 function parse(line: string): Entry | undefined {
   try {
-    return JSON.parse(line) as Entry
+    return entrySchema.safeParse(JSON.parse(line)).data
   } catch {
     return undefined
   }

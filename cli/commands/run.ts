@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { text as readAll } from 'node:stream/consumers'
 import type { Command } from 'commander'
+import { z } from 'zod'
 import { type ChatRequest, type InferenceResult, MeshClient, MeshError } from '../../lib/client/index.js'
+import { messageOf } from '../../lib/protocol/index.js'
 import { clientOptions, optionsOf } from '../shared/mesh.js'
 import {
   dim,
@@ -114,10 +116,9 @@ function readSchema(path: string): Record<string, unknown> {
   try {
     value = JSON.parse(readFileSync(path, 'utf8'))
   } catch (err) {
-    throw MeshError.BAD_REQUEST(`--schema ${path}: ${(err as Error).message}`)
+    throw MeshError.BAD_REQUEST(`--schema ${path}: ${messageOf(err)}`)
   }
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) {
-    throw MeshError.BAD_REQUEST(`--schema ${path}: expected a JSON object`)
-  }
-  return value as Record<string, unknown>
+  const schema = z.record(z.string(), z.unknown()).safeParse(value)
+  if (!schema.success) throw MeshError.BAD_REQUEST(`--schema ${path}: expected a JSON object`)
+  return schema.data
 }

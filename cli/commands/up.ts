@@ -1,17 +1,11 @@
 import { spawn } from 'node:child_process'
-import { existsSync, openSync, readFileSync } from 'node:fs'
+import { openSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
+import { z } from 'zod'
 import { MeshClient } from '../../lib/client/index.js'
-import { homeFiles, homePath, makePrivateDir } from '../../lib/home/index.js'
-import {
-  type ErrorBody,
-  MeshError,
-  type MeshProfile,
-  networkKindSchema,
-  parseApiKey,
-  type WorkerStatus,
-} from '../../lib/protocol/index.js'
+import { findProfile, homeFiles, homePath, makePrivateDir, readAdminKey } from '../../lib/home/index.js'
+import { MeshError, networkKindSchema, type WorkerStatus, workerStatusSchema } from '../../lib/protocol/index.js'
 import { Conversation } from '../shared/conversation.js'
 import { type Common, optionsOf } from '../shared/mesh.js'
 import { bold, cyan, dim, interruptible, onTerminal, print, printJson, withSpinner } from '../shared/output.js'
@@ -144,7 +138,7 @@ async function afterStart(
     historyFile: homeFiles(home).chatHistory,
     commands: {
       '/status': { help: 'workers, addresses and models', run: async () => printStatus(await mesh.status()) },
-      '/key': { help: 'the whole admin key', run: async () => print(adminKey(home) ?? 'none') },
+      '/key': { help: 'the whole admin key', run: async () => print(readAdminKey(home)?.text ?? 'none') },
       '/restarts': {
         help: 'how often each worker had to be started again',
         run: async () => {
@@ -161,7 +155,12 @@ function checkOf({ check, json }: RunOptions, statuses: WorkerStatus[]) {
 
 // --- in the background ---
 
-type Message = { type: 'ready'; statuses: WorkerStatus[] } | { type: 'failed'; error: ErrorBody }
+/** What the background process tells the one that started it. */
+const messageSchema = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('ready'), statuses: z.array(workerStatusSchema) }),
+  z.object({ type: z.literal('failed'), error: z.unknown() }),
+])
+type Message = z.infer<typeof messageSchema>
 
 /** The background process: tells the process that started it how it went, then serves until a signal comes. */
 async function serveDetached(home: string, options: RunOptions): Promise<void> {
@@ -221,8 +220,8 @@ function launch(home: string): Promise<WorkerStatus[]> {
       new Promise<WorkerStatus[]>((resolve, reject) => {
         signal.addEventListener('abort', () => child.kill('SIGTERM'), { once: true })
         child.on('message', (message) => {
-          const told = message as Message
-          if (told.type === 'failed') return reject(MeshError.fromJSON(told.error))
+          const told = messageSchema.safeParse(message).data
+          if (told?.type !== 'ready') return reject(MeshError.fromJSON(told?.error))
           child.disconnect()
           child.unref()
           resolve(told.statuses)
@@ -241,8 +240,8 @@ function launch(home: string): Promise<WorkerStatus[]> {
 function report(home: string, statuses: WorkerStatus[]) {
   const http = addressOf(statuses, 'http')
   return {
-    mesh: profileOf(home)?.address,
-    key: adminKey(home),
+    mesh: findProfile(home)?.address,
+    key: readAdminKey(home)?.text,
     endpoints: {
       http,
       openai: http === undefined ? undefined : `${http}/v1`,
@@ -265,10 +264,10 @@ function printReport(home: string, statuses: WorkerStatus[], showKey: boolean): 
 }
 
 function keyText(home: string, whole: boolean): string | undefined {
-  const key = adminKey(home)
+  const key = readAdminKey(home)
   if (key === undefined) return undefined
-  if (whole) return bold(key)
-  return `im_${parseApiKey(key)?.id}_…  ${dim(`(in ${homeFiles(home).adminKey}; --show-key prints it)`)}`
+  if (whole) return bold(key.text)
+  return `im_${key.id}_…  ${dim(`(in ${homeFiles(home).adminKey}; --show-key prints it)`)}`
 }
 
 /** Says on standard error what happens to workers after the start. */
@@ -325,16 +324,6 @@ function addressOf(statuses: WorkerStatus[], name: string): string | undefined {
   return statuses.map(({ addresses }) => addresses[name]).find((address) => address !== undefined)
 }
 
-function profileOf(home: string): MeshProfile | undefined {
-  const { mesh } = homeFiles(home)
-  return existsSync(mesh) ? (JSON.parse(readFileSync(mesh, 'utf8')) as MeshProfile) : undefined
-}
-
-function adminKey(home: string): string | undefined {
-  const path = homeFiles(home).adminKey
-  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined
-}
-
 function hasKey(home: string): boolean {
-  return (process.env.INFERMESH_KEY ?? '') !== '' || adminKey(home) !== undefined
+  return (process.env.INFERMESH_KEY ?? '') !== '' || readAdminKey(home) !== undefined
 }

@@ -1,5 +1,6 @@
 import { writeFileSync } from 'node:fs'
 import { type ChatMessage, type Finish, type MeshClient, MeshError } from '../../lib/client/index.js'
+import { messageOf } from '../../lib/protocol/index.js'
 import { Lines } from './lines.js'
 import { MODEL_HEAD, modelRows } from './models.js'
 import {
@@ -73,7 +74,7 @@ export class Conversation {
       } catch (err) {
         const failure = MeshError.from(err)
         if (failure.code === 'CANCELLED') print(dim('(stopped)'))
-        else print(red(`${failure.message}${failure.code === 'INTERNAL' ? `: ${(err as Error).message}` : ''}`))
+        else print(red(`${failure.message}${failure.code === 'INTERNAL' ? `: ${messageOf(err)}` : ''}`))
       }
     }
   }

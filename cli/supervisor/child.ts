@@ -1,9 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { homeFiles, type WorkerName } from '../../lib/home/index.js'
+import { findStatus, type WorkerName } from '../../lib/home/index.js'
 import { MeshError, type Role, type WorkerStatus } from '../../lib/protocol/index.js'
-import { readStatus } from './state.js'
 
 const WORKER = fileURLToPath(new URL('../../worker.js', import.meta.url))
 
@@ -16,6 +15,8 @@ const PROVED_MS = 30_000
 /** A worker that has never been ready is given up after so many crashes. */
 const MAX_CRASHES_BEFORE_READY = 3
 const KEPT_LINES = 20
+/** How `infermesh up` is told of another port. */
+const PORT_FLAGS: Partial<Record<Role, string>> = { gateway: '--http-port', metrics: '--metrics-port' }
 
 export interface WorkerSpec extends WorkerName {
   /** `facility.key=value`, for --set. */
@@ -58,7 +59,7 @@ export class Child {
 
   /** What its status file says, where it was written by this very process. */
   get status(): WorkerStatus | undefined {
-    const status = readStatus(homeFiles(this.#home).status(this.role, this.name))
+    const status = findStatus(this.#home, this)
     return status !== undefined && status.pid === this.pid ? status : undefined
   }
 
@@ -155,8 +156,8 @@ function reasonOf(
     last === undefined ? `${who} ended ${signal ? `by ${signal}` : `with code ${code}`}` : `${who}: ${last}`
   const details = { role, name }
   if (/ is in use by .*port/.test(message)) {
-    const flag = { gateway: '--http-port 0', metrics: '--metrics-port 0' }[role as string]
-    return MeshError.PORT_IN_USE(flag === undefined ? message : `${message}: \`infermesh up ${flag}\``, details)
+    const flag = PORT_FLAGS[role]
+    return MeshError.PORT_IN_USE(flag === undefined ? message : `${message}: \`infermesh up ${flag} 0\``, details)
   }
   switch (code) {
     case 64:

@@ -1,8 +1,6 @@
-import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { z } from 'zod'
-import { homeFiles, makePrivateDir, type WorkerName, workerNameSchema, writeFileAtomic } from '../../lib/home/index.js'
-import { MeshError, nameSchema, parseJson, ROLES, type Role, roleSchema, validate } from '../../lib/protocol/index.js'
+import { findProfile, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
+import { MeshError, nameSchema, ROLES, type Role, roleSchema, validate } from '../../lib/protocol/index.js'
 import type { WorkerSpec } from './child.js'
 
 /** What `infermesh up` takes. */
@@ -31,7 +29,7 @@ export interface Plan {
  * @throws MeshError BAD_REQUEST, CONFIG_INVALID
  */
 export function planWorkers(home: string, options: UpOptions): Plan {
-  const makesMesh = !existsSync(homeFiles(home).mesh)
+  const makesMesh = findProfile(home) === undefined
   const asked = options.role?.map((text) => parseRole(text, options.name))
   const workers = asked ?? readRoles(home) ?? ROLES.map((role) => ({ role, name: options.name ?? role }))
   const twice = workers.find(({ role, name }, i) => workers.findIndex((w) => w.role === role && w.name === name) !== i)
@@ -64,17 +62,6 @@ export function rememberRole(home: string, worker: WorkerName): void {
 /** Keeps what made the mesh as what `infermesh up` starts here. */
 export function rememberPlan(home: string, { specs, makesMesh }: Plan): void {
   if (makesMesh) writeRoles(home, specs)
-}
-
-function readRoles(home: string): WorkerName[] | undefined {
-  const { roles } = homeFiles(home)
-  if (!existsSync(roles)) return undefined
-  return validate(z.array(workerNameSchema).min(1), parseJson(readFileSync(roles), roles), roles, 'CONFIG_INVALID')
-}
-
-function writeRoles(home: string, workers: WorkerName[]): void {
-  makePrivateDir(home)
-  writeFileAtomic(homeFiles(home).roles, `${JSON.stringify(workers.map(({ role, name }) => ({ role, name })))}\n`)
 }
 
 /** Each role is given the settings of the facilities it has. */

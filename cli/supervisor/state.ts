@@ -1,15 +1,21 @@
 import { execFileSync } from 'node:child_process'
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import {
-  homeFiles,
+  createSupervisor,
   isAlive,
-  makePrivateDir,
+  readStatuses,
+  readSupervisor,
+  removeSupervisor,
   type SupervisorState,
-  supervisorStateSchema,
 } from '../../lib/home/index.js'
-import { MeshError, parseJson, type WorkerStatus, workerStatusSchema } from '../../lib/protocol/index.js'
+import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 
 /** What runs in a home, as its files say, checked against the processes there are. */
+
+/** How long another supervisor may take between making its file and writing into it. */
+const WRITING_MS = 50
+const MAX_CLAIMS = 3
 
 /** A process's command line; empty where it is gone or the system does not tell. */
 function commandLine(pid: number): string {
@@ -37,73 +43,48 @@ export function isWorkerProcess(pid: number): boolean {
   return isOurs(pid, 'worker.js')
 }
 
-/** The supervisor that runs this home now. */
+/** The supervisor that runs this home now. @throws MeshError CONFIG_INVALID when the home's file about it cannot be read */
 export function runningSupervisor(home: string): SupervisorState | undefined {
-  const state = readState(home)
+  const state = readSupervisor(home)
   return state !== undefined && isOurs(state.pid, ' up') ? state : undefined
-}
-
-function readState(home: string): SupervisorState | undefined {
-  const { supervisor } = homeFiles(home)
-  try {
-    return supervisorStateSchema.parse(parseJson(readFileSync(supervisor), supervisor))
-  } catch {
-    return undefined
-  }
 }
 
 /**
  * Makes this process the home's only supervisor.
- * @throws MeshError STORE_LOCKED naming the process that is it already
+ * @throws MeshError STORE_LOCKED naming the process that is it already, CONFIG_INVALID when the file about it cannot be read
  */
-export function claimHome(home: string, roles: SupervisorState['roles']): void {
-  makePrivateDir(home)
-  const { supervisor } = homeFiles(home)
-  const text = `${JSON.stringify({ pid: process.pid, startedAt: Date.now(), roles } satisfies SupervisorState)}\n`
+export async function claimHome(home: string, roles: SupervisorState['roles']): Promise<void> {
   for (let attempt = 1; ; attempt++) {
-    try {
-      // Of two that start at once, one creates the file.
-      writeFileSync(supervisor, text, { flag: 'wx' })
-      return
-    } catch (err) {
-      if ((err as NodeJS.ErrnoException).code !== 'EEXIST') throw err
-    }
-    const running = runningSupervisor(home)
-    if (running !== undefined || attempt > 3) {
+    if (createSupervisor(home, { pid: process.pid, startedAt: Date.now(), roles })) return
+    const running = await otherSupervisor(home)
+    if (running !== undefined || attempt > MAX_CLAIMS) {
+      const holder = running === undefined ? 'another process' : `the process with pid ${running.pid}`
       throw MeshError.STORE_LOCKED(
-        `${home} is already run by the process with pid ${running?.pid}. \`infermesh status\` shows it, \`infermesh down\` stops it`,
+        `${home} is already run by ${holder}. \`infermesh status\` shows it, \`infermesh down\` stops it`,
         { pid: running?.pid },
       )
     }
-    rmSync(supervisor, { force: true })
+    removeSupervisor(home)
+  }
+}
+
+/** The supervisor that runs this home, which may be about to say so. */
+async function otherSupervisor(home: string): Promise<SupervisorState | undefined> {
+  try {
+    return runningSupervisor(home)
+  } catch {
+    await sleep(WRITING_MS)
+    return runningSupervisor(home)
   }
 }
 
 export function releaseHome(home: string): void {
-  if (readState(home)?.pid === process.pid) rmSync(homeFiles(home).supervisor, { force: true })
-}
-
-/** What one worker's status file says; undefined where there is none that can be read. */
-export function readStatus(path: string): WorkerStatus | undefined {
-  try {
-    return workerStatusSchema.parse(parseJson(readFileSync(path), path))
-  } catch {
-    return undefined
-  }
+  if (readSupervisor(home)?.pid === process.pid) removeSupervisor(home)
 }
 
 /** The workers of a home that run, whoever started them. */
 export function runningWorkers(home: string): WorkerStatus[] {
-  const { statusDir } = homeFiles(home)
-  let names: string[]
-  try {
-    names = readdirSync(statusDir)
-  } catch {
-    return []
-  }
-  return names
-    .filter((name) => name.endsWith('.json'))
-    .map((name) => readStatus(`${statusDir}/${name}`))
-    .filter((status) => status !== undefined)
+  return readStatuses(home)
+    .flatMap((file) => ('status' in file ? [file.status] : []))
     .filter(({ pid }) => isWorkerProcess(pid))
 }

@@ -13,6 +13,7 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
   readonly #home: string
   /** Rejects once every worker has failed for good: there is nothing left to supervise. */
   readonly hopeless: Promise<never>
+  #claimed = false
   #timer: NodeJS.Timeout | undefined
   #stopping: Promise<void> | undefined
 
@@ -33,10 +34,11 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
    * @throws MeshError STORE_LOCKED where the home is run already, TIMEOUT, or why a worker cannot start
    */
   async start(): Promise<void> {
-    claimHome(
+    await claimHome(
       this.#home,
       this.children.map(({ role, name }) => ({ role, name })),
     )
+    this.#claimed = true
     this.#timer = setInterval(() => {
       for (const child of this.children) child.check()
     }, CHECK_MS)
@@ -67,7 +69,7 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     await Promise.all(this.children.filter((child) => !isAuthority(child)).map((child) => child.stop()))
     await Promise.all(this.children.filter(isAuthority).map((child) => child.stop()))
     clearInterval(this.#timer)
-    releaseHome(this.#home)
+    if (this.#claimed) releaseHome(this.#home)
   }
 
   async #startAll(children: Child[]): Promise<void> {

@@ -1,19 +1,17 @@
-import { readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { homeFiles, homePath } from '../home/index.js'
+import { findProfile, homePath, readAdminKey, readStatuses } from '../home/index.js'
 import {
+  bootstrapNodeSchema,
   decodeKey,
   encodeKey,
+  isLoopback,
   isToken,
   MeshError,
   type MeshProfile,
   meshProfileSchema,
   type NetworkKind,
   parseApiKey,
-  parseJson,
   type Role,
   validate,
-  workerStatusSchema,
 } from '../protocol/index.js'
 
 /** Which mesh to use, and as whom. Everything has a default from the home, as the CLI has it. */
@@ -63,12 +61,11 @@ export interface Settings {
 }
 
 const TIMEOUT_MS = { local: 5000, lan: 5000, private: 20_000, public: 20_000 } as const
-const BOOTSTRAP = /^[^\s:]+:\d{1,5}$/
 
 /** @throws MeshError CONFIG_INVALID when no mesh is named or a file is unreadable, BAD_REQUEST when an option is wrong */
 export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEnv = process.env): Settings {
   const home = homePath(options.home)
-  const own = readProfile(home)
+  const own = findProfile(home)
   const profile = resolveProfile(options, env, home, own)
   const { kind } = profile.network
   const core = decodeKey(profile.address, 'mesh address')
@@ -81,7 +78,9 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
     nearby: kind === 'local' && own?.address === address ? neighbours(home) : [],
     // The home's key is for the home's mesh only: no other mesh may see it.
     key: readKey(
-      options.key ?? (env.INFERMESH_KEY || undefined) ?? (own?.address === address ? adminKey(home) : undefined),
+      options.key ??
+        (env.INFERMESH_KEY || undefined) ??
+        (own?.address === address ? readAdminKey(home)?.text : undefined),
     ),
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS[kind],
   }
@@ -111,29 +110,17 @@ function resolveProfile(
 }
 
 function resolveNetwork(bootstrap: string[], kind: NetworkKind | undefined): MeshProfile['network'] {
-  const wrong = bootstrap.find((node) => !BOOTSTRAP.test(node))
+  const wrong = bootstrap.find((node) => !bootstrapNodeSchema.safeParse(node).success)
   if (wrong !== undefined) {
     throw MeshError.BAD_REQUEST(`${JSON.stringify(wrong)} is no bootstrap node: expected host:port`, {
       param: 'bootstrap',
     })
   }
   if (bootstrap.length > 0) {
-    const loopback = bootstrap.every((node) => node.startsWith('127.') || node.startsWith('localhost:'))
-    return { kind: kind ?? (loopback ? 'local' : 'private'), bootstrap }
+    return { kind: kind ?? (isLoopback({ kind: 'private', bootstrap }) ? 'local' : 'private'), bootstrap }
   }
   if (kind === undefined || kind === 'public') return { kind: 'public', bootstrap }
   throw MeshError.BAD_REQUEST(`A ${kind} network wants bootstrap nodes: give host:port of one`, { param: 'bootstrap' })
-}
-
-function readProfile(home: string): MeshProfile | undefined {
-  const { mesh } = homeFiles(home)
-  const text = readIfThere(mesh)
-  if (text === undefined) return undefined
-  return validate(meshProfileSchema, parseJson(Buffer.from(text), mesh), mesh, 'CONFIG_INVALID')
-}
-
-function adminKey(home: string): string | undefined {
-  return readIfThere(homeFiles(home).adminKey)
 }
 
 function readKey(text: string | undefined): string | undefined {
@@ -145,38 +132,14 @@ function readKey(text: string | undefined): string | undefined {
   return key
 }
 
-/** What the status files of this home's workers say of where they listen. */
+/** What the status files of this home's workers say of where they listen. One that cannot be read is one helper fewer. */
 function neighbours(home: string): Neighbour[] {
-  const { statusDir } = homeFiles(home)
-  return filesIn(statusDir).flatMap((name) => {
-    try {
-      const { role, publicKey, addresses } = workerStatusSchema.parse(
-        JSON.parse(readFileSync(join(statusDir, name), 'utf8')),
-      )
-      const [host, port] = addresses.dht?.split(':') ?? []
-      return host === undefined ? [] : [{ role, publicKey, host, port: Number(port) }]
-    } catch {
-      // Being written or removed right now: one helper fewer.
-      return []
-    }
+  return readStatuses(home).flatMap((file) => {
+    if ('problem' in file) return []
+    const { role, publicKey, addresses } = file.status
+    const [host, port] = addresses.dht?.split(':') ?? []
+    return host === undefined ? [] : [{ role, publicKey, host, port: Number(port) }]
   })
-}
-
-function readIfThere(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8')
-  } catch (err) {
-    if ((err as NodeJS.ErrnoException).code === 'ENOENT') return undefined
-    throw MeshError.CONFIG_INVALID(`${path} cannot be read: ${(err as Error).message}`, {}, { cause: err })
-  }
-}
-
-function filesIn(dir: string): string[] {
-  try {
-    return readdirSync(dir).filter((name) => name.endsWith('.json'))
-  } catch {
-    return []
-  }
 }
 
 /** Bounds of one call. */

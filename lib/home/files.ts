@@ -1,15 +1,62 @@
-import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { MeshError } from '../protocol/index.js'
+import {
+  closeSync,
+  fchmodSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname } from 'node:path'
+import type { z } from 'zod'
+import { MeshError, messageOf, parseJson, systemCode, validate } from '../protocol/index.js'
 
-/** What workers and the CLI share of files and processes. */
+/** How files of a home are written and read. */
 
-/** Writes a file whole or not at all. @param mode 0o600 for anything secret */
+/** Folders cannot be opened or synced on Windows, and some file systems refuse it. */
+const NO_FOLDER_SYNC: ReadonlySet<string> = new Set(['EACCES', 'EINVAL', 'EISDIR', 'ENOTSUP', 'EPERM'])
+
+/**
+ * Writes a file whole or not at all, also where the machine loses power: a reader meets the old content or the new one.
+ * @param mode the file's mode whatever the umask is; 0o600 for anything secret
+ * @throws the system's error; the old content is then as it was, and nothing else is left
+ */
 export function writeFileAtomic(path: string, text: string, mode = 0o644): void {
   const temporary = `${path}.${process.pid}.tmp`
-  writeFileSync(temporary, text, { mode })
-  renameSync(temporary, path)
+  // One that a killed process of the same number left may be open to others.
+  rmSync(temporary, { force: true })
+  try {
+    const file = openSync(temporary, 'wx', mode)
+    try {
+      fchmodSync(file, mode)
+      writeFileSync(file, text)
+      // Without it a file system may keep the new name and lose what was written under it.
+      fsyncSync(file)
+    } finally {
+      closeSync(file)
+    }
+    renameSync(temporary, path)
+  } catch (err) {
+    rmSync(temporary, { force: true })
+    throw err
+  }
+  syncFolder(dirname(path))
+}
+
+/** Makes the names in a folder last. */
+function syncFolder(path: string): void {
+  try {
+    const folder = openSync(path, 'r')
+    try {
+      fsyncSync(folder)
+    } finally {
+      closeSync(folder)
+    }
+  } catch (err) {
+    if (!NO_FOLDER_SYNC.has(systemCode(err) ?? '')) throw err
+  }
 }
 
 /** Makes a directory that only its owner can enter. */
@@ -18,39 +65,38 @@ export function makePrivateDir(path: string): void {
 }
 
 /**
- * The 32-byte seed of a worker's key pair, made when it is first asked for and kept with mode 0600.
- * @throws MeshError STORE_INVALID when the file holds none
+ * The text of a file; undefined where there is none.
+ * @throws MeshError CONFIG_INVALID when it is there and cannot be read
  */
-export function loadSeed(workerDir: string): Buffer {
-  const path = join(workerDir, 'identity.key')
-  if (!existsSync(path)) writeFileAtomic(path, `${randomBytes(32).toString('hex')}\n`, 0o600)
-  chmodSync(path, 0o600)
-  const text = readFileSync(path, 'utf8').trim()
-  if (!/^[0-9a-f]{64}$/.test(text)) {
-    throw MeshError.STORE_INVALID(
-      `${path} is no identity: expected 64 hexadecimal digits. Restore it from a backup, or delete it and join again`,
-    )
-  }
-  return Buffer.from(text, 'hex')
-}
-
-/** Whether a process is running. One of another user counts as well. */
-export function isAlive(pid: number): boolean {
+export function readIfThere(path: string): string | undefined {
   try {
-    process.kill(pid, 0)
-    return !isZombie(pid)
+    return readFileSync(path, 'utf8')
   } catch (err) {
-    return (err as NodeJS.ErrnoException).code === 'EPERM'
+    if (systemCode(err) === 'ENOENT') return undefined
+    throw unreadable(path, err)
   }
 }
 
-/** Whether a process has ended and only waits to be collected: in a container nobody may ever do that. */
-function isZombie(pid: number): boolean {
+/** What every reader says of a file that is there and cannot be read. */
+export function unreadable(path: string, err: unknown, code: 'CONFIG_INVALID' | 'STORE_INVALID' = 'CONFIG_INVALID') {
+  return MeshError[code](
+    `${path} cannot be read: ${messageOf(err)}. Run this as the user whom it belongs to, or restore it from a backup`,
+    {},
+    { cause: err },
+  )
+}
+
+/**
+ * What a JSON file of a home says; undefined where there is none.
+ * @param advice what to do about a file that says something else
+ * @throws MeshError CONFIG_INVALID with the file, what was expected and the advice
+ */
+export function readRecord<T extends z.ZodType>(path: string, schema: T, advice: string): z.output<T> | undefined {
+  const text = readIfThere(path)
+  if (text === undefined) return undefined
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    // The name before the state may hold anything, brackets too.
-    return stat.charAt(stat.lastIndexOf(')') + 2) === 'Z'
-  } catch {
-    return false
+    return validate(schema, parseJson(Buffer.from(text), path), path)
+  } catch (err) {
+    throw MeshError.CONFIG_INVALID(`${messageOf(err)}. ${advice}`, {}, { cause: err })
   }
 }

@@ -1,9 +1,13 @@
-export { isAlive, loadSeed, makePrivateDir, writeFileAtomic } from './files.js'
-export {
-  homeFiles,
-  homePath,
-  type SupervisorState,
-  supervisorStateSchema,
-  type WorkerName,
-  workerNameSchema,
-} from './paths.js'
+export { readAdminKey, writeAdminKey } from './admin-key.js'
+export { makePrivateDir, writeFileAtomic } from './files.js'
+export { readHomeInvite, writeHomeInvite } from './home-invite.js'
+export { loadSeed } from './identity.js'
+export { homeFiles, homePath } from './paths.js'
+export { isAlive } from './processes.js'
+export { findProfile, readProfile, writeProfile } from './profile.js'
+export { readRoles, type WorkerName, writeRoles } from './roles.js'
+export { identityPath, openSecrets, readSecret, writeSecret } from './secrets.js'
+export { facilitiesIn, readSettings, settingsPath } from './settings.js'
+export { findStatus, readStatuses, removeStatus, writeStatus } from './status.js'
+export { readStorePid, readStorePids, writeStorePid } from './store-pid.js'
+export { createSupervisor, readSupervisor, removeSupervisor, type SupervisorState } from './supervisor.js'

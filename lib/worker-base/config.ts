@@ -1,15 +1,16 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
-import { homeFiles } from '../home/index.js'
+import { facilitiesIn, homeFiles, readSettings, settingsPath } from '../home/index.js'
 import { MeshError } from '../protocol/index.js'
 
 /** The package's root: the compiled code lies in dist/. */
 export const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url))
 
 const SHIPPED_DIR = join(PACKAGE_ROOT, 'config', 'facs')
-const FILE_ENDING = '.config.json'
+
+/** Keys that former versions had, by facility: a home's own settings may still hold one, and its workers start all the same. */
+const REMOVED: Record<string, readonly string[]> = { log: ['prompts'] }
 
 export interface ConfigSources {
   home: string
@@ -18,36 +19,52 @@ export interface ConfigSources {
   flags: Record<string, Record<string, unknown>>
 }
 
-/** Where a setting came from, for the message that says it is wrong. */
+/** The settings of one source. */
 interface Layer {
-  source: string
   values: Record<string, unknown>
+  /** Where one of them stands, for the message that says it is wrong. */
   nameOf: (key: string) => string
 }
 
 /**
  * One facility's settings: the shipped file, the home's own copy, INFERMESH_<FACILITY>__<KEY> variables, then flags;
  * later wins, key by key.
- * @param schema a strict object: an unknown key or a wrong type in any source is an error
+ * @param schema a strict object: an unknown key or a wrong type in any source is an error; a removed key is passed over
  * @throws MeshError CONFIG_INVALID: one line with the source, the key and what was expected
  */
 export function loadConfig<T extends z.ZodObject>(facility: string, schema: T, sources: ConfigSources): z.output<T> {
-  const file = `${facility}${FILE_ENDING}`
-  const layers: Layer[] = [
-    fileLayer(join(SHIPPED_DIR, file)),
-    fileLayer(join(homeFiles(sources.home).configDir, file)),
-    envLayer(facility, schema, sources.env),
-    { source: 'command line', values: sources.flags[facility] ?? {}, nameOf: (key) => `--${facility}.${key}` },
-  ]
+  const shipped = fileLayer(settingsPath(SHIPPED_DIR, facility))
   const merged: Record<string, unknown> = {}
-  for (const layer of layers) {
-    checkLayer(layer, schema)
-    Object.assign(merged, layer.values)
+  for (const { values, nameOf } of [shipped, ...ownLayers(facility, schema.shape, sources)]) {
+    const kept = Object.fromEntries(Object.entries(values).filter(([key]) => !REMOVED[facility]?.includes(key)))
+    checkLayer({ values: kept, nameOf }, schema.shape)
+    Object.assign(merged, kept)
   }
   const result = schema.safeParse(merged)
   if (result.success) return result.data
   const issue = result.error.issues[0]
   throw MeshError.CONFIG_INVALID(`${facility}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not valid'}`)
+}
+
+/** What a person, or a former version for one, has set, in the order in which it counts. */
+function ownLayers(facility: string, shape: z.ZodObject['shape'], { home, env, flags }: ConfigSources): Layer[] {
+  return [
+    fileLayer(settingsPath(homeFiles(home).configDir, facility)),
+    envLayer(facility, shape, env),
+    { values: flags[facility] ?? {}, nameOf: (key) => `--${facility}.${key}` },
+  ]
+}
+
+/** One line for each setting that means nothing any more. @throws MeshError CONFIG_INVALID */
+export function removedSettings(sources: ConfigSources): string[] {
+  return Object.entries(REMOVED).flatMap(([facility, keys]) => {
+    const layers = ownLayers(facility, {}, sources)
+    return layers.flatMap(({ values, nameOf }) =>
+      keys
+        .filter((key) => key in values)
+        .map((key) => `${nameOf(key)}: there is no such setting any more: take it out`),
+    )
+  })
 }
 
 /**
@@ -56,12 +73,10 @@ export function loadConfig<T extends z.ZodObject>(facility: string, schema: T, s
  * @throws MeshError CONFIG_INVALID
  */
 export function checkFacilities({ home, env, flags }: ConfigSources): void {
-  const known = readdirSync(SHIPPED_DIR).map((file) => file.slice(0, -FILE_ENDING.length))
+  const known = facilitiesIn(SHIPPED_DIR)
   const { configDir } = homeFiles(home)
   const given: [facility: string, source: string][] = [
-    ...(existsSync(configDir) ? readdirSync(configDir) : [])
-      .filter((file) => file.endsWith(FILE_ENDING))
-      .map((file): [string, string] => [file.slice(0, -FILE_ENDING.length), join(configDir, file)]),
+    ...facilitiesIn(configDir).map((facility): [string, string] => [facility, settingsPath(configDir, facility)]),
     ...Object.keys(flags).map((facility): [string, string] => [facility, `--${facility}`]),
   ]
   const constants = new Set(known.map(constantCase))
@@ -76,37 +91,21 @@ export function checkFacilities({ home, env, flags }: ConfigSources): void {
 }
 
 function fileLayer(path: string): Layer {
-  const layer = { source: path, nameOf: (key: string) => `${path}: ${key}` }
-  let text: string
-  try {
-    text = readFileSync(path, 'utf8')
-  } catch (err) {
-    if ((err as NodeJS.ErrnoException).code === 'ENOENT') return { ...layer, values: {} }
-    throw MeshError.CONFIG_INVALID(`${path} cannot be read: ${(err as Error).message}`)
-  }
-  let values: unknown
-  try {
-    values = JSON.parse(text)
-  } catch (err) {
-    throw MeshError.CONFIG_INVALID(`${path} is not JSON: ${(err as Error).message}`)
-  }
-  if (values === null || typeof values !== 'object' || Array.isArray(values)) {
-    throw MeshError.CONFIG_INVALID(`${path}: expected a JSON object`)
-  }
-  return { ...layer, values: values as Record<string, unknown> }
+  return { values: readSettings(path), nameOf: (key: string) => `${path}: ${key}` }
 }
 
-function envLayer(facility: string, schema: z.ZodObject, env: NodeJS.ProcessEnv): Layer {
+function envLayer(facility: string, shape: z.ZodObject['shape'], env: NodeJS.ProcessEnv): Layer {
   const prefix = `INFERMESH_${constantCase(facility)}__`
-  const keys = new Map(Object.keys(schema.shape).map((key) => [constantCase(key), key]))
+  const names = [...Object.keys(shape), ...(REMOVED[facility] ?? [])]
+  const keys = new Map(names.map((key) => [constantCase(key), key]))
   const values: Record<string, unknown> = {}
   for (const [name, text] of Object.entries(env)) {
     if (!name.startsWith(prefix) || text === undefined) continue
     const key = keys.get(name.slice(prefix.length)) ?? name.slice(prefix.length)
-    const field = schema.shape[key]
+    const field = shape[key]
     values[key] = field instanceof z.ZodType && field.safeParse(text).success ? text : jsonOrText(text)
   }
-  return { source: 'environment', values, nameOf: (key) => prefix + constantCase(key) }
+  return { values, nameOf: (key) => prefix + constantCase(key) }
 }
 
 /** `bootstrapPort` as BOOTSTRAP_PORT. */
@@ -125,13 +124,11 @@ function jsonOrText(text: string): unknown {
   }
 }
 
-function checkLayer(layer: Layer, schema: z.ZodObject): void {
+function checkLayer(layer: Layer, shape: z.ZodObject['shape']): void {
   for (const [key, value] of Object.entries(layer.values)) {
-    const field = schema.shape[key]
+    const field = shape[key]
     if (!(field instanceof z.ZodType)) {
-      throw MeshError.CONFIG_INVALID(
-        `${layer.nameOf(key)}: unknown key; known are ${Object.keys(schema.shape).join(', ')}`,
-      )
+      throw MeshError.CONFIG_INVALID(`${layer.nameOf(key)}: unknown key; known are ${Object.keys(shape).join(', ')}`)
     }
     const result = field.safeParse(value)
     if (!result.success) {

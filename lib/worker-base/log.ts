@@ -8,8 +8,6 @@ export type { Logger } from 'pino'
 
 export const logConfigSchema = z.strictObject({
   level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
-  /** Writes prompts and answers to the log. Off unless somebody who may read them switches it on. */
-  prompts: z.boolean(),
 })
 
 /** A log that has grown past this is put aside as `.1` at the next start. */
@@ -23,23 +21,28 @@ const REDACTED = ['key', 'password', 'secret', '*.key', '*.password', '*.secret'
  * @param file absent: nothing is written to disk
  */
 export async function openLog(options: {
-  level: string
+  level: z.output<typeof logConfigSchema>['level']
   role: string
   name: string
   file?: string
   terminal: boolean
 }): Promise<Logger> {
   const streams: StreamEntry[] = []
-  const level = options.level as StreamEntry['level']
+  const { level } = options
+  // Of a log that is silent no stream gets anything.
+  const streamLevel = level === 'silent' ? 'fatal' : level
   if (options.file !== undefined) {
     makePrivateDir(dirname(options.file))
     rotate(options.file)
-    streams.push({ level, stream: destination({ dest: options.file, sync: true, append: true, mode: 0o600 }) })
+    streams.push({
+      level: streamLevel,
+      stream: destination({ dest: options.file, sync: true, append: true, mode: 0o600 }),
+    })
   }
   if (options.terminal) {
     const { default: pretty } = await import('pino-pretty')
     streams.push({
-      level,
+      level: streamLevel,
       stream: pretty({
         sync: true,
         translateTime: 'SYS:HH:MM:ss.l',
@@ -50,7 +53,7 @@ export async function openLog(options: {
   }
   return pino(
     {
-      level: options.level,
+      level,
       base: { role: options.role, worker: options.name },
       redact: { paths: REDACTED, censor: '[redacted]' },
     },

@@ -1,11 +1,10 @@
-import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import Corestore from 'corestore'
 import type Hypercore from 'hypercore'
 import HypercoreStorage from 'hypercore-storage'
 import Rache from 'rache'
-import { writeFileAtomic } from '../home/index.js'
-import { MeshError } from '../protocol/index.js'
+import { readStorePid, writeStorePid } from '../home/index.js'
+import { MeshError, messageOf } from '../protocol/index.js'
 import type { Facility } from './facility.js'
 
 /** Blocks of trees that are kept in memory, about 2 KB each. The library's own bound is 16 times as many. */
@@ -22,11 +21,11 @@ export class Store implements Facility {
   readonly name = 'store'
   readonly corestore: Corestore
   readonly #dir: string
-  readonly #pidFile: string
+  readonly #workerDir: string
 
   constructor(workerDir: string) {
     this.#dir = join(workerDir, 'store')
-    this.#pidFile = join(workerDir, 'store.pid')
+    this.#workerDir = workerDir
     const storage = new HypercoreStorage(this.#dir, {
       writeBufferSize: WRITE_BUFFER_BYTES,
       treeCache: { maxSize: CACHED_TREE_NODES },
@@ -41,9 +40,9 @@ export class Store implements Facility {
     try {
       await this.corestore.ready()
     } catch (err) {
-      const message = err instanceof Error ? err.message : String(err)
+      const message = messageOf(err)
       if (/lock/i.test(message)) {
-        const holder = this.#holder()
+        const holder = readStorePid(this.#workerDir)
         throw MeshError.STORE_LOCKED(
           `${this.#dir} is in use by ${holder === undefined ? 'another process' : `the process with pid ${holder}`}. Stop that worker first, or give this one another --rack or --data-dir`,
           { pid: holder },
@@ -52,7 +51,7 @@ export class Store implements Facility {
       }
       throw MeshError.STORE_INVALID(`${this.#dir} cannot be opened: ${message}`, {}, { cause: err })
     }
-    writeFileAtomic(this.#pidFile, `${process.pid}\n`)
+    writeStorePid(this.#workerDir)
   }
 
   async stop(): Promise<void> {
@@ -73,14 +72,5 @@ export class Store implements Facility {
   /** A replica of another worker's core. */
   replica(key: Uint8Array, encryptionKey?: Uint8Array): Hypercore {
     return this.corestore.get(encryptionKey ? { key, encryption: { key: encryptionKey } } : { key })
-  }
-
-  #holder(): number | undefined {
-    try {
-      const pid = Number(readFileSync(this.#pidFile, 'utf8'))
-      return Number.isInteger(pid) && pid > 0 ? pid : undefined
-    } catch {
-      return undefined
-    }
   }
 }

@@ -1,44 +1,35 @@
-import { chmodSync, existsSync, readFileSync, rmSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { KeyPair } from 'hyperdht'
-import { collectDefaultMetrics, Gauge, Registry } from 'prom-client'
+import { Registry } from 'prom-client'
 import { z } from 'zod'
-import { homeFiles, makePrivateDir, writeFileAtomic } from '../home/index.js'
-import type { Link } from '../link/index.js'
+import { homeFiles, makePrivateDir, readProfile, removeStatus, writeStatus } from '../home/index.js'
 import {
-  decodeInvite,
   decodeKey,
   encodeKey,
   type Hello,
-  type InviteText,
   type Load,
   MeshError,
   type MeshProfile,
-  meshProfileSchema,
   PROTOCOL_VERSION,
-  parseJson,
   type Role,
-  validate,
   type WorkerStatus,
 } from '../protocol/index.js'
-import { type BeeView, Directory, directoryKeys } from '../store/index.js'
-import { type ConfigSources, checkFacilities, loadConfig, PACKAGE_ROOT } from './config.js'
+import { type BeeView, Directory } from '../store/index.js'
+import { type ConfigSources, checkFacilities, loadConfig, PACKAGE_ROOT, removedSettings } from './config.js'
 import { type Facility, withDeadline } from './facility.js'
 import { loadIdentity } from './identity.js'
 import { type Logger, logConfigSchema, openLog } from './log.js'
+import { Membership } from './membership.js'
+import { registerWorkerMetrics } from './metrics.js'
 import { netConfigSchema } from './net/config.js'
 import { Net } from './net/index.js'
 import { Store } from './store.js'
 
 /** The package's version. */
-export const VERSION: string = (
-  createRequire(import.meta.url)(join(PACKAGE_ROOT, 'package.json')) as { version: string }
-).version
-
-/** How long a worker that is linked with the authority waits to see itself in the directory. */
-const DIRECTORY_WAIT_MS = 5000
+export const VERSION = z
+  .object({ version: z.string() })
+  .parse(JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'))).version
 
 const workerConfigSchema = z.strictObject({
   /** How long one facility may take to start or stop. */
@@ -73,7 +64,6 @@ export abstract class BaseWorker {
   readonly role: Role
   readonly name: string
   readonly home: string
-  readonly files: ReturnType<typeof homeFiles>
   /** This worker's own directory in the home. */
   readonly workerDir: string
   readonly registry = new Registry()
@@ -93,8 +83,8 @@ export abstract class BaseWorker {
   #started: Facility[] = []
   #state: Load['state'] = 'starting'
   #statusWritten = false
+  #membership: Membership | undefined
   #stopping: Promise<void> | undefined
-  #joining: Promise<void> | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(role: Role, options: WorkerOptions) {
@@ -102,8 +92,7 @@ export abstract class BaseWorker {
     this.name = options.name
     this.home = options.home
     this.options = options
-    this.files = homeFiles(options.home)
-    this.workerDir = this.files.worker(role, options.name)
+    this.workerDir = homeFiles(options.home).worker(role, options.name)
     this.#sources = { home: options.home, env: options.environment ?? process.env, flags: options.flags ?? {} }
     checkFacilities(this.#sources)
     this.#settings = this.config('worker', workerConfigSchema)
@@ -148,9 +137,10 @@ export abstract class BaseWorker {
       level: logConfig.level,
       role: this.role,
       name: this.name,
-      file: this.files.log(this.role, this.name),
+      file: homeFiles(this.home).log(this.role, this.name),
       terminal: this.options.terminal ?? false,
     })
+    for (const line of removedSettings(this.#sources)) this.log.warn(line)
     try {
       this.#store = new Store(this.workerDir)
       await this.#startFacility(this.#store)
@@ -169,7 +159,7 @@ export abstract class BaseWorker {
       await this.stop()
       throw err
     }
-    this.#collectProcessMetrics()
+    registerWorkerMetrics(this.registry, VERSION, this.#views)
     this.setState('ready')
     this.log.info({ publicKey: this.publicKey, env: this.options.env, version: VERSION, ...this._addresses() }, 'ready')
   }
@@ -181,6 +171,7 @@ export abstract class BaseWorker {
   }
 
   async #stop(): Promise<void> {
+    this.#membership?.stop()
     if (this.#state === 'ready') {
       this.setState('draining')
       await this.#quietly(withDeadline(this._drain(), this.#settings.drainMs, 'Draining'), 'draining')
@@ -193,7 +184,7 @@ export abstract class BaseWorker {
       )
     }
     // Only its own: where the store was locked, the file is the other process's.
-    if (this.#statusWritten) rmSync(this.files.status(this.role, this.name), { force: true })
+    if (this.#statusWritten) removeStatus(this.home, this)
     this.#log?.info('stopped')
   }
 
@@ -207,7 +198,8 @@ export abstract class BaseWorker {
   /** Changes what this worker says of itself to its links and in its status file. */
   protected setState(state: Load['state']): void {
     this.#state = state
-    this.#writeStatus()
+    this.#statusWritten = true
+    writeStatus(this.home, this.status())
     this.#net?.loadChanged()
   }
 
@@ -303,102 +295,19 @@ export abstract class BaseWorker {
     net.dispatcher.respond('status', async () => this.status())
     net.dispatcher.respond('metrics.collect', async () => ({ metrics: await this.registry.getMetricsAsJSON() }))
     if (this.publicKey === this.profile.authority) return
-    net.on('link', (link) => {
-      if (link.publicKey === this.profile.authority) this.#joinThrough(link)
+    this.#membership = new Membership({
+      role: this.role,
+      name: this.name,
+      publicKey: this.publicKey,
+      authority: this.profile.authority,
+      home: this.home,
+      invite: this.#sources.env.INFERMESH_INVITE,
+      net,
+      directory: this.directory,
+      log: this.log,
+      onRefused: (reason) => this.fatal(reason),
     })
-    // What a worker has on disk may be from before it was removed: it learns that only now.
-    this.directory.on('change', () => {
-      const authority = net.members.get(this.profile.authority)
-      if (authority !== undefined) this.#joinThrough(authority)
-    })
-    net.on('unlink', (link, reason) => {
-      if (link.publicKey === this.profile.authority && reason.code === 'NOT_A_MEMBER') this.fatal(reason)
-    })
-  }
-
-  #joinThrough(authority: Link): void {
-    this.#joining ??= this.#join(authority)
-      .catch((err: unknown) => this.#onJoinFailed(err))
-      .finally(() => {
-        this.#joining = undefined
-      })
-  }
-
-  /** Spends this home's invite where the directory does not list this worker yet. */
-  async #join(authority: Link): Promise<void> {
-    if (this.#listed) return
-    // It is a member, but of a version that this one does not understand: an invite would not change that.
-    if (this.directory.unreadable.has(directoryKeys.member(this.publicKey))) return
-    let invite: InviteText
-    try {
-      invite = this.#readInvite()
-    } catch (err) {
-      // A member that has only just linked may not have read the directory yet, and needs no invite.
-      if (await this.#listedSoon()) return
-      throw err
-    }
-    const { id, secret } = invite
-    // The authority answers one that is a member already without looking at the invite.
-    await authority.call('join', { id, secret, role: this.role, name: this.name })
-    this.log.info('joined the mesh')
-  }
-
-  get #listed(): boolean {
-    return this.directory.member(this.publicKey) !== undefined
-  }
-
-  async #listedSoon(): Promise<boolean> {
-    const end = Date.now() + DIRECTORY_WAIT_MS
-    while (!this.#listed && Date.now() < end && this.#stopping === undefined) await sleep(20)
-    return this.#listed
-  }
-
-  #readInvite(): InviteText {
-    const text = this.#sources.env.INFERMESH_INVITE ?? readIfThere(this.files.homeInvite)
-    if (text === undefined) {
-      throw MeshError.NOT_A_MEMBER(
-        'This worker is not a member of the mesh and has no invite. Run `infermesh invite` where the mesh was made, then `infermesh join <invite>` here',
-      )
-    }
-    return decodeInvite(text)
-  }
-
-  #onJoinFailed(err: unknown): void {
-    const failure = MeshError.from(err)
-    if (this.#stopping !== undefined) return
-    // A link that broke is dialled again, and joining with it.
-    if (failure.code === 'LINK_CLOSED' || failure.code === 'TIMEOUT') return
-    this.fatal(failure)
-  }
-
-  #writeStatus(): void {
-    makePrivateDir(this.files.statusDir)
-    this.#statusWritten = true
-    writeFileAtomic(this.files.status(this.role, this.name), `${JSON.stringify(this.status(), null, 2)}\n`)
-  }
-
-  #collectProcessMetrics(): void {
-    collectDefaultMetrics({ register: this.registry })
-    // Gauges with a counter's name, and nothing but sums of the series by type.
-    for (const name of ['handles', 'requests', 'resources']) {
-      this.registry.removeSingleMetric(`nodejs_active_${name}_total`)
-    }
-    new Gauge({
-      name: 'infermesh_build_info',
-      help: 'Always 1; the labels say what runs.',
-      labelNames: ['version', 'node'],
-      registers: [this.registry],
-    }).set({ version: VERSION, node: process.version }, 1)
-    const views = this.#views
-    new Gauge({
-      name: 'infermesh_store_unreadable_entries',
-      help: 'Entries of a store that this worker cannot read, because a later version wrote them or they are damaged.',
-      labelNames: ['store'],
-      registers: [this.registry],
-      collect() {
-        for (const { store, unreadable } of views) this.set({ store }, unreadable.size)
-      },
-    })
+    this.#membership.start()
   }
 
   async #quietly(work: Promise<void>, what: string): Promise<void> {
@@ -413,30 +322,4 @@ export abstract class BaseWorker {
 function present<T>(value: T | undefined, what: string): T {
   if (value === undefined) throw new Error(`${what} is not there before the worker has started`)
   return value
-}
-
-function readIfThere(path: string): string | undefined {
-  return existsSync(path) ? readFileSync(path, 'utf8') : undefined
-}
-
-/**
- * How the workers of a home reach their mesh.
- * @throws MeshError CONFIG_INVALID when this home belongs to no mesh yet
- */
-export function readProfile(home: string): MeshProfile {
-  const { mesh } = homeFiles(home)
-  const text = readIfThere(mesh)
-  if (text === undefined) {
-    throw MeshError.CONFIG_INVALID(
-      `${home} belongs to no mesh yet: run \`infermesh up\` to make one, or \`infermesh join <invite>\``,
-    )
-  }
-  return validate(meshProfileSchema, parseJson(Buffer.from(text), mesh), mesh, 'CONFIG_INVALID')
-}
-
-/** Keeps how to reach the mesh in the home, for its other workers and the CLI. */
-export function writeProfile(home: string, profile: MeshProfile): void {
-  const { mesh } = homeFiles(home)
-  writeFileAtomic(mesh, `${JSON.stringify(profile, null, 2)}\n`)
-  chmodSync(mesh, 0o644)
 }

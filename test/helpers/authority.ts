@@ -1,7 +1,8 @@
 import type { Test } from 'brittle'
+import { writeProfile } from '../../lib/home/index.js'
 import { encodeJson, encodeKey, type MeshProfile, type Role, type WorkerStatus } from '../../lib/protocol/index.js'
 import { directoryKeys } from '../../lib/store/index.js'
-import { BaseWorker, type Net, type WorkerOptions, writeProfile } from '../../lib/worker-base/index.js'
+import { BaseWorker, type Net, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { type Child, spawnNode } from './process.js'
 import { ready, start, TestWorker, testOptions } from './worker.js'
 

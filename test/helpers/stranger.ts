@@ -1,6 +1,7 @@
 import RPC, { type Client } from '@hyperswarm/rpc'
 import type { Test } from 'brittle'
 import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
+import { readProfile } from '../../lib/home/index.js'
 import { type CallOptions, callMethod, Generation } from '../../lib/link/index.js'
 import {
   decodeKey,
@@ -9,7 +10,7 @@ import {
   type MethodName,
   type ResponseOf,
 } from '../../lib/protocol/index.js'
-import { type BaseWorker, readProfile } from '../../lib/worker-base/index.js'
+import type { BaseWorker } from '../../lib/worker-base/index.js'
 import { onTeardown } from './teardown.js'
 import { sleep } from './wait.js'
 

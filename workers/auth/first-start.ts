@@ -1,18 +1,9 @@
-import {
-  decodeInvite,
-  encodeInvite,
-  hashSecret,
-  type InviteText,
-  MeshError,
-  type MeshProfile,
-  newApiKey,
-  parseApiKey,
-} from '../../lib/protocol/index.js'
+import { readAdminKey, readHomeInvite, writeAdminKey, writeHomeInvite } from '../../lib/home/index.js'
+import { hashSecret, type MeshProfile, newApiKey } from '../../lib/protocol/index.js'
 import { accountKeys } from '../../lib/store/index.js'
 import { SYSTEM } from './actor.js'
 import type { Invites } from './invites.js'
 import type { Register } from './register.js'
-import { readSecretFile, writeSecretFile } from './secrets.js'
 import type { Users } from './users.js'
 
 /**
@@ -28,13 +19,9 @@ const ADMIN = 'admin'
  * back for whoever owns the home and has lost the key.
  * @throws MeshError CONFIG_INVALID when the file holds no API key
  */
-export async function ensureAdmin(register: Register, users: Users, keyFile: string): Promise<void> {
-  const text = readSecretFile(keyFile) ?? newApiKey().text
-  const parts = parseApiKey(text)
-  if (parts === undefined) {
-    throw MeshError.CONFIG_INVALID(`${keyFile} holds no API key. Delete it: the next start makes a new one`)
-  }
-  writeSecretFile(keyFile, text)
+export async function ensureAdmin(register: Register, users: Users, home: string): Promise<void> {
+  const { id, secret, text } = readAdminKey(home) ?? newApiKey()
+  writeAdminKey(home, text)
   await register.change((draft) => {
     const { users: known, keys } = register.accounts
     const admins = users.list().filter(({ role }) => role === 'admin')
@@ -45,8 +32,7 @@ export async function ensureAdmin(register: Register, users: Users, keyFile: str
       owner = users.draftNew(draft, SYSTEM, 'user.add', { name, role: 'admin', limits: {} })
     }
     // Also a key that was revoked is known: a restart does not undo that.
-    if (keys.has(parts.id)) return
-    const { id, secret } = parts
+    if (keys.has(id)) return
     draft.account(accountKeys.apiKey(id), {
       id,
       user: owner.name,
@@ -64,22 +50,8 @@ export async function ensureAdmin(register: Register, users: Users, keyFile: str
  * file and starting again makes a new invite and revokes the old one.
  * @throws MeshError CONFIG_INVALID when the file holds no invite
  */
-export async function ensureHomeInvite(invites: Invites, profile: MeshProfile, inviteFile: string): Promise<void> {
-  const text = readSecretFile(inviteFile)
-  const { id, secret } = text === undefined ? newApiKey() : decodeHomeInvite(text, inviteFile)
-  const current = encodeInvite({ id, secret, profile })
-  if (text !== current) writeSecretFile(inviteFile, current)
+export async function ensureHomeInvite(invites: Invites, profile: MeshProfile, home: string): Promise<void> {
+  const { id, secret } = readHomeInvite(home) ?? newApiKey()
+  writeHomeInvite(home, { id, secret, profile })
   await invites.keepHomeInvite(SYSTEM, id, secret)
-}
-
-function decodeHomeInvite(text: string, inviteFile: string): InviteText {
-  try {
-    return decodeInvite(text)
-  } catch (cause) {
-    throw MeshError.CONFIG_INVALID(
-      `${inviteFile} holds no invite. Delete it: the next start makes a new one`,
-      {},
-      { cause },
-    )
-  }
 }

@@ -1,16 +1,10 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
+import { findProfile, homeFiles, identityPath, readSecret, writeProfile, writeSecret } from '../../lib/home/index.js'
 import { encodeKey, MeshError, type MeshProfile, newApiKey, TokenVerifier } from '../../lib/protocol/index.js'
-import {
-  BaseWorker,
-  netConfigSchema,
-  readProfile,
-  type WorkerOptions,
-  writeProfile,
-} from '../../lib/worker-base/index.js'
+import { BaseWorker, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { type AuthConfig, authConfigSchema } from './config.js'
 import { ensureAdmin, ensureHomeInvite } from './first-start.js'
@@ -24,7 +18,6 @@ import { serveMethods } from './methods.js'
 import { registerMetrics } from './metrics.js'
 import { Models } from './models.js'
 import { Register } from './register.js'
-import { readSecretFile, writeSecretFile } from './secrets.js'
 import { Throttle } from './throttle.js'
 import { Users } from './users.js'
 
@@ -51,7 +44,8 @@ export class AuthWorker extends BaseWorker {
     await core.ready()
     this.#directoryCore = core
     const address = encodeKey(core.key)
-    if (existsSync(this.files.mesh)) return this.#knownProfile(address)
+    const known = findProfile(this.home)
+    if (known !== undefined) return this.#knownProfile(known, address)
     const { kind, bootstrap } = this.config('net', netConfigSchema)
     if (kind === 'private' && bootstrap.length === 0) {
       throw MeshError.CONFIG_INVALID('net.bootstrap: a private network needs at least one DHT node, as host:port')
@@ -60,16 +54,15 @@ export class AuthWorker extends BaseWorker {
   }
 
   /** @throws MeshError CONFIG_INVALID when this worker is not the authority of the home's mesh */
-  #knownProfile(address: string): MeshProfile {
-    const known = readProfile(this.home)
+  #knownProfile(known: MeshProfile, address: string): MeshProfile {
     if (known.address !== address) {
       throw MeshError.CONFIG_INVALID(
-        `${this.files.mesh} says that this home belongs to the mesh ${known.address}, whose directory is not in ${this.workerDir}. Restore that folder, or make a new mesh in another home (--data-dir)`,
+        `${homeFiles(this.home).mesh} says that this home belongs to the mesh ${known.address}, whose directory is not in ${this.workerDir}. Restore that folder, or make a new mesh in another home (--data-dir)`,
       )
     }
     if (known.authority !== this.publicKey) {
       throw MeshError.CONFIG_INVALID(
-        `${this.files.mesh} names the authority ${known.authority}, but ${join(this.workerDir, 'identity.key')} is another key. Restore that file: the members of the mesh know no other authority`,
+        `${homeFiles(this.home).mesh} names the authority ${known.authority}, but ${identityPath(this.workerDir)} is another key. Restore that file: the members of the mesh know no other authority`,
       )
     }
     return known
@@ -138,7 +131,7 @@ export class AuthWorker extends BaseWorker {
     await members.repair()
     await models.repair()
     await members.enrolSelf(this.name)
-    await ensureAdmin(register, users, this.files.adminKey)
+    await ensureAdmin(register, users, this.home)
     await journals.open()
     const { dispatcher } = this.net
     serveMethods(dispatcher.respond.bind(dispatcher), {
@@ -161,7 +154,7 @@ export class AuthWorker extends BaseWorker {
   /** The net has started, so the profile holds the address of the bootstrap node that it serves. */
   protected override async _start(): Promise<void> {
     if (this.#invites === undefined) throw new Error('invites are made before the worker starts')
-    await ensureHomeInvite(this.#invites, this.profile, this.files.homeInvite)
+    await ensureHomeInvite(this.#invites, this.profile, this.home)
     writeProfile(this.home, this.profile)
   }
 
@@ -176,7 +169,7 @@ export class AuthWorker extends BaseWorker {
    */
   async #accountsKey(): Promise<Buffer> {
     const path = join(this.workerDir, 'accounts.key')
-    const text = readSecretFile(path)
+    const text = readSecret(path)
     if (text !== undefined) {
       if (/^[0-9a-f]{64}$/.test(text)) return Buffer.from(text, 'hex')
       throw MeshError.STORE_INVALID(`${path} is no key: expected 64 hexadecimal digits. Restore it from a backup`)
@@ -189,7 +182,7 @@ export class AuthWorker extends BaseWorker {
       throw MeshError.STORE_INVALID(`${path} is missing, and the accounts cannot be read without it. Restore it`)
     }
     const key = randomBytes(32)
-    writeSecretFile(path, key.toString('hex'))
+    writeSecret(path, key.toString('hex'))
     return key
   }
 }

@@ -1,0 +1,46 @@
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { systemCode } from '../protocol/index.js'
+import { unreadable, writeFileAtomic } from './files.js'
+import { homeFiles } from './paths.js'
+
+/** A worker's own secrets, each in a file of its directory with mode 0600. */
+
+const IDENTITY = 'identity.key'
+/** What of a worker's directory nobody else may read. */
+const SECRETS = [IDENTITY, 'accounts.key', 'accounts.json']
+
+/** Where a worker keeps the seed of its key pair, for messages. */
+export function identityPath(workerDir: string): string {
+  return join(workerDir, IDENTITY)
+}
+
+/**
+ * The text of a file that only its owner may read; undefined where there is none. Rights that others have are taken away.
+ * @throws MeshError STORE_INVALID when it is there and cannot be read
+ */
+export function readSecret(path: string): string | undefined {
+  try {
+    chmodSync(path, 0o600)
+    return readFileSync(path, 'utf8').trim()
+  } catch (err) {
+    if (systemCode(err) === 'ENOENT') return undefined
+    throw unreadable(path, err, 'STORE_INVALID')
+  }
+}
+
+/** Keeps a secret in a file that only its owner may read. */
+export function writeSecret(path: string, text: string): void {
+  writeFileAtomic(path, `${text}\n`, 0o600)
+}
+
+/** Files of a home that hold a secret and that others than their owner may read. */
+export function openSecrets(home: string): string[] {
+  if (process.platform === 'win32') return []
+  const { adminKey, homeInvite, chatHistory, workersDir } = homeFiles(home)
+  const workers = existsSync(workersDir) ? readdirSync(workersDir) : []
+  const own = workers.flatMap((name) => SECRETS.map((file) => join(workersDir, name, file)))
+  return [adminKey, homeInvite, chatHistory, ...own].filter(
+    (path) => existsSync(path) && (statSync(path).mode & 0o077) !== 0,
+  )
+}
