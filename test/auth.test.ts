@@ -5,7 +5,7 @@ import test from 'brittle'
 import Corestore from 'corestore'
 import DHT from 'hyperdht'
 import { homeFiles, readProfile } from '../lib/home/index.js'
-import { decodeInvite, decodeKey, encodeKey, methods } from '../lib/protocol/index.js'
+import { decodeInvite, decodeKey, encodeKey, MeshError, methods } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
 import { Accounts } from '../lib/store/index.js'
 import { AuthWorker } from '../workers/auth/index.js'
@@ -103,6 +103,24 @@ test('a home whose admin key or invite was deleted gets new ones at the next sta
   t.is((await stranger.call('users.list', {}, { key: adminKey(home) })).users.length, 1, 'the admin stays one')
   const { id, secret } = decodeInvite(invite)
   t.is(await codeOf(stranger.call('join', { id, secret, role: 'processor', name: 'p1' })), 'INVITE_INVALID')
+})
+
+test('an invite or a key of the home that is none is named by whoever reads it', async (t) => {
+  const home = await testHome(t)
+  const { homeInvite, adminKey } = homeFiles(home)
+  const first = await startAuth(t, home)
+  writeFileSync(homeInvite, 'imv_x')
+  const worker = await start(t, new TestWorker('processor', testOptions(home, 'p1')))
+  await until(() => worker.failure !== undefined, 'the worker has looked for itself in the directory, and gives up')
+  t.is(worker.failure instanceof MeshError && worker.failure.code, 'CONFIG_INVALID')
+  t.ok(worker.failure?.message.startsWith(`${homeInvite} holds no invite`), worker.failure?.message)
+  await worker.stop()
+  await first.stop()
+  const starting = () => new AuthWorker(testOptions(home, 'auth')).start()
+  await t.exception(starting(), /home\.invite holds no invite.*Delete it/)
+  rmSync(homeInvite)
+  writeFileSync(adminKey, 'sk-none')
+  await t.exception(starting(), /admin\.key holds no API key.*Delete it/)
 })
 
 test('a home that belongs to another mesh does not start an authority of its own', async (t) => {
