@@ -1,4 +1,4 @@
-import { rmSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { z } from 'zod'
 import { systemCode } from '../protocol/index.js'
 import { makePrivateDir, readRecord } from './files.js'
@@ -28,14 +28,22 @@ export function readSupervisor(home: string): SupervisorState | undefined {
 export function createSupervisor(home: string, state: SupervisorState): boolean {
   makePrivateDir(home)
   const path = homeFiles(home).supervisor
+  let file: number
   try {
-    writeFileSync(path, `${JSON.stringify(state)}\n`, { flag: 'wx' })
-    return true
+    file = openSync(path, 'wx')
   } catch (err) {
     if (systemCode(err) === 'EEXIST') return false
+    throw err
+  }
+  try {
+    writeFileSync(file, `${JSON.stringify(state)}\n`)
+    return true
+  } catch (err) {
     // Begun and not finished, for want of room: it would say nothing of this process.
     rmSync(path, { force: true })
     throw err
+  } finally {
+    closeSync(file)
   }
 }
 
