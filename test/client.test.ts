@@ -11,9 +11,9 @@ import Hyperswarm from 'hyperswarm'
 import ProtomuxRPC from 'protomux-rpc'
 import { MeshClient, type MeshClientOptions } from '../lib/client/index.js'
 import { homeFiles, readProfile } from '../lib/home/index.js'
+import { CONTROL_PROTOCOL } from '../lib/link/control.js'
 import { acceptGenerations, encodeAnswer, type GenerationSink } from '../lib/link/index.js'
 import {
-  CONTROL_PROTOCOL,
   decodeInvite,
   decodeKey,
   encodeJson,

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import test, { type Test } from 'brittle'
 import c from 'compact-encoding'
-import { FETCH_PROTOCOL, FETCH_WINDOW, type FetchHandler } from '../lib/link/fetch.js'
+import { FETCH_PROTOCOL, FETCH_WINDOW } from '../lib/link/exchange.js'
+import type { FetchHandler } from '../lib/link/fetch.js'
 import { acceptFetches, FetchCall, type FetchExchange, type FetchRequest } from '../lib/link/index.js'
 import { encodeJson, newRequestId } from '../lib/protocol/index.js'
 import { connect as connection } from './helpers/connection.js'
@@ -96,8 +97,11 @@ test('a sender waits for a slow reader, in both directions, and a neighbour does
   const lazy = new FetchCall(mux, request({ path: '/v1/lazy' }), upload())
   await lazy.response
   await new Promise((resolve) => setTimeout(resolve, 200))
-  t.ok(sent <= FETCH_WINDOW && sent > FETCH_WINDOW / 2, `${sent} bytes were sent to one that does not read`)
-  t.ok(uploaded <= FETCH_WINDOW && uploaded > FETCH_WINDOW / 2, `${uploaded} bytes were sent by one that is not read`)
+  t.ok(sent <= FETCH_WINDOW.bytes && sent > FETCH_WINDOW.bytes / 2, `${sent} bytes were sent to one that does not read`)
+  t.ok(
+    uploaded <= FETCH_WINDOW.bytes && uploaded > FETCH_WINDOW.bytes / 2,
+    `${uploaded} bytes were sent by one that is not read`,
+  )
   const startedAt = performance.now()
   await whole(new FetchCall(mux, request(), Buffer.from('hi')).body())
   t.ok(performance.now() - startedAt < 100)

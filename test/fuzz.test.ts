@@ -5,10 +5,11 @@ import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
 import Protomux, { type Channel } from 'protomux'
 import ProtomuxRPC from 'protomux-rpc'
 import { homeFiles, readProfile } from '../lib/home/index.js'
+import { CONTROL_PROTOCOL } from '../lib/link/control.js'
 import { GENERATE_PROTOCOL } from '../lib/link/generate.js'
-import { CANCEL_EVENT, callMethod, type Link } from '../lib/link/index.js'
+import { CANCEL_EVENT, type Link } from '../lib/link/index.js'
+import { callMethod } from '../lib/link/rpc.js'
 import {
-  CONTROL_PROTOCOL,
   decodeInvite,
   decodeKey,
   encodeJson,
@@ -138,7 +139,6 @@ const validRequest = {
 const validHello = (role: Role) => ({
   protocolVersion: PROTOCOL_VERSION,
   version: '0.1.0',
-  features: [],
   role,
   name: 'fuzz',
   since: 1,

@@ -1,5 +1,6 @@
 import test, { type Test } from 'brittle'
-import { decodeEvent, encodeEvent, type GenerateHandler } from '../lib/link/generate.js'
+import { decodeEvent, encodeEvent } from '../lib/link/events.js'
+import type { GenerateHandler } from '../lib/link/generate.js'
 import { acceptGenerations, Generation } from '../lib/link/index.js'
 import {
   type GenerateRequest,

@@ -40,7 +40,6 @@ function rawLink(conn: NoiseStream, role: Role, hello: Partial<Hello> = {}): Lin
   const own: Hello = {
     protocolVersion: PROTOCOL_VERSION,
     version: '0.0.0',
-    features: [],
     role,
     name: 'raw',
     since: Date.now(),

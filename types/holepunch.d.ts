@@ -51,8 +51,20 @@ declare module 'protomux' {
       ondestroy?: () => void
       ondrain?: () => void
     }): Channel | null
-    pair(options: { protocol: string; id?: Uint8Array | null }, notify: (id: Buffer) => void | Promise<void>): void
+    /** The id is null where the other side gave none. */
+    pair(
+      options: { protocol: string; id?: Uint8Array | null },
+      notify: (id: Buffer | null) => void | Promise<void>,
+    ): void
     unpair(options: { protocol: string; id?: Uint8Array | null }): void
+    /** Private, as all that follows: called where a frame cannot be handled. See lib/link/guard.ts. */
+    _safeDestroy(err: unknown): void
+    _safeDestroyBound(err: unknown): void
+    _warn(err: unknown): void
+    /** What is held back to be sent as one frame; null while nothing is. */
+    _batch: unknown[] | null
+    _batchState: { buffer: null; start: number; end: number } | null
+    _sendBatch(batch: unknown[], state: { buffer: null; start: number; end: number } | null): void
   }
 }
 
@@ -72,6 +84,8 @@ declare module 'protomux-rpc' {
     request(method: string, value: Uint8Array, options?: { timeout?: number }): Promise<Buffer>
     event(method: string, value: Uint8Array): void
     destroy(err?: Error): void
+    /** Private: the message that carries requests. See lib/link/guard.ts. */
+    readonly _request: { autoBatch: boolean }
   }
 }
 
@@ -82,7 +96,8 @@ declare module '@hyperswarm/rpc' {
   import type ProtomuxRPC from 'protomux-rpc'
 
   export interface Client extends EventEmitter {
-    readonly rpc: ProtomuxRPC | null
+    /** There from the beginning, except where a capability is asked for. */
+    readonly rpc: ProtomuxRPC
     readonly closed: boolean
     readonly stream: NoiseStream
     request(method: string, value: Uint8Array, options?: { timeout?: number }): Promise<Buffer>
@@ -111,6 +126,8 @@ declare module 'hyperdht' {
   }
   export interface NoiseStream extends Duplex {
     readonly isInitiator: boolean
+    /** False until the handshake is done. */
+    readonly connected: boolean
     readonly publicKey: Buffer
     readonly remotePublicKey: Buffer
     readonly rawBytesRead: number

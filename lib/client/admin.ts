@@ -1,5 +1,5 @@
+import type { CallOptions } from '../link/index.js'
 import type { InputOf, MethodName, ResponseOf } from '../protocol/index.js'
-import type { CallOptions } from './options.js'
 
 type Ask = <M extends MethodName>(name: M, body: InputOf<M>, options?: CallOptions) => Promise<ResponseOf<M>>
 

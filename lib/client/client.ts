@@ -1,5 +1,6 @@
 import RPC from '@hyperswarm/rpc'
 import DHT from 'hyperdht'
+import type { CallOptions } from '../link/index.js'
 import {
   decodeKey,
   type EmbeddingRequest,
@@ -21,7 +22,7 @@ import { type Admin, makeAdmin } from './admin.js'
 import { Answer, cancelReason } from './answer.js'
 import { DirectoryCopy } from './directory.js'
 import { makeFetch } from './fetch.js'
-import { type CallOptions, type MeshClientOptions, resolveOptions, type Settings } from './options.js'
+import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
 import { Peer } from './peer.js'
 import { Search } from './search.js'
 
@@ -299,6 +300,7 @@ export class MeshClient {
       publicKey,
       nodes: nearby.filter((neighbour) => neighbour.publicKey === encodeKey(publicKey)),
       dialMs: DIAL_MS[network.kind],
+      roleOf: (key) => this.#directory.roleOf(key) ?? 'client',
     })
     this.#peers.add(peer)
     peer.once('close', () => this.#peers.delete(peer))
@@ -317,7 +319,7 @@ export class MeshClient {
 
   async #find(): Promise<Peer> {
     await this.#directoryReady
-    const now = Date.now()
+    const now = performance.now()
     for (const [publicKey, at] of this.#failed) if (now - at > AVOID_MS) this.#failed.delete(publicKey)
     const search = new Search({
       settings: this.#settings,
@@ -345,7 +347,7 @@ export class MeshClient {
   async #dialAuthority(): Promise<Peer> {
     await this.#directoryReady
     const publicKey = this.#settings.authority ?? (await this.#listedAuthority())
-    const deadline = Date.now() + this.#settings.timeoutMs / 2
+    const deadline = performance.now() + this.#settings.timeoutMs / 2
     while (true) {
       this.#assertOpen()
       const peer = this.#dial(decodeKey(publicKey))
@@ -354,7 +356,7 @@ export class MeshClient {
         this.#authority = peer
         return peer
       }
-      if (Date.now() + REDIAL_MS > deadline) {
+      if (performance.now() + REDIAL_MS > deadline) {
         throw MeshError.AUTHORITY_DOWN(
           'The auth worker of the mesh cannot be reached. Inference goes on without it, but nothing can be changed: start it, or try again shortly',
           { retryAfterMs: 2000, cause: failure.code },
@@ -377,13 +379,13 @@ export class MeshClient {
   /** A gateway that was removed from the mesh gets nothing more. */
   #checkTrust(): void {
     const gateway = this.#gateway
-    if (gateway === undefined || gateway.closed || this.#directory.roleOf(gateway.publicKey) === 'gateway') return
+    if (gateway === undefined || gateway.closed || gateway.role === 'gateway') return
     gateway.close(MeshError.UNTRUSTED_GATEWAY('The gateway in use was removed from the mesh'))
   }
 
   #noteFailure(peer: Peer, err: unknown): void {
     if (!isLost(err)) return
-    this.#failed.set(peer.publicKey, Date.now())
+    this.#failed.set(peer.publicKey, performance.now())
     // A gateway that is shutting down answers still: do not ask it again.
     peer.close(MeshError.from(err))
   }

@@ -1,3 +1,4 @@
+export type { CallOptions } from '../link/index.js'
 export {
   type ApiKeyInfo,
   type ChatMessage,
@@ -34,4 +35,4 @@ export {
 export type { Admin } from './admin.js'
 export { Answer } from './answer.js'
 export { type ChatRequest, type CompletionRequest, MeshClient } from './client.js'
-export type { CallOptions, MeshClientOptions } from './options.js'
+export type { MeshClientOptions } from './options.js'

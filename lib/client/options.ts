@@ -141,13 +141,3 @@ function neighbours(home: string): Neighbour[] {
     return host === undefined ? [] : [{ role, publicKey, host, port: Number(port) }]
   })
 }
-
-/** Bounds of one call. */
-export interface CallOptions {
-  /** Ends the call; the other side stops working on it. */
-  signal?: AbortSignal
-  /** Milliseconds until the call fails with TIMEOUT. Absent: the method's own deadline; none for a stream. */
-  timeoutMs?: number
-  /** Absent: a new one. Appears in errors, logs and the usage records. */
-  requestId?: string
-}

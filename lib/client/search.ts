@@ -48,7 +48,7 @@ export class Search {
   readonly #options: SearchOptions
   readonly #candidates = new Map<string, Candidate>()
   readonly #strangers = new Set<string>()
-  readonly #startedAt = Date.now()
+  readonly #startedAt = performance.now()
   #dialError: MeshError | undefined
   /** Gateways that speak another version, and what one of them said. */
   readonly #others = new Set<string>()
@@ -120,7 +120,7 @@ export class Search {
   }
 
   #dialMore(): void {
-    const now = Date.now()
+    const now = performance.now()
     const { avoid, directory } = this.#options
     const othersLeft = directory.view.membersWithRole('gateway').some(({ publicKey }) => !avoid.has(publicKey))
     const all = [...this.#candidates.values()]
@@ -144,7 +144,7 @@ export class Search {
     const peer = this.#options.dial(decodeKey(candidate.publicKey))
     candidate.peer = peer
     peer.once('open', () => {
-      candidate.openedAt = Date.now()
+      candidate.openedAt = performance.now()
       this.#judge()
       this.#dialMore()
     })
@@ -158,7 +158,7 @@ export class Search {
       else if (!this.#options.directory.view.known) this.#dialError ??= reason
       candidate.peer = undefined
       candidate.openedAt = undefined
-      candidate.failedAt = Date.now()
+      candidate.failedAt = performance.now()
     })
   }
 
@@ -167,11 +167,11 @@ export class Search {
     const found = this.#over ? undefined : this.#listedGateway()
     if (found === undefined) return
     // A gateway that was removed may show a directory from before its removal: the others are heard too, for a while.
-    this.#foundAt ??= Date.now()
+    this.#foundAt ??= performance.now()
     const peers = this.#peers()
     const heardAll = peers.every((peer) => peer.opened) && this.#options.directory.heardFrom(peers.length)
     if (heardAll) void this.#takeAsOfNow()
-    else if (Date.now() - this.#foundAt >= CONFIRM_MS) this.#take(found)
+    else if (performance.now() - this.#foundAt >= CONFIRM_MS) this.#take(found)
   }
 
   /** What came last may still be on its way from the core into the view. */
@@ -189,10 +189,7 @@ export class Search {
   }
 
   #listedGateway(): Peer | undefined {
-    const { directory } = this.#options
-    return [...this.#candidates.values()].find(
-      ({ peer, publicKey }) => peer?.opened === true && directory.roleOf(publicKey) === 'gateway',
-    )?.peer
+    return [...this.#candidates.values()].find(({ peer }) => peer?.opened === true && peer.role === 'gateway')?.peer
   }
 
   /** Everyone who is connected or being dialled. */
@@ -218,9 +215,9 @@ export class Search {
     this.#dialMore()
     const { timeoutMs, network } = this.#options.settings
     const nobody = this.#candidates.size === 0
-    if (nobody && !this.#probing && Date.now() - this.#startedAt >= PROBE_AFTER_MS) void this.#probe()
+    if (nobody && !this.#probing && performance.now() - this.#startedAt >= PROBE_AFTER_MS) void this.#probe()
     const allowedMs = nobody ? Math.min(timeoutMs, NOBODY_MS[network.kind]) : timeoutMs
-    const waitedMs = Date.now() - this.#startedAt
+    const waitedMs = performance.now() - this.#startedAt
     const hopeless = waitedMs >= GRACE_MS && this.#onlyOtherVersions()
     if (waitedMs >= allowedMs || hopeless || (nobody && this.#reachable === false)) this.#giveUp()
   }
@@ -235,12 +232,12 @@ export class Search {
   #dropStrangers(): void {
     const { directory } = this.#options
     if (!directory.view.known) return
-    const now = Date.now()
+    const now = performance.now()
     for (const { peer, publicKey, openedAt } of this.#candidates.values()) {
       if (peer === undefined || openedAt === undefined || now - openedAt < GRACE_MS) continue
       if (directory.roleOf(publicKey) !== undefined) continue
       this.#strangers.add(publicKey)
-      peer.close(MeshError.UNTRUSTED_GATEWAY(`${peer.label} is not in the directory of this mesh`))
+      peer.close(MeshError.UNTRUSTED_GATEWAY(`The peer ${publicKey.slice(0, 8)} is not in the directory of this mesh`))
     }
   }
 
@@ -312,9 +309,8 @@ async function answers(dht: DHT, bootstrap: string[]): Promise<boolean> {
 }
 
 function shuffle<T>(items: T[]): T[] {
-  for (let i = items.length - 1; i > 0; i--) {
-    const j = Math.floor(Math.random() * (i + 1))
-    ;[items[i], items[j]] = [items[j] as T, items[i] as T]
-  }
   return items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item)
 }

@@ -14,35 +14,36 @@ const HOLE_PUNCH = new Set([
 ])
 const REFUSED = new Set(['REMOTE_ABORTED', 'SERVER_ERROR', 'SERVER_INCOMPATIBLE'])
 
+/** The code that a library gave its error. */
+export function codeOf(err: unknown): string | undefined {
+  if (typeof err !== 'object' || err === null || !('code' in err)) return undefined
+  return typeof err.code === 'string' ? err.code : undefined
+}
+
 /**
  * Says which step of a failed dial went wrong.
  * @param peer how to name the other side to a person
  */
 export function connectError(err: unknown, peer: string): MeshError {
   if (err instanceof MeshError) return err
-  const code = (err as { code?: unknown } | null)?.code
-  const details = typeof code === 'string' ? { cause: code } : {}
+  const code = codeOf(err)
+  const details = code === undefined ? {} : { cause: code }
   const options = { cause: err }
-  if (typeof code === 'string') {
-    if (PEER_NOT_FOUND.has(code)) {
-      return MeshError.PEER_NOT_FOUND(
-        `${peer} is not in the DHT: it is not running, or it runs on another network`,
-        details,
-        options,
-      )
-    }
-    if (HOLE_PUNCH.has(code)) {
-      return MeshError.HOLE_PUNCH_FAILED(
-        `${peer} was found, but no way through the two NATs was (${code})`,
-        details,
-        options,
-      )
-    }
-    if (REFUSED.has(code)) return MeshError.REFUSED(`${peer} refused the connection (${code})`, details, options)
+  if (code === undefined) return MeshError.PEER_NOT_FOUND(`${peer} does not answer`, details, options)
+  if (PEER_NOT_FOUND.has(code)) {
+    return MeshError.PEER_NOT_FOUND(
+      `${peer} is not in the DHT: it is not running, or it runs on another network`,
+      details,
+      options,
+    )
   }
-  return MeshError.PEER_NOT_FOUND(
-    `${peer} does not answer${typeof code === 'string' ? ` (${code})` : ''}`,
-    details,
-    options,
-  )
+  if (HOLE_PUNCH.has(code)) {
+    return MeshError.HOLE_PUNCH_FAILED(
+      `${peer} was found, but no way through the two NATs was (${code})`,
+      details,
+      options,
+    )
+  }
+  if (REFUSED.has(code)) return MeshError.REFUSED(`${peer} refused the connection (${code})`, details, options)
+  return MeshError.PEER_NOT_FOUND(`${peer} does not answer (${code})`, details, options)
 }

@@ -7,14 +7,14 @@ export {
   type FetchResponse,
 } from './fetch.js'
 export { acceptGenerations, Generation, GenerationSink } from './generate.js'
-export { guardMux } from './guard.js'
 export { Link } from './link.js'
 export {
   CANCEL_EVENT,
   type Call,
   type CallOptions,
-  callMethod,
   decodeCall,
   encodeAnswer,
   encodeFailure,
+  type KeyedCallOptions,
 } from './rpc.js'
+export { CHECK_MS } from './silence.js'

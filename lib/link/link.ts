@@ -1,42 +1,38 @@
 import { EventEmitter } from 'node:events'
-import c from 'compact-encoding'
 import type { NoiseStream } from 'hyperdht'
-import type { Message } from 'protomux'
 import Protomux from 'protomux'
 import ProtomuxRPC from 'protomux-rpc'
 import {
   type Caller,
-  CONTROL_PROTOCOL,
-  encodeJson,
   encodeKey,
   type GenerateInput,
   type Hello,
-  helloSchema,
   type InputOf,
   type Load,
   MeshError,
   type MethodName,
-  openHello,
-  parseJson,
-  type Report,
   type ResponseOf,
-  readGoodbye,
-  reportSchema,
-  validate,
 } from '../protocol/index.js'
+import { linkClosed, noteReason } from './closed.js'
+import { connectError } from './connect.js'
+import { Control, type OwnHello } from './control.js'
+import { FetchCall, type FetchRequest } from './fetch.js'
 import { Generation } from './generate.js'
 import { answerSeparately, flushMux, guardMux } from './guard.js'
-import { type CallOptions, callMethod } from './rpc.js'
+import { callMethod, type KeyedCallOptions } from './rpc.js'
+import { Silence } from './silence.js'
 
 /** A link that has been silent for this long gets no new work. */
-export const SUSPECT_MS = 1500
+const SUSPECT_MS = 1500
 /** A link that has been silent for this long is closed. */
-export const SILENT_MS = 3000
+const SILENT_MS = 3000
 
 /** How long a closed link's goodbye has to arrive. */
 const GOODBYE_MS = 200
 
 interface LinkEvents {
+  /** The other side has opened its half: calls reach it. */
+  open: []
   /** The other side's hello was read and accepted. */
   hello: [Hello]
   load: []
@@ -47,177 +43,204 @@ interface LinkEvents {
 }
 
 export interface LinkOptions {
+  /** May be one that is still being dialled. */
   conn: NoiseStream
-  hello: Hello
+  /** Absent: made here. */
+  rpc?: ProtomuxRPC
+  hello: OwnHello
   /** The other side's role at this moment; `client` for a stranger. */
   roleOf: (publicKey: string) => Caller
 }
 
-/** The one connection between this worker and another peer: RPC, generations, replication and the control channel. */
+/**
+ * The one connection between this process and another peer: hello and goodbye, calls, generations, fetches, and how long
+ * the other side has been silent. Everything else on the connection is attached to it in the tick in which it is made.
+ */
 export class Link extends EventEmitter<LinkEvents> {
   readonly publicKey: string
   readonly mux: Protomux
   readonly rpc: ProtomuxRPC
   readonly conn: NoiseStream
-  readonly since = Date.now()
   /** Resolves once the connection itself is closed, and with it everything said before. */
   readonly gone: Promise<void>
   /** What the other side said of itself; undefined until it has, and always for clients. */
   hello: Hello | undefined
   load: Load | undefined
-  rttMs: number | undefined
-  suspect = false
-  lastHeard = Date.now()
   readonly #roleOf: (publicKey: string) => Caller
-  readonly #report: Message<Uint8Array>
-  readonly #goodbye: Message<Uint8Array>
-  #sent = new Map<number, number>()
-  #seq = 0
-  #heardReport: { seq: number; at: number } | undefined
-  #closed = false
+  readonly #control: Control
+  readonly #silence = new Silence(performance.now())
+  #suspect = false
+  #opened: boolean
+  #reason: MeshError | undefined
 
-  /** Attaches everything in the tick of the connection: later, the other side would get CHANNEL_CLOSED. */
-  constructor({ conn, hello, roleOf }: LinkOptions) {
+  /**
+   * Attaches everything in the tick of the connection: later, the other side would get CHANNEL_CLOSED.
+   * @throws MeshError LINK_CLOSED where the connection is closed already
+   */
+  constructor({ conn, rpc, hello, roleOf }: LinkOptions) {
     super()
     this.conn = conn
     this.#roleOf = roleOf
     this.publicKey = encodeKey(conn.remotePublicKey)
+    this.#opened = conn.connected || !conn.isInitiator
     this.mux = Protomux.from(conn)
-    guardMux(this.mux, (err) => this.#onGarbage(err))
+    guardMux(this.mux, (cause) =>
+      this.#onGarbage(MeshError.BAD_REQUEST('What came over this link is no frame of its protocol', {}, { cause })),
+    )
     // The id that @hyperswarm/rpc uses: the public key of the side that was dialled.
-    this.rpc = new ProtomuxRPC(conn, { id: conn.isInitiator ? conn.remotePublicKey : conn.publicKey })
+    this.rpc = rpc ?? new ProtomuxRPC(conn, { id: conn.isInitiator ? conn.remotePublicKey : conn.publicKey })
     answerSeparately(this.rpc)
-    const control = this.mux.createChannel({
-      protocol: CONTROL_PROTOCOL,
-      handshake: c.raw,
-      onopen: (bytes) => this.#onHello(bytes),
+    this.rpc.once('open', () => this.#onOpen())
+    this.#control = new Control(this.mux, hello, {
+      onHello: (said) => this.#onHello(said),
+      onReport: (load) => this.#onReport(load),
+      onGoodbye: (reason) => this.destroy(reason),
+      onUnreadable: (reason) => this.#onUnreadable(reason),
     })
-    if (control === null) throw MeshError.LINK_CLOSED('The connection closed before the link was set up')
-    this.#report = control.addMessage({ encoding: c.raw, onmessage: (bytes) => this.#onReport(bytes) })
-    this.#goodbye = control.addMessage({ encoding: c.raw, onmessage: (bytes) => this.#onGoodbye(bytes) })
-    control.open(encodeJson(hello))
-    conn.on('error', () => {
-      // 'close' follows and says it.
-    })
+    conn.on('error', (err: Error) => this.#onEnd(this.#brokenBy(err)))
     this.gone = new Promise((resolve) => conn.on('close', () => resolve()))
-    conn.on('close', () => this.#onClose(MeshError.LINK_CLOSED('The connection ended')))
+    // Before the multiplexer tells what is under way, so that it can say why.
+    conn.prependListener('close', () => this.#onEnd(this.#closedByPeer()))
+  }
+
+  /** Whether this side dialled. */
+  get dialled(): boolean {
+    return this.conn.isInitiator
   }
 
   get role(): Caller {
     return this.#roleOf(this.publicKey)
   }
 
-  get closed(): boolean {
-    return this.#closed
+  get opened(): boolean {
+    return this.#opened && !this.closed
   }
 
-  /** `processor p1`, or the beginning of the key of a stranger. */
+  get closed(): boolean {
+    return this.#reason !== undefined
+  }
+
+  /** Whether the other side has been silent for so long that it gets no new work. */
+  get suspect(): boolean {
+    return this.#suspect
+  }
+
+  get rttMs(): number | undefined {
+    return this.#control.rttMs
+  }
+
+  /** `processor p1`, or the beginning of the key of one who has not said its name. */
   get label(): string {
     return this.hello ? `${this.hello.role} ${this.hello.name}` : `peer ${this.publicKey.slice(0, 8)}`
   }
 
   /** @throws MeshError: the other side's answer, or TIMEOUT, CANCELLED, LINK_CLOSED */
-  call<M extends MethodName>(name: M, body: InputOf<M>, options?: CallOptions): Promise<ResponseOf<M>> {
+  async call<M extends MethodName>(name: M, body: InputOf<M>, options?: KeyedCallOptions): Promise<ResponseOf<M>> {
+    this.#assertOpen(name)
     return callMethod(this.rpc, name, body, options)
   }
 
-  /** Asks the other side for a generation. @throws MeshError LINK_CLOSED, CANCELLED */
+  /** Asks the other side for a generation. @throws MeshError LINK_CLOSED, CANCELLED, MESSAGE_TOO_LARGE */
   generate(request: GenerateInput, signal?: AbortSignal): Generation {
+    this.#assertOpen('the request')
     return new Generation(this.mux, request, signal)
+  }
+
+  /** Opens a fetch. @throws MeshError LINK_CLOSED, BAD_REQUEST, MESSAGE_TOO_LARGE */
+  fetch(request: FetchRequest, body?: Uint8Array | AsyncIterable<Uint8Array>): FetchCall {
+    this.#assertOpen('the request')
+    return new FetchCall(this.mux, request, body)
   }
 
   /** Sends a heartbeat with this worker's load. */
   report(load: Load): void {
-    if (this.#closed) return
-    const seq = ++this.#seq
-    this.#sent.set(seq, performance.now())
-    this.#sent.delete(seq - 16)
-    const heard = this.#heardReport
-    const echo = heard && { seq: heard.seq, heldMs: performance.now() - heard.at }
-    this.#report.send(encodeJson({ seq, echo, load } satisfies Report))
+    if (!this.closed) this.#control.report(load)
   }
 
-  /** Judges the silence. Called on every heartbeat tick. */
+  /** Notes that the other side lives. */
+  heard(): void {
+    this.#silence.heard(performance.now())
+    this.#suspect = false
+  }
+
+  /** Judges the silence. Call it every CHECK_MS. @param now of `performance.now()` */
   check(now: number): void {
-    const silentMs = now - this.lastHeard
+    const silentMs = this.#silence.look(now)
     if (silentMs >= SILENT_MS) {
       this.close(MeshError.LINK_CLOSED(`${this.label} was silent for ${Math.round(silentMs)} ms`))
-    } else if (silentMs >= SUSPECT_MS && !this.suspect) {
-      this.suspect = true
+    } else if (silentMs >= SUSPECT_MS && !this.#suspect) {
+      this.#suspect = true
       this.emit('suspect')
     }
   }
 
-  /** Tells the other side why, and ends the connection. */
+  /** Tells the other side why, and ends the connection. What is under way fails with the reason. */
   close(reason: MeshError): void {
-    if (this.#closed) return
-    this.#goodbye.send(encodeJson(reason.toJSON()))
+    if (this.closed) return
+    this.#control.goodbye(reason)
     flushMux(this.mux)
-    this.#onClose(reason)
+    this.#onEnd(reason)
     // Graceful first, so that the goodbye arrives; a peer that hangs must not keep the stream open.
     this.conn.end(undefined)
     setTimeout(() => this.conn.destroy(), GOODBYE_MS).unref()
   }
 
-  #onGarbage(cause: unknown): void {
-    if (this.#closed) return
-    this.emit('garbage')
-    this.close(MeshError.BAD_REQUEST('What came over this link is no frame of its protocol', {}, { cause }))
-  }
-
-  #onHello(bytes: Uint8Array): void {
-    try {
-      const raw = openHello(bytes)
-      // A client has nothing more to say.
-      if (raw.role === 'client') return
-      this.hello = validate(helloSchema, raw, 'hello')
-      this.#heard()
-      this.emit('hello', this.hello)
-    } catch (err) {
-      this.#onUnreadable(err)
-    }
-  }
-
-  #onReport(bytes: Uint8Array): void {
-    try {
-      const { seq, echo, load } = validate(reportSchema, parseJson(bytes, 'The report'), 'report')
-      this.#heard()
-      this.#heardReport = { seq, at: performance.now() }
-      const sentAt = echo && this.#sent.get(echo.seq)
-      if (sentAt !== undefined) this.rttMs = Math.max(0, performance.now() - sentAt - (echo?.heldMs ?? 0))
-      this.load = load
-      this.emit('load')
-    } catch (err) {
-      this.#onUnreadable(err)
-    }
-  }
-
-  #onUnreadable(err: unknown): void {
-    const reason = MeshError.from(err)
-    if (reason.code === 'BAD_REQUEST') this.emit('garbage')
-    this.close(reason)
-  }
-
-  #onGoodbye(bytes: Uint8Array): void {
-    let reason: MeshError
-    try {
-      reason = readGoodbye(bytes)
-    } catch {
-      this.emit('garbage')
-      reason = MeshError.LINK_CLOSED('The other side closed the link and gave no readable reason')
-    }
-    this.#onClose(reason)
+  /** Ends the connection at once, without a word. */
+  destroy(reason: MeshError): void {
+    this.#onEnd(reason)
     this.conn.destroy()
   }
 
-  #heard(): void {
-    this.lastHeard = Date.now()
-    this.suspect = false
+  #assertOpen(what: string): void {
+    if (this.closed) throw linkClosed(this.mux, `The link to ${this.label} was closed before ${what} was sent`)
   }
 
-  #onClose(reason: MeshError): void {
-    if (this.#closed) return
-    this.#closed = true
+  #onOpen(): void {
+    if (this.closed) return
+    this.#opened = true
+    this.emit('open')
+  }
+
+  #onHello(hello: Hello | undefined): void {
+    if (hello === undefined) return
+    this.hello = hello
+    this.heard()
+    this.emit('hello', hello)
+  }
+
+  #onReport(load: Load): void {
+    this.heard()
+    this.load = load
+    this.emit('load')
+  }
+
+  #onUnreadable(reason: MeshError): void {
+    if (reason.code === 'BAD_REQUEST') this.#onGarbage(reason)
+    else this.close(reason)
+  }
+
+  #onGarbage(reason: MeshError): void {
+    if (this.closed) return
+    this.emit('garbage')
+    this.close(reason)
+  }
+
+  #brokenBy(err: Error): MeshError {
+    return this.#opened
+      ? MeshError.LINK_CLOSED(`The connection to ${this.label} broke`, {}, { cause: err })
+      : connectError(err, this.label)
+  }
+
+  #closedByPeer(): MeshError {
+    return this.#opened
+      ? MeshError.LINK_CLOSED(`${this.label} closed the connection`)
+      : MeshError.REFUSED(`${this.label} closed the connection before it was open`)
+  }
+
+  #onEnd(reason: MeshError): void {
+    if (this.closed) return
+    this.#reason = reason
+    noteReason(this.mux, reason)
     this.emit('close', reason)
   }
 }

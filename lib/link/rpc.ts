@@ -14,6 +14,8 @@ import {
   requestIdSchema,
   validate,
 } from '../protocol/index.js'
+import { linkClosed } from './closed.js'
+import { codeOf } from './connect.js'
 
 /**
  * How a unary call looks on the wire. Payloads are raw buffers of JSON: an encoding that throws inside protomux-rpc
@@ -39,6 +41,7 @@ export type Call = z.infer<typeof callSchema>
 
 /** The frame around every answer. */
 type Answer = { body: unknown } | { error: ErrorBody }
+const answerSchema = z.object({ body: z.unknown().optional(), error: z.unknown().optional() })
 
 /** @throws MeshError BAD_REQUEST, MESSAGE_TOO_LARGE */
 export function decodeCall(bytes: Uint8Array): Call {
@@ -66,12 +69,20 @@ export function encodeFailure(err: MeshError): Buffer {
   return encodeJson({ error: err.toJSON() } satisfies Answer)
 }
 
+/** Bounds of one call. */
 export interface CallOptions {
+  /** Ends the call; the other side stops working on it. */
   signal?: AbortSignal
-  /** Absent: the method's own deadline. */
+  /** Milliseconds until the call fails with TIMEOUT. Absent: the method's own deadline; none for a stream. */
   timeoutMs?: number
-  key?: string
+  /** Absent: a new one. Appears in errors, logs and the usage records. */
   requestId?: string
+}
+
+/** Bounds of one call, and by whose right it is made. */
+export interface KeyedCallOptions extends CallOptions {
+  /** API key or token, where the method wants one. */
+  key?: string
 }
 
 /**
@@ -82,11 +93,11 @@ export async function callMethod<M extends MethodName>(
   rpc: ProtomuxRPC,
   name: M,
   body: InputOf<M>,
-  options: CallOptions = {},
+  options: KeyedCallOptions = {},
 ): Promise<ResponseOf<M>> {
   const { signal, timeoutMs = methods[name].timeoutMs, key, requestId = newRequestId() } = options
   if (signal?.aborted) throw MeshError.CANCELLED(`${name} was cancelled`, { requestId })
-  if (rpc.closed) throw MeshError.LINK_CLOSED(`The link was closed before ${name} was sent`, { requestId })
+  if (rpc.closed) throw linkClosed(rpc.mux, `The link was closed before ${name} was sent`, { requestId })
 
   const frame = encodeJson({ requestId, key, timeoutMs, body } satisfies Call)
   if (frame.byteLength > MAX_MESSAGE_BYTES) {
@@ -95,6 +106,7 @@ export async function callMethod<M extends MethodName>(
       { requestId },
     )
   }
+  const what = `answer to ${name}`
   const answer = await new Promise<Uint8Array>((resolve, reject) => {
     const timer = setTimeout(
       () => giveUp(MeshError.TIMEOUT(`No answer to ${name} within ${timeoutMs} ms`, { requestId })),
@@ -118,18 +130,17 @@ export async function callMethod<M extends MethodName>(
       },
       (err: unknown) => {
         settle()
-        reject(transportError(err, name, requestId))
+        reject(transportError(err, rpc, name, requestId))
       },
     )
   })
-  const parsed = parseJson(answer, `The answer to ${name}`) as Partial<{ body: unknown; error: unknown }>
-  if (parsed?.error !== undefined) throw MeshError.fromJSON(parsed.error)
-  return validate(methods[name].response, parsed?.body, `answer to ${name}`, 'INTERNAL') as ResponseOf<M>
+  const { body: answered, error } = validate(answerSchema, parseJson(answer, `The ${what}`), what, 'INTERNAL')
+  if (error !== undefined) throw MeshError.fromJSON(error)
+  return validate(methods[name].response, answered, what, 'INTERNAL')
 }
 
-function transportError(err: unknown, name: string, requestId: string): MeshError {
-  const code = (err as { code?: unknown } | null)?.code
-  if (code === 'UNKNOWN_METHOD')
+function transportError(err: unknown, rpc: ProtomuxRPC, name: string, requestId: string): MeshError {
+  if (codeOf(err) === 'UNKNOWN_METHOD')
     return MeshError.UNKNOWN_METHOD(`The other side has no method ${name}`, { requestId }, { cause: err })
-  return MeshError.LINK_CLOSED(`The link closed while ${name} was under way`, { requestId }, { cause: err })
+  return linkClosed(rpc.mux, `The link closed while ${name} was under way`, { requestId }, err)
 }

@@ -1,25 +1,22 @@
 import { z } from 'zod'
 import { MeshError } from './errors.js'
-import { PROTOCOL_VERSION } from './ids.js'
+import { nameSchema, PROTOCOL_VERSION } from './ids.js'
 import { loadSchema } from './load.js'
 import { roleSchema } from './records.js'
 import { parseJson, validate } from './validate.js'
 
+/** What the control channel of a link carries: hello, reports, goodbye. */
+
 /**
- * The control channel: one on every link. It opens with each side's hello, then carries load reports between members,
- * which are the heartbeats, and at most one goodbye with the reason why the sender closes the link.
+ * First thing each side says. The version is checked before anything else is believed; fields that a later version adds
+ * are ignored.
  */
-
-export const CONTROL_PROTOCOL = 'infermesh/control/1'
-
-/** First thing each side says. The version is checked before anything else is believed. */
 export const helloSchema = z.object({
   protocolVersion: z.int(),
   /** The package's version, for people. */
   version: z.string(),
-  features: z.array(z.string()).max(64),
   role: roleSchema,
-  name: z.string(),
+  name: nameSchema,
   since: z.number(),
   addresses: z.record(z.string(), z.string()).default({}),
 })
@@ -28,14 +25,20 @@ export type Hello = z.infer<typeof helloSchema>
 /** What a client says of itself in its hello: nothing but what it speaks. */
 export const CLIENT_HELLO = { protocolVersion: PROTOCOL_VERSION, role: 'client' } as const
 
+const anyHelloSchema = z.looseObject({
+  protocolVersion: z.unknown().optional(),
+  version: z.unknown().optional(),
+  role: z.unknown().optional(),
+})
+
 /**
  * Reads a hello as far as every version must understand it.
  * @throws MeshError VERSION_MISMATCH, or BAD_REQUEST for what is no hello
  */
 export function openHello(bytes: Uint8Array): { role?: unknown } {
-  const hello = parseJson(bytes, 'The hello') as { protocolVersion?: unknown; version?: unknown; role?: unknown } | null
+  const hello = anyHelloSchema.safeParse(parseJson(bytes, 'The hello')).data
   if (hello?.protocolVersion === PROTOCOL_VERSION) return hello
-  const short = (value: unknown) => String(value).slice(0, 20)
+  const short = (value: unknown) => (typeof value === 'object' ? 'unknown' : String(value).slice(0, 20))
   const version = hello?.version === undefined ? '' : ` (infermesh ${short(hello.version)})`
   throw MeshError.VERSION_MISMATCH(
     `The other side speaks protocol ${short(hello?.protocolVersion)}${version}, this side ${PROTOCOL_VERSION}. Run the same version of infermesh on both`,

@@ -13,7 +13,6 @@ export {
 } from './generation.js'
 export {
   CLIENT_HELLO,
-  CONTROL_PROTOCOL,
   type Hello,
   helloSchema,
   openHello,

@@ -69,8 +69,7 @@ export type InviteInfo = z.infer<typeof inviteInfoSchema>
 
 const password = z.string().min(8).max(1000)
 
-/** Every unary call of the mesh: who may make it, with what, for what. */
-export const methods = {
+const table = {
   // --- every worker ---
   ping: method([...members, 'client'], 'none', nothing, z.object({ at: z.number() })),
   status: method(members, 'none', nothing, workerStatusSchema),
@@ -287,10 +286,17 @@ export const methods = {
   ),
 } as const
 
-export type MethodName = keyof typeof methods
+type Table = typeof table
+export type MethodName = keyof Table
 /** A request after its defaults are filled in: what a handler gets. */
-export type RequestOf<M extends MethodName> = z.output<(typeof methods)[M]['request']>
+export type RequestOf<M extends MethodName> = z.output<Table[M]['request']>
 /** A request as a caller writes it. */
-export type InputOf<M extends MethodName> = z.input<(typeof methods)[M]['request']>
-export type ResponseOf<M extends MethodName> = z.output<(typeof methods)[M]['response']>
+export type InputOf<M extends MethodName> = z.input<Table[M]['request']>
+export type ResponseOf<M extends MethodName> = z.output<Table[M]['response']>
+
+/** Every unary call of the mesh: who may make it, with what, for what. */
+export const methods: {
+  readonly [M in MethodName]: Method<z.ZodType<RequestOf<M>, InputOf<M>>, z.ZodType<ResponseOf<M>>>
+} = table
+
 export const METHOD_NAMES = Object.keys(methods) as MethodName[]

@@ -116,7 +116,7 @@ export abstract class BaseWorker {
     return present(this.#directory, 'directory')
   }
   get profile(): MeshProfile {
-    return present(this.#profile, 'profile')
+    return this.#net?.profile ?? present(this.#profile, 'profile')
   }
   get state(): Load['state'] {
     return this.#state
@@ -281,7 +281,6 @@ export abstract class BaseWorker {
     return {
       protocolVersion: PROTOCOL_VERSION,
       version: VERSION,
-      features: [],
       role: this.role,
       name: this.name,
       publicKey: this.publicKey,

@@ -2,7 +2,8 @@ import RPC, { type Client } from '@hyperswarm/rpc'
 import type { Test } from 'brittle'
 import DHT, { type KeyPair, type NoiseStream } from 'hyperdht'
 import { readProfile } from '../../lib/home/index.js'
-import { type CallOptions, callMethod, Generation } from '../../lib/link/index.js'
+import { Generation, type KeyedCallOptions } from '../../lib/link/index.js'
+import { callMethod } from '../../lib/link/rpc.js'
 import {
   decodeKey,
   type GenerateRequest,
@@ -22,7 +23,7 @@ const ATTEMPTS = 100
 /** A client that uses nothing but `@hyperswarm/rpc`: no member of the mesh, with a key pair of its own. */
 export interface Stranger {
   readonly keyPair: ReturnType<typeof DHT.keyPair>
-  call<M extends MethodName>(name: M, body: InputOf<M>, options?: CallOptions): Promise<ResponseOf<M>>
+  call<M extends MethodName>(name: M, body: InputOf<M>, options?: KeyedCallOptions): Promise<ResponseOf<M>>
   /** Opens a stream, as a client does. */
   generate(request: GenerateRequest, signal?: AbortSignal): Generation
   close(): Promise<void>
@@ -48,14 +49,14 @@ export async function startStranger(t: Test, home: string, peer: string, keyPair
 }
 
 /** Dials until the peer, which may have started just now, has announced itself. */
-async function connect(rpc: RPC, peer: string, keyPair: Stranger['keyPair']): Promise<NonNullable<Client['rpc']>> {
+async function connect(rpc: RPC, peer: string, keyPair: Stranger['keyPair']): Promise<Client['rpc']> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const client = rpc.connect(decodeKey(peer), { keyPair })
     const opened = await new Promise<boolean>((resolve) => {
       client.on('open', () => resolve(true))
       client.on('close', () => resolve(false))
     })
-    if (opened && client.rpc !== null) return client.rpc
+    if (opened) return client.rpc
     await sleep(50)
   }
   throw new Error(`${peer} does not answer`)

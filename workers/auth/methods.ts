@@ -19,7 +19,8 @@ import { type Users, userInfo } from './users.js'
 
 export interface AuthParts {
   config: AuthConfig
-  profile: MeshProfile
+  /** How the mesh is reached at this moment: a net that starts adds the bootstrap node that it serves. */
+  profile: () => MeshProfile
   register: Register
   users: Users
   keys: Keys
@@ -149,7 +150,7 @@ function serveMembers(respond: Respond, { profile, members, invites }: AuthParts
   respond('invites.create', async (request, context) => {
     const { entry, secret } = await invites.create(actor(context), request, context.signal)
     const { id, role, name } = entry
-    return { ...inviteInfo(entry), invite: encodeInvite({ id, secret, profile, role, name }) }
+    return { ...inviteInfo(entry), invite: encodeInvite({ id, secret, profile: profile(), role, name }) }
   })
   respond('invites.list', async () => ({ invites: invites.list().map(inviteInfo) }))
   respond('invites.revoke', async ({ id }, context) => {

@@ -136,7 +136,7 @@ export class AuthWorker extends BaseWorker {
     const { dispatcher } = this.net
     serveMethods(dispatcher.respond.bind(dispatcher), {
       config: this.#config,
-      profile: this.profile,
+      profile: () => this.profile,
       register,
       users,
       keys,

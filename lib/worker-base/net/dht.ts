@@ -56,7 +56,7 @@ export async function serveBootstrap(workerDir: string, kind: 'local' | 'lan', c
   } catch (err) {
     await node.destroy()
     throw MeshError.PORT_IN_USE(
-      `The DHT's bootstrap node cannot use ${host}:${port} (UDP): ${(err as Error).message}. Is another authority of this home running?`,
+      `The DHT's bootstrap node cannot use ${host}:${port} (UDP): ${err instanceof Error ? err.message : err}. Is another authority of this home running?`,
       { port },
       { cause: err },
     )

@@ -1,6 +1,13 @@
 import { Counter, Histogram, type Registry } from 'prom-client'
 import type ProtomuxRPC from 'protomux-rpc'
-import { CANCEL_EVENT, type Call, type CallOptions, decodeCall, encodeAnswer, encodeFailure } from '../../link/index.js'
+import {
+  CANCEL_EVENT,
+  type Call,
+  decodeCall,
+  encodeAnswer,
+  encodeFailure,
+  type KeyedCallOptions,
+} from '../../link/index.js'
 import {
   type Caller,
   type InputOf,
@@ -40,6 +47,9 @@ export interface CallSource {
   readonly role: Caller
 }
 
+/** A method with its handler and everything that is checked before it. */
+type Served = (call: Call, source: CallSource, running: Map<string, AbortController>) => Promise<unknown>
+
 /** Calls one link may have under way at a time. */
 const MAX_CALLS_PER_LINK = 2048
 
@@ -48,7 +58,7 @@ const MAX_CALLS_PER_LINK = 2048
  * every outcome into an answer. Nothing a peer sends, and nothing a handler throws, leaves it as an exception.
  */
 export class Dispatcher {
-  readonly #handlers = new Map<MethodName, Handler<MethodName>>()
+  readonly #served = new Map<MethodName, Served>()
   readonly #log: Logger
   readonly #duration: Histogram<'method' | 'code'>
   readonly #refused: Counter<'reason'>
@@ -74,15 +84,15 @@ export class Dispatcher {
 
   /** Serves one method. A method may have one handler. */
   respond<M extends MethodName>(name: M, handler: Handler<M>): void {
-    if (this.#handlers.has(name)) throw new Error(`${name} has a handler already`)
-    this.#handlers.set(name, handler as unknown as Handler<MethodName>)
+    if (this.#served.has(name)) throw new Error(`${name} has a handler already`)
+    this.#served.set(name, (call, source, running) => this.#run(name, handler, call, source, running))
   }
 
   /** Serves all methods on one link. Call it in the same tick as the connection. */
   attach(rpc: ProtomuxRPC, source: CallSource): void {
     const running = new Map<string, AbortController>()
-    for (const name of this.#handlers.keys()) {
-      rpc.respond(name, (bytes) => this.#answer(name, bytes, source, running))
+    for (const [name, served] of this.#served) {
+      rpc.respond(name, (bytes) => this.#answer(name, bytes, (call) => served(call, source, running)))
     }
     rpc.respond(CANCEL_EVENT, async (bytes) => {
       running.get(bytes?.toString() ?? '')?.abort(MeshError.CANCELLED('The caller cancelled'))
@@ -100,7 +110,7 @@ export class Dispatcher {
   async call<M extends MethodName>(
     name: M,
     body: InputOf<M>,
-    { key, requestId = newRequestId(), signal, timeoutMs }: CallOptions = {},
+    { key, requestId = newRequestId(), signal, timeoutMs }: KeyedCallOptions = {},
   ): Promise<ResponseOf<M>> {
     const started = performance.now()
     const running = new Map<string, AbortController>()
@@ -109,7 +119,10 @@ export class Dispatcher {
     let code = 'OK'
     try {
       const call = { requestId, key, timeoutMs, body }
-      return (await this.#call(name, call, { publicKey: '', role: 'client' }, running)) as ResponseOf<M>
+      const served = this.#served.get(name)
+      if (served === undefined) throw MeshError.UNKNOWN_METHOD(`${name} is not served here`, { requestId })
+      const answer = await served(call, { publicKey: '', role: 'client' }, running)
+      return validate(methods[name].response, answer, `answer to ${name}`, 'INTERNAL')
     } catch (err) {
       code = MeshError.from(err).code
       throw err
@@ -119,19 +132,14 @@ export class Dispatcher {
     }
   }
 
-  async #answer(
-    name: MethodName,
-    bytes: Buffer | null,
-    source: CallSource,
-    running: Map<string, AbortController>,
-  ): Promise<Buffer> {
+  async #answer(name: MethodName, bytes: Buffer | null, run: (call: Call) => Promise<unknown>): Promise<Buffer> {
     const started = performance.now()
     let code = 'OK'
     let requestId: string | undefined
     try {
       const call = decodeCall(bytes ?? Buffer.alloc(0))
       requestId = call.requestId
-      return encodeAnswer(await this.#call(name, call, source, running))
+      return encodeAnswer(await run(call))
     } catch (err) {
       const failure = MeshError.from(err)
       code = failure.code
@@ -142,15 +150,16 @@ export class Dispatcher {
     }
   }
 
-  async #call(
-    name: MethodName,
+  async #run<M extends MethodName>(
+    name: M,
+    handler: Handler<M>,
     call: Call,
     source: CallSource,
     running: Map<string, AbortController>,
-  ): Promise<unknown> {
+  ): Promise<ResponseOf<M>> {
     const spec = methods[name]
     const { role, publicKey } = source
-    if (!(spec.callers as readonly Caller[]).includes(role)) {
+    if (!spec.callers.includes(role)) {
       this.#refused.inc({ reason: 'role' })
       throw MeshError.FORBIDDEN(
         `${role === 'client' ? 'A client' : `A worker with the role ${role}`} may not call ${name}`,
@@ -174,8 +183,7 @@ export class Dispatcher {
     controller.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
     running.set(call.requestId, controller)
     try {
-      const handler = this.#handlers.get(name) as Handler<MethodName>
-      return await handler(request as never, {
+      return await handler(request, {
         peer: publicKey,
         role,
         requestId: call.requestId,

@@ -2,16 +2,16 @@ import { EventEmitter } from 'node:events'
 import type DHT from 'hyperdht'
 import type { KeyPair, NoiseStream } from 'hyperdht'
 import DHTNode from 'hyperdht'
-import Hyperswarm from 'hyperswarm'
-import { Counter, Gauge, type Registry } from 'prom-client'
-import { acceptGenerations, connectError, type GenerationSink, Link } from '../../link/index.js'
+import type Hyperswarm from 'hyperswarm'
+import type { Registry } from 'prom-client'
+import { acceptGenerations, CHECK_MS, type GenerationSink, Link } from '../../link/index.js'
 import {
   type Caller,
-  decodeKey,
   encodeKey,
   type GenerateRequest,
   type Hello,
   type Load,
+  type Member,
   MeshError,
   type MeshProfile,
   type Role,
@@ -23,31 +23,14 @@ import type { Logger } from '../log.js'
 import type { Store } from '../store.js'
 import type { NetConfig } from './config.js'
 import { nodeOptions, serveBootstrap } from './dht.js'
+import { Dialling } from './dialling.js'
 import { Dispatcher } from './dispatcher.js'
+import { Heartbeats } from './heartbeats.js'
+import { NetMetrics } from './metrics.js'
+import { announceAgain, openSwarm } from './swarm.js'
 
-const HEARTBEAT_MS = 500
-/** How often silence is looked at: a link is closed this much late at most. */
-const CHECK_MS = 100
-/** A change of load is told at once, but not more often than this. */
-const REPORT_SPACING_MS = 10
-/** How long a dial may take: on one machine or LAN a dead peer is given up fast, so that its return is noticed within 2 s. */
-const DIAL_MS = { local: 800, lan: 1000, private: 12_000, public: 12_000 } as const
-const MAX_DOUBLINGS = 2
-/** A dial that goes through takes a fraction of this on one machine or LAN. */
-const HANGING_MS = 300
-/** How long a worker that has just started calls those who dial it. */
-const GREET_MS = 2000
 /** How long a stopping worker tries to take its announcements back. */
 const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
-const BACKOFFS_MS = [100, 200, 400, 500]
-
-/** Which roles a worker dials. Everyone dials the authority. */
-const DIALS: Record<Role, readonly Role[]> = {
-  auth: [],
-  gateway: ['auth', 'gateway', 'processor'],
-  processor: ['auth'],
-  metrics: ['auth', 'gateway', 'processor', 'metrics'],
-}
 
 /** The doors of the mesh: the roles that strangers may connect to, as clients. */
 const DOORS: ReadonlySet<Role> = new Set(['auth', 'gateway'])
@@ -95,20 +78,13 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #links = new Set<Link>()
   /** Links that carry every core of this worker, not the directory alone. */
   readonly #replicating = new WeakSet<Link>()
-  readonly #dialled = new Set<string>()
-  /** Dials under way: when they began, and their last error by public key. */
-  readonly #dials = new Map<string, { conn: NoiseStream; since: number }>()
-  /** How many dials in a row took too long, by public key. */
-  readonly #lateDials = new Map<string, number>()
-  readonly #reasons = new Map<string, MeshError>()
-  readonly #closed: Counter<'reason'>
+  readonly #heartbeats: Heartbeats
+  readonly #metrics: NetMetrics
+  #profile: MeshProfile
   #bootstrap: DHT | undefined
   #swarm: Hyperswarm | undefined
-  readonly #badFrames: Counter
+  #dialling: Dialling | undefined
   #timer: NodeJS.Timeout | undefined
-  #lastTick = 0
-  #lastBeat = 0
-  #reportTimer: NodeJS.Timeout | undefined
   #generation: { callers: readonly Caller[]; handler: GenerationHandler } | undefined
   #stopping = false
 
@@ -116,15 +92,17 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     super()
     this.#options = options
     this.#role = options.hello().role
+    this.#profile = options.profile
     this.directory = options.directory
     this.publicKey = encodeKey(options.keyPair.publicKey)
     this.dispatcher = new Dispatcher(options.log, options.registry)
-    this.#closed = this.#registerMetrics(options.registry)
-    this.#badFrames = new Counter({
-      name: 'infermesh_bad_frames_total',
-      help: 'Links closed because the other side sent what is no frame of the protocol.',
-      registers: [options.registry],
-    })
+    this.#heartbeats = new Heartbeats(this.#links, options.load)
+    this.#metrics = new NetMetrics(options.registry, this.#links, this.members)
+  }
+
+  /** How the mesh is reached. Once the net has started, the bootstrap node that this worker serves is in it. */
+  get profile(): MeshProfile {
+    return this.#profile
   }
 
   /** Runs the handler for each generation that one of the callers asks for. */
@@ -134,29 +112,27 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** Begins to listen and to dial; does not wait for the DHT. */
   async start(): Promise<void> {
-    const { config, profile, keyPair, workerDir } = this.#options
-    const { kind } = profile.network
-    if (this.#role === 'auth' && (kind === 'local' || kind === 'lan')) {
-      this.#bootstrap = await serveBootstrap(workerDir, kind, config)
-      profile.network.bootstrap = [`${this.#bootstrap.host}:${this.#bootstrap.port}`]
-    }
-    const dht = new DHTNode(nodeOptions(profile.network, { config, keyPair, role: this.#role }))
-    const swarm = new Hyperswarm({
-      dht,
-      keyPair,
-      maxPeers: 65_536,
-      maxParallel: 64,
-      backoffs: BACKOFFS_MS,
-      jitter: 50,
-      firewall: (publicKey, payload) => {
-        if (payload !== null) this.#giveWay(encodeKey(publicKey))
-        return false
-      },
-    })
+    const { config, keyPair } = this.#options
+    await this.#serveBootstrap()
+    const dht = new DHTNode(nodeOptions(this.profile.network, { config, keyPair, role: this.#role }))
+    const swarm = openSwarm(dht, keyPair, (publicKey) => dialling.giveWay(publicKey))
     this.#swarm = swarm
-    swarm.on('connection', (conn) => this.#onConnection(conn))
-    swarm.on('update', () => this.#watchDials())
-    this.directory.on('change', () => this.#reconcile())
+    const dialling = new Dialling({
+      swarm,
+      publicKey: this.publicKey,
+      role: this.#role,
+      profile: this.profile,
+      directory: this.directory,
+      isOpen: (conn) => [...this.#links].some((link) => link.conn === conn),
+      isLinked: (publicKey) => this.members.has(publicKey),
+      isOnline: () => this.online,
+      log: this.#options.log,
+      now: () => performance.now(),
+    })
+    this.#dialling = dialling
+    swarm.on('connection', (conn) => this.#onConnection(conn, dialling))
+    swarm.on('update', () => dialling.watch())
+    this.directory.on('change', () => this.#reconcile(dialling))
     this.#background(swarm.listen(), 'listening')
     this.#background(
       dht.fullyBootstrapped().then(() => this.#announceAgain()),
@@ -165,23 +141,23 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (DOORS.has(this.#role)) {
       swarm.join(this.directory.core.discoveryKey, { server: true, client: false })
     }
-    this.#reconcile()
-    this.#greet(swarm)
-    this.#lastTick = Date.now()
-    this.#timer = setInterval(() => this.#tick(), CHECK_MS)
+    this.#reconcile(dialling)
+    dialling.greet()
+    this.#timer = setInterval(() => this.#tick(dialling), CHECK_MS)
   }
 
   async stop(): Promise<void> {
     this.#stopping = true
     clearInterval(this.#timer)
-    clearTimeout(this.#reportTimer)
+    this.#heartbeats.stop()
+    this.#dialling?.stop()
     const links = [...this.#links]
     for (const link of links) link.close(MeshError.SHUTTING_DOWN(`${this.#role} stops`))
     await Promise.all(links.map(({ gone }) => gone))
     // Politely first: that takes this worker's announcements out of the DHT, where they would mislead for minutes.
     const swarm = this.#swarm
     if (swarm !== undefined) {
-      const leaveMs = LEAVE_MS[this.#options.profile.network.kind]
+      const leaveMs = LEAVE_MS[this.profile.network.kind]
       // Nodes that stopped just before do not answer; the swarm waits for them whether forced or not, its node does not.
       await withDeadline(swarm.destroy(), leaveMs, 'Leaving the DHT').catch(() => swarm.dht.destroy({ force: true }))
     }
@@ -193,7 +169,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     const found: Record<string, string> = {}
     if (this.#bootstrap) found.bootstrap = `${this.#bootstrap.host}:${this.#bootstrap.port}`
     // This machine's clients find the mesh through it while the authority, and the bootstrap node with it, is down.
-    const port = this.#options.profile.network.kind === 'local' ? this.#dhtPort : 0
+    const port = this.profile.network.kind === 'local' ? this.#dhtPort : 0
     if (port > 0) found.dht = `127.0.0.1:${port}`
     return found
   }
@@ -210,13 +186,11 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** The authority's link; throws where there is none. @throws MeshError AUTHORITY_DOWN */
   authority(): Link {
-    const link = this.members.get(this.#options.profile.authority)
+    const link = this.members.get(this.profile.authority)
     if (link === undefined || link.suspect) {
       throw MeshError.AUTHORITY_DOWN(
         'The auth worker cannot be reached now; inference goes on, but nothing can be changed. Try again shortly',
-        {
-          retryAfterMs: 2000,
-        },
+        { retryAfterMs: 2000 },
       )
     }
     return link
@@ -229,47 +203,48 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** Tells all links the load soon: call it when something about it changed. */
   loadChanged(): void {
-    if (this.#stopping) return
-    this.#reportTimer ??= setTimeout(() => {
-      this.#reportTimer = undefined
-      this.#reportLoad()
-    }, REPORT_SPACING_MS)
+    this.#heartbeats.loadChanged()
   }
 
   /** Every member of the directory as this worker sees it, itself included. */
   views(): WorkerView[] {
-    const own = this.#options.hello()
-    return [...this.directory.members.values()].map((member) => {
-      const { role, name, publicKey } = member
-      const view: WorkerView = { role, name, publicKey, state: 'down' }
-      if (publicKey === this.publicKey) {
-        const load = this.#options.load()
-        return { ...view, state: load.state, version: own.version, since: own.since, addresses: own.addresses, load }
-      }
-      const link = this.members.get(publicKey)
-      if (link?.hello === undefined) {
-        const reason = this.#reasons.get(publicKey)
-        return reason ? { ...view, reason: reason.message } : view
-      }
-      const { version, since, addresses } = link.hello
-      return {
-        ...view,
-        state: link.suspect ? 'suspect' : (link.load?.state ?? 'starting'),
-        version,
-        since,
-        addresses,
-        load: link.load,
-      }
-    })
+    return [...this.directory.members.values()].map((member) => this.#view(member))
+  }
+
+  #view({ role, name, publicKey }: Member): WorkerView {
+    const view: WorkerView = { role, name, publicKey, state: 'down' }
+    if (publicKey === this.publicKey) {
+      const { version, since, addresses } = this.#options.hello()
+      const load = this.#options.load()
+      return { ...view, state: load.state, version, since, addresses, load }
+    }
+    const link = this.members.get(publicKey)
+    if (link?.hello === undefined) {
+      const reason = this.#dialling?.reasonFor(publicKey)
+      return reason ? { ...view, reason: reason.message } : view
+    }
+    const { version, since, addresses } = link.hello
+    const { load } = link
+    return { ...view, state: link.suspect ? 'suspect' : (load?.state ?? 'starting'), version, since, addresses, load }
+  }
+
+  /** On local and LAN networks the authority serves the bootstrap node. */
+  async #serveBootstrap(): Promise<void> {
+    const { config, workerDir } = this.#options
+    const { network } = this.profile
+    if (this.#role !== 'auth' || (network.kind !== 'local' && network.kind !== 'lan')) return
+    this.#bootstrap = await serveBootstrap(workerDir, network.kind, config)
+    const bootstrap = [`${this.#bootstrap.host}:${this.#bootstrap.port}`]
+    this.#profile = { ...this.profile, network: { ...network, bootstrap } }
   }
 
   #roleOf = (publicKey: string): Caller => {
     // The authority's key comes from the home's own profile: it is known before the directory is.
-    if (publicKey === this.#options.profile.authority) return 'auth'
+    if (publicKey === this.profile.authority) return 'auth'
     return this.directory.member(publicKey)?.role ?? 'client'
   }
 
-  #onConnection(conn: NoiseStream): void {
+  #onConnection(conn: NoiseStream, dialling: Dialling): void {
     let link: Link
     try {
       link = new Link({ conn, hello: this.#options.hello(), roleOf: this.#roleOf })
@@ -282,9 +257,9 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.dispatcher.attach(link.rpc, link)
     acceptGenerations(link.mux, (request, sink) => this.#runGeneration(link, request, sink))
     this.emit('connected', link)
-    link.on('hello', () => this.#admit(link))
-    link.on('close', (reason) => this.#onLinkClosed(link, reason))
-    link.on('garbage', () => this.#badFrames.inc())
+    link.on('hello', () => this.#admit(link, dialling))
+    link.on('close', (reason) => this.#onLinkClosed(link, reason, dialling))
+    link.on('garbage', () => this.#metrics.badFrame())
     link.on('load', () => {
       if (this.members.get(link.publicKey) === link) this.emit('load', link)
     })
@@ -293,28 +268,27 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       this.emit('load', link)
     })
     this.#links.add(link)
-    this.#dials.delete(link.publicKey)
-    if (link.role === 'client') {
-      if (!DOORS.has(this.#role)) {
-        return link.close(
-          MeshError.NOT_A_MEMBER(`This ${this.#role} accepts members of the mesh only, and ${link.publicKey} is none`),
-        )
-      }
-      const clients = [...this.#links].filter(({ role }) => role === 'client').length
-      if (clients > this.#options.config.maxClients) {
-        return link.close(
-          MeshError.BUSY(`${clients - 1} clients are connected; no more are taken`, { retryAfterMs: 5000 }),
-        )
-      }
-    }
+    dialling.connected(link.publicKey)
+    const refusal = link.role === 'client' ? this.#refusalOf(link) : undefined
+    if (refusal !== undefined) return link.close(refusal)
     // After our own channels, in the same tick. A member replicates the cores whose keys it was told; a client gets the
     // directory alone, because a removed member still has the keys of others.
     if (link.role === 'client') this.directory.core.replicate(conn)
     else this.#replicateAll(link)
   }
 
+  /** Why this worker does not take a client; undefined where it does. */
+  #refusalOf({ publicKey }: Link): MeshError | undefined {
+    if (!DOORS.has(this.#role)) {
+      return MeshError.NOT_A_MEMBER(`This ${this.#role} accepts members of the mesh only, and ${publicKey} is none`)
+    }
+    const clients = [...this.#links].filter(({ role }) => role === 'client').length
+    if (clients <= this.#options.config.maxClients) return undefined
+    return MeshError.BUSY(`${clients - 1} clients are connected; no more are taken`, { retryAfterMs: 5000 })
+  }
+
   /** Counts a peer that has said hello among the members, once the directory says that it is one. */
-  #admit(link: Link): void {
+  #admit(link: Link, dialling: Dialling): void {
     const { role, publicKey, hello } = link
     if (role === 'client' || hello === undefined || link.closed) return
     if (hello.role !== role) {
@@ -325,27 +299,26 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     known?.close(MeshError.LINK_CLOSED('A newer connection took this one’s place'))
     this.members.set(publicKey, link)
     this.#replicateAll(link)
-    this.#reasons.delete(publicKey)
-    this.#lateDials.delete(publicKey)
+    dialling.linked(publicKey)
     link.report(this.#options.load())
     this.#options.log.info({ peer: link.label, publicKey }, 'linked')
     this.#announceAgain()
     this.emit('link', link)
   }
 
-  #onLinkClosed(link: Link, reason: MeshError): void {
+  #onLinkClosed(link: Link, reason: MeshError, dialling: Dialling): void {
+    const { publicKey, label: peer, dialled } = link
+    const { log } = this.#options
     this.#links.delete(link)
-    this.#closed.inc({ reason: reason.code })
-    if (link.role !== 'client' || link.conn.isInitiator) this.#reasons.set(link.publicKey, reason)
-    if (this.members.get(link.publicKey) !== link) {
-      if (link.conn.isInitiator)
-        this.#options.log.debug({ peer: link.label, reason: reason.message }, 'a link was not set up')
-      if (link.publicKey === this.#options.profile.authority) this.emit('unlink', link, reason)
+    this.#metrics.closed(reason.code)
+    if (link.role !== 'client' || dialled) dialling.lost(publicKey, reason)
+    if (this.members.get(publicKey) !== link) {
+      if (dialled) log.debug({ peer, reason: reason.message }, 'a link was not set up')
+      if (publicKey === this.profile.authority) this.emit('unlink', link, reason)
       return
     }
-    this.members.delete(link.publicKey)
-    if (!this.#stopping)
-      this.#options.log.info({ peer: link.label, code: reason.code, reason: reason.message }, 'link closed')
+    this.members.delete(publicKey)
+    if (!this.#stopping) log.info({ peer, code: reason.code, reason: reason.message }, 'link closed')
     this.emit('unlink', link, reason)
   }
 
@@ -370,46 +343,16 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     }
   }
 
-  /**
-   * Announces this worker's key anew. HyperDHT looks after its announcements every three seconds; until then nobody would
-   * find a worker that began before there was a node to keep them, or whose only keeper has just been restarted. A member
-   * that has just linked is a sign of both.
-   */
   #announceAgain(): void {
-    const announcer = this.#swarm?.server._announcer
-    if (announcer == null || this.#stopping) return
-    announcer.refresh()
-    announcer._sleeper.resume()
+    if (this.#swarm !== undefined && !this.#stopping) announceAgain(this.#swarm)
   }
 
   /** Makes dials and links fit the directory: dials whom it should, admits the newly known, cuts the removed. */
-  #reconcile(): void {
-    const swarm = this.#swarm
-    if (swarm === undefined || this.#stopping) return
-    const { authority } = this.#options.profile
-    const wanted = new Set<string>()
-    if (this.publicKey !== authority) wanted.add(authority)
-    for (const role of DIALS[this.#role]) {
-      for (const { publicKey } of this.directory.membersWithRole(role)) {
-        // Of two gateways, or two metrics workers, one dials.
-        if (role !== this.#role || publicKey > this.publicKey) wanted.add(publicKey)
-      }
-    }
-    wanted.delete(this.publicKey)
-    for (const publicKey of wanted) {
-      if (this.#dialled.has(publicKey)) continue
-      this.#dialled.add(publicKey)
-      swarm.joinPeer(decodeKey(publicKey))
-    }
-    for (const publicKey of this.#dialled) {
-      if (wanted.has(publicKey)) continue
-      this.#dialled.delete(publicKey)
-      swarm.leavePeer(decodeKey(publicKey))
-    }
+  #reconcile(dialling: Dialling): void {
+    if (this.#stopping) return
+    dialling.reconcile()
     this.#cutRemoved()
-    for (const publicKey of this.#reasons.keys())
-      if (this.#roleOf(publicKey) === 'client') this.#reasons.delete(publicKey)
-    for (const link of this.#links) this.#admit(link)
+    for (const link of this.#links) this.#admit(link, dialling)
   }
 
   /** Closes the links of members that were removed, or whose time is over. */
@@ -420,133 +363,15 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     }
   }
 
-  /**
-   * Calls once, at the start, those who dial this worker: after a crash they may still hold the old link, and would
-   * notice only by its silence.
-   */
-  #greet(swarm: Hyperswarm): void {
-    for (const { role, publicKey } of this.directory.members.values()) {
-      if (publicKey === this.publicKey || this.#dialled.has(publicKey) || !DIALS[role].includes(this.#role)) continue
-      const key = decodeKey(publicKey)
-      swarm.joinPeer(key)
-      setTimeout(() => {
-        if (!this.#dialled.has(publicKey)) swarm.leavePeer(key)
-      }, GREET_MS).unref()
-    }
-  }
-
-  /** Hyperswarm says nothing of dials that fail: look at those under way to learn why, and since when. */
-  #watchDials(): void {
-    for (const publicKey of this.#dialled) {
-      const conn = this.#swarm?._allConnections.get(decodeKey(publicKey))
-      if (
-        conn === undefined ||
-        this.#dials.get(publicKey)?.conn === conn ||
-        [...this.#links].some((link) => link.conn === conn)
-      )
-        continue
-      this.#dials.set(publicKey, { conn, since: Date.now() })
-      conn.on('error', (err: Error) => {
-        // An open connection's end is told by its link.
-        if (this.#dials.get(publicKey)?.conn === conn) this.#onDialError(publicKey, err)
-      })
-      conn.on('close', () => {
-        if (this.#dials.get(publicKey)?.conn === conn) this.#dials.delete(publicKey)
-      })
-    }
-  }
-
-  /**
-   * A peer that calls while a dial to it hangs has come back elsewhere: the dial ends, or Hyperswarm might prefer it to
-   * the call. Two that have just dialled each other are left to Hyperswarm.
-   */
-  #giveWay(publicKey: string): void {
-    const dial = this.#dials.get(publicKey)
-    if (dial !== undefined && Date.now() - dial.since > HANGING_MS) dial.conn.destroy()
-  }
-
-  #onDialError(publicKey: string, err: Error): void {
-    if (this.members.has(publicKey) || this.#stopping) return
-    const member = this.directory.member(publicKey)
-    const peer = member
-      ? `${member.role} ${member.name}`
-      : publicKey === this.#options.profile.authority
-        ? 'the authority'
-        : publicKey
-    const reason = this.online
-      ? connectError(err, peer)
-      : MeshError.DHT_UNREACHABLE(
-          `No DHT node answers at ${this.#options.profile.network.bootstrap.join(', ') || 'the public bootstrap nodes'}`,
-        )
-    if (this.#reasons.get(publicKey)?.code !== reason.code) {
-      this.#options.log.info({ peer, code: reason.code, reason: reason.message }, 'could not connect')
-    }
-    this.#reasons.set(publicKey, reason)
-  }
-
-  #tick(): void {
-    const now = Date.now()
-    // After a pause of this process itself (suspended laptop, SIGSTOP) the silence was ours: give the others one turn.
-    const ownPauseMs = now - this.#lastTick - CHECK_MS
-    this.#lastTick = now
-    if (ownPauseMs > HEARTBEAT_MS) for (const link of this.#links) link.lastHeard += ownPauseMs
-    if (now - this.#lastBeat >= HEARTBEAT_MS) {
-      this.#lastBeat = now
-      this.#reportLoad()
-      this.#cutRemoved()
-    }
-    for (const link of this.#links) if (link.hello !== undefined || link.conn.isInitiator) link.check(now)
-    const dialMs = DIAL_MS[this.#options.profile.network.kind]
-    for (const [publicKey, { conn, since }] of this.#dials) {
-      const late = this.#lateDials.get(publicKey) ?? 0
-      if (conn.destroying || now - since <= dialMs * 2 ** late) continue
-      // Twice the time at the next dial, and twice that: a machine under load may need it.
-      this.#lateDials.set(publicKey, Math.min(late + 1, MAX_DOUBLINGS))
-      conn.destroy(new Error(`no answer within ${dialMs * 2 ** late} ms`))
-    }
-  }
-
-  #reportLoad(): void {
-    const load = this.#options.load()
-    for (const link of this.#links) if (link.hello !== undefined) link.report(load)
+  #tick(dialling: Dialling): void {
+    // With each heartbeat: a member's time may be over without a change of the directory.
+    if (this.#heartbeats.tick(performance.now())) this.#cutRemoved()
+    dialling.tick()
   }
 
   #background(work: Promise<unknown>, what: string): void {
     work.catch((err: unknown) => {
       if (!this.#stopping) this.#options.log.warn({ err }, `${what} failed`)
-    })
-  }
-
-  #registerMetrics(registry: Registry): Counter<'reason'> {
-    const links = new Gauge({
-      name: 'infermesh_links',
-      help: 'Links to other members and to clients.',
-      labelNames: ['role', 'state'],
-      registers: [registry],
-      collect: () => {
-        links.reset()
-        for (const link of this.#links) links.inc({ role: link.role, state: link.suspect ? 'suspect' : 'open' })
-      },
-    })
-    const rtt = new Gauge({
-      name: 'infermesh_link_rtt_seconds',
-      help: 'Last round-trip time of a heartbeat, the slowest link of each role.',
-      labelNames: ['role'],
-      registers: [registry],
-      collect: () => {
-        rtt.reset()
-        const slowest = new Map<string, number>()
-        for (const { role, rttMs } of this.members.values()) {
-          if (rttMs !== undefined) slowest.set(role, Math.max(slowest.get(role) ?? 0, rttMs))
-        }
-        for (const [role, ms] of slowest) rtt.set({ role }, ms / 1000)
-      },
-    })
-    return new Counter({
-      name: 'infermesh_link_closed_total',
-      help: 'Links that ended, by the code of the reason.',
-      labelNames: ['reason'],
-      registers: [registry],
     })
   }
 }
