@@ -21,17 +21,18 @@ import {
   PROTOCOL_VERSION,
 } from '../lib/protocol/index.js'
 import { connect } from './helpers/connection.js'
-import { codeOf } from './helpers/wait.js'
 import {
+  codeOf,
   linked,
   sleep,
   spawnMember,
+  start,
   startAuthority,
   startMember,
   TestAuthority,
   testOptions,
   until,
-} from './worker-kit.js'
+} from './helpers/mesh.js'
 
 const helloOf = (fields: object = {}): Hello => ({
   protocolVersion: PROTOCOL_VERSION,
@@ -219,8 +220,7 @@ test('a profile that is given to a net stays as it is; the net’s own names the
     }
   }
   const authority = new Authority(testOptions(await t.tmp(), 'auth'))
-  t.teardown(() => authority.stop())
-  await authority.start()
+  await start(t, authority)
   t.alike(given?.network.bootstrap, [])
   t.alike(authority.profile.network.bootstrap, [authority.net.addresses.bootstrap])
 })
