@@ -266,6 +266,10 @@ test('an engine process loads no network', (t) => {
     [],
   )
   t.ok(packages.has('node-llama-cpp'))
+  t.absent(
+    packagesFrom('workers/processor/index.ts', sources).has('node-llama-cpp'),
+    'nor a processor the model library',
+  )
   const planted = new Map([
     ['workers/processor/engine/main.ts', `import { x } from './x.js'\nimport type { C } from 'corestore'`],
     ['workers/processor/engine/x.ts', `import Swarm from 'hyperswarm'`],

@@ -71,7 +71,9 @@ test('what stands beside a choice applies to each of its parts', async (t) => {
     properties: { a: { type: 'boolean' }, b: { type: 'null' } },
     anyOf: [{ required: ['a'] }, { required: ['b'] }],
   }
-  for (const value of (await values(schema)) as { a?: unknown; b?: unknown }[]) {
+  const made = (await values(schema)) as { a?: unknown; b?: unknown }[]
+  t.ok(made.length > 0, `${made.length} values were made`)
+  for (const value of made) {
     t.ok(typeof value.a === 'boolean' || value.b === null, JSON.stringify(value))
   }
 })

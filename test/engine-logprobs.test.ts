@@ -24,6 +24,7 @@ async function logprobsOf(content: string, more: Partial<InferenceInput> = {}) {
 test('the token that greedy decoding takes is the likeliest alternative, and probabilities add up to 1 at most', async (t) => {
   await engine.load()
   const { logprobs, ids, text, aligned } = await logprobsOf(STORY)
+  t.is(ids.length, 40)
   t.ok(aligned)
   t.alike(
     logprobs.map(({ id }) => id),
@@ -69,6 +70,7 @@ test('log-probabilities stay beside their tokens while text is held back for sto
   const whole = await logprobsOf(STORY)
   const stop = [`${whole.text.slice(10, 30)}never`, whole.text.slice(60, 68)]
   const cut = await logprobsOf(STORY, { stop })
+  t.ok(cut.logprobs.length > 0)
   t.ok(cut.aligned)
   t.is(cut.text, whole.text.slice(0, 60))
   t.alike(cut.logprobs, whole.logprobs.slice(0, cut.logprobs.length))

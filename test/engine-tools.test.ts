@@ -87,6 +87,7 @@ test('required calls one tool or more, and one where parallel calls are not want
     const more = { tools, toolChoice: 'required', sampling: { temperature: 1.5, seed } } as const
     const many = await call(engine, chat(QUESTION, { ...more, maxTokens: 1500 } as Partial<InferenceInput>))
     t.is(many.reason, 'tool_calls')
+    t.ok(many.calls.length > 0)
     t.ok(many.calls.every(({ name, arguments: json }) => (name === 'now' ? /^\{\s*\}$/.test(json) : isWeather(json))))
     t.is(new Set(many.calls.map(({ id }) => id)).size, many.calls.length)
     most = Math.max(most, many.calls.length)
@@ -223,6 +224,7 @@ test('calls and results go round in the form of the model’s own template, and 
     const forced = await call(own, chat(QUESTION, { tools, toolChoice: 'required', maxTokens: 1000 } as never))
     t.is(forced.reason, 'tool_calls', name)
     t.is(forced.text, '')
+    t.ok(forced.calls.length > 0)
     t.ok(forced.calls.every((one) => one.name === 'now' || isWeather(one.arguments)))
 
     const usage = async (result: string) =>

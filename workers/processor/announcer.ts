@@ -42,7 +42,7 @@ export class Announcer {
   }
 
   /** Tells everything once more: the authority may be another one, or have changed its mind. */
-  retell(): void {
+  repeat(): void {
     for (const name of this.#answered.keys()) if (this.#wanted.has(name)) this.#answered.delete(name)
     this.#wake()
   }

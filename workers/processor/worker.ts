@@ -59,7 +59,7 @@ export class ProcessorWorker extends BaseWorker {
       return {}
     })
     net.on('link', (link) => {
-      if (link.role === 'auth') this.#announcer.retell()
+      if (link.role === 'auth') this.#announcer.repeat()
     })
     this.models.on('change', () => this.#onChange())
   }

@@ -39,7 +39,7 @@ export interface EngineParts {
 }
 
 /**
- * Runs one generation in its slot: prompt, then token after token. Tells every token as it comes.
+ * Runs one generation in its slot: prompt, then token after token. Gives out every token as it comes.
  * @throws MeshError CANCELLED; BAD_REQUEST at a grammar's dead end, after which the slot is stuck and must be renewed
  */
 export async function generate(
@@ -48,7 +48,7 @@ export async function generate(
   slot: Slot,
   prompt: Prompt,
   constraint: Constraint | undefined,
-  tell: (batch: TokenBatch) => void,
+  onTokens: (batch: TokenBatch) => void,
 ): Promise<EngineFinish> {
   const started = performance.now()
   const { request } = job
@@ -99,7 +99,7 @@ export async function generate(
       if (piece.calls.length > 0) batch.calls = piece.calls
       if (alternatives !== undefined && probabilities)
         batch.logprobs = [formatter.format(token, probabilities, alternatives)]
-      tell(batch)
+      onTokens(batch)
       if (reason) return finish(reason, firstAt)
       if (batching.gate) {
         await batching.gate
@@ -110,7 +110,7 @@ export async function generate(
     if (tail !== '') {
       const batch: TokenBatch = { index: generated.length, ids: [], text: tail }
       if (alternatives !== undefined) batch.logprobs = []
-      tell(batch)
+      onTokens(batch)
     }
     return finish(calls?.complete ? 'tool_calls' : 'stop', firstAt ?? performance.now())
   } finally {

@@ -18,7 +18,7 @@ export interface CallReaderOptions {
   /**
    * Told when a call's name is complete and its arguments begin.
    * @param begun the arguments so far
-   * @returns true where the rest of them is sure to become a JSON object: then they are told as they come, else when
+   * @returns true where the rest of them is sure to become a JSON object: then they are given out as they come, else when
    * they are complete and valid
    */
   onArguments: (name: string, begun: string) => boolean
@@ -27,7 +27,7 @@ export interface CallReaderOptions {
 type State =
   /** Text, or what may yet become a call. */
   | { at: 'text' }
-  | { at: 'arguments'; name: string; scan: JsonScan; told: boolean; raw: string; json: string }
+  | { at: 'arguments'; name: string; scan: JsonScan; streamed: boolean; raw: string; json: string }
   /** Behind a call's arguments. */
   | { at: 'after' }
   | { at: 'end' }
@@ -42,7 +42,7 @@ export class CallReader {
   readonly #options: CallReaderOptions
   readonly #middles: readonly string[]
   #state: State = { at: 'text' }
-  /** Text not yet told or taken. */
+  /** Text not yet given out or taken. */
   #held = ''
   /** How far into `held` no call can begin any more. */
   #checked = 0
@@ -83,7 +83,7 @@ export class CallReader {
   /** What was held back, once it is known that no more comes. */
   end(): string {
     const { at } = this.#state
-    const rest = this.#state.at === 'arguments' && !this.#state.told ? this.#state.raw + this.#held : this.#held
+    const rest = this.#state.at === 'arguments' && !this.#state.streamed ? this.#state.raw + this.#held : this.#held
     this.#state = { at: 'end' }
     this.#held = ''
     return at === 'after' || at === 'end' ? '' : rest
@@ -117,20 +117,20 @@ export class CallReader {
       const text = this.#held.slice(0, i).trimEnd()
       if (head === 'partial') {
         this.#checked = i
-        this.#tell(piece, text.length)
+        this.#emit(piece, text.length)
         return false
       }
-      this.#tell(piece, text.length)
+      this.#emit(piece, text.length)
       this.#begin(piece, head.name, this.#held.slice(0, head.end - text.length), head.end - text.length)
       return true
     }
     this.#checked = this.#held.length
-    this.#tell(piece, this.#held.trimEnd().length)
+    this.#emit(piece, this.#held.trimEnd().length)
     return false
   }
 
   /** Gives the first so many characters of what is held out as text. */
-  #tell(piece: ReadPiece, length: number): void {
+  #emit(piece: ReadPiece, length: number): void {
     piece.text += this.#held.slice(0, length)
     this.#held = this.#held.slice(length)
     this.#checked = Math.max(0, this.#checked - length)
@@ -158,9 +158,9 @@ export class CallReader {
   #begin(piece: ReadPiece, name: string, head: string, end: number): void {
     this.#held = this.#held.slice(end)
     this.#checked = 0
-    const told = this.#options.onArguments(name, this.#held)
-    if (told) piece.calls.push(this.#firstPiece(name, ''))
-    this.#state = { at: 'arguments', name, scan: new JsonScan(), told, raw: head, json: '' }
+    const streamed = this.#options.onArguments(name, this.#held)
+    if (streamed) piece.calls.push(this.#firstPiece(name, ''))
+    this.#state = { at: 'arguments', name, scan: new JsonScan(), streamed, raw: head, json: '' }
   }
 
   #firstPiece(name: string, json: string): ToolCallDelta {
@@ -171,14 +171,14 @@ export class CallReader {
     const { length, ended } = state.scan.push(this.#held)
     const json = this.#held.slice(0, length)
     this.#held = this.#held.slice(length)
-    if (state.told) {
+    if (state.streamed) {
       if (json !== '') piece.calls.push({ call: this.#complete, arguments: json })
     } else {
       state.json += json
       state.raw += json
     }
     if (!ended) return false
-    if (!state.told) {
+    if (!state.streamed) {
       if (!isObject(state.json)) return this.#giveUp(piece, state.raw)
       piece.calls.push(this.#firstPiece(state.name, state.json))
     }
