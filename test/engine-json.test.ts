@@ -78,6 +78,51 @@ test('what stands beside a choice applies to each of its parts', async (t) => {
   }
 })
 
+test('lists, choices and references keep to their schema', async (t) => {
+  const kinds: [Record<string, unknown>, (value: unknown) => boolean][] = [
+    [
+      { type: 'array', prefixItems: [{ const: 'a' }, { type: 'null' }] },
+      (value) => JSON.stringify(value) === '["a",null]',
+    ],
+    [{ type: 'array', items: false }, (value) => JSON.stringify(value) === '[]'],
+    [{ items: { type: 'boolean' }, minItems: 2, maxItems: 3 }, (value) => isList(value, 2, 3, 'boolean')],
+    [{ enum: ['a', 1, 2.5, null, {}, []], type: ['integer', 'null'] }, (value) => value === 1 || value === null],
+    [{ type: 'string', enum: ['a', 1] }, (value) => value === 'a'],
+    [{ const: { a: ['"\n'] } }, (value) => JSON.stringify(value) === '{"a":["\\"\\n"]}'],
+    [
+      {
+        $defs: { 'a/b': { properties: { x: { type: 'null' } }, required: ['x'] } },
+        allOf: [{ $ref: '#/$defs/a~1b' }, { allOf: [{ required: ['y'] }] }],
+        properties: { y: { type: 'boolean' } },
+        additionalProperties: false,
+      },
+      (value) => isRecord(value) && value.x === null && typeof value.y === 'boolean',
+    ],
+    [
+      { $ref: '#/anyOf/0', required: ['x'], anyOf: [{ properties: { x: { const: 1 } } }], $defs: {} },
+      (value) => isRecord(value) && value.x === 1,
+    ],
+    [
+      { type: 'object', properties: { ab: { const: 1 }, ac: { const: 2 } }, additionalProperties: { const: 3 } },
+      (value) => isRecord(value) && Object.entries(value).every(([key, one]) => one === ({ ab: 1, ac: 2 }[key] ?? 3)),
+    ],
+  ]
+  for (const [schema, fits] of kinds) {
+    const made = await values(schema, 3)
+    t.ok(made.length > 0 && made.every(fits), `${JSON.stringify(schema)}: ${JSON.stringify(made)}`)
+  }
+})
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isList(value: unknown, least: number, most: number, of: string): boolean {
+  return (
+    Array.isArray(value) && value.length >= least && value.length <= most && value.every((one) => typeof one === of)
+  )
+}
+
 test('a JSON answer is one value with white space that comes to an end', async (t) => {
   const ask = chat('Describe a city.', {
     format: { type: 'json_object' },

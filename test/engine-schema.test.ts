@@ -1,0 +1,150 @@
+import test from 'brittle'
+import { MeshError } from '../lib/protocol/index.js'
+import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
+import { JsonScan } from '../workers/processor/engine/json/scan.js'
+import { argumentsGrammar } from '../workers/processor/engine/tools/grammar.js'
+
+/** What of JSON schemas becomes a grammar and what is refused; no model is needed for that. */
+
+/** Where in a schema the refusal is, or that there is none. */
+function refusal(schema: Record<string, unknown>): string {
+  try {
+    jsonSchemaToGbnf(schema, 's')
+  } catch (err) {
+    if (err instanceof MeshError && err.code === 'BAD_REQUEST') return String(err.details.param)
+    throw err
+  }
+  return 'accepted'
+}
+
+test('a list whose limits contradict each other is refused', (t) => {
+  const item = { type: 'null' }
+  const cases: [Record<string, unknown>, string][] = [
+    [{ type: 'array', prefixItems: [item], items: item }, 's.items'],
+    [{ type: 'array', prefixItems: [item], items: false }, 'accepted'],
+    [{ type: 'array', prefixItems: [item], minItems: 2 }, 's.minItems'],
+    [{ type: 'array', prefixItems: [item, item], maxItems: 1 }, 's.maxItems'],
+    [{ type: 'array', maxItems: 0, minItems: 1 }, 's.maxItems'],
+    [{ type: 'array', items: false, minItems: 1 }, 's.minItems'],
+    [{ type: 'array', minItems: -1 }, 's.minItems'],
+    [{ type: 'array', minItems: 1.5 }, 's.minItems'],
+    [{ type: 'array', minItems: '2' }, 's.minItems'],
+    [{ type: 'array', maxItems: 2001 }, 's.maxItems'],
+    [{ type: 'array', prefixItems: item }, 's.prefixItems'],
+  ]
+  for (const [schema, at] of cases) t.is(refusal(schema), at, JSON.stringify(schema))
+})
+
+test('a choice of nothing, and what is no schema, are refused', (t) => {
+  const cases: [Record<string, unknown>, string][] = [
+    [{ anyOf: [] }, 's.anyOf'],
+    [{ oneOf: [] }, 's.oneOf'],
+    [{ oneOf: [{ type: 'null' }] }, 'accepted'],
+    [{ enum: [] }, 's.enum'],
+    [{ enum: ['a'], type: 'object' }, 's.enum'],
+    [{ enum: [true], type: 'boolean' }, 'accepted'],
+    [{ enum: [[1], {}, null], type: ['array', 'object', 'null'] }, 'accepted'],
+    [{ type: [] }, 's.type'],
+    [{ properties: [] }, 's.properties'],
+    [{ properties: { a: false } }, 's.properties.a'],
+    [{ properties: { a: true } }, 'accepted'],
+    [{ additionalProperties: { type: 'x' } }, 's.additionalProperties.type'],
+    [{}, 'accepted'],
+    [{ title: undefined, minLength: undefined }, 'accepted'],
+  ]
+  for (const [schema, at] of cases) t.is(refusal(schema), at, JSON.stringify(schema))
+})
+
+test('references and parts that apply together are followed into the schema, and nowhere else', (t) => {
+  const cases: [Record<string, unknown>, string][] = [
+    [{ $ref: 'https://example.com/schema' }, 's.$ref'],
+    [{ $ref: 3 }, 's.$ref'],
+    [{ $ref: '#/title/length', title: 'abc' }, 's.$ref'],
+    [{ $ref: '#/$defs/constructor', $defs: {} }, 's.$ref'],
+    [{ $ref: '#' }, 'accepted'],
+    [{ $ref: '#/$defs/a', minLength: 2, $defs: { a: { type: 'string' } } }, 'accepted'],
+    [{ allOf: [{ minLength: 2 }, { minLength: 2 }] }, 'accepted'],
+    [{ allOf: [{ minLength: 2 }, { minLength: 3 }] }, 's.allOf[1].minLength'],
+    [{ allOf: [{ title: 'a' }, { title: 'b' }] }, 'accepted'],
+    [{ allOf: {} }, 's.allOf'],
+  ]
+  for (const [schema, at] of cases) t.is(refusal(schema), at, JSON.stringify(schema))
+  const nested = (wrap: (inner: Record<string, unknown>) => Record<string, unknown>) => {
+    let schema: Record<string, unknown> = { type: 'null' }
+    for (let i = 0; i < 70; i++) schema = wrap(schema)
+    return schema
+  }
+  t.ok(refusal(nested((items) => ({ type: 'array', items }))).endsWith('items'), 'nested too deep')
+  t.ok(refusal(nested((one) => ({ allOf: [one] }))).endsWith('allOf[0]'), 'applied together too deep')
+  const endless = { allOf: [{ $ref: '#' }] }
+  t.ok(refusal(endless).endsWith('allOf[0]'), 'applied to itself')
+})
+
+test('bounds that no number meets, or that cannot be spelled out, are refused', (t) => {
+  const cases: [Record<string, unknown>, string][] = [
+    [{ type: 'number', minimum: '1' }, 's.minimum'],
+    [{ type: 'number', maximum: 1e300 }, 's.maximum'],
+    [{ type: 'number', minimum: 1e-9 }, 's'],
+    [{ type: 'number', minimum: 1, exclusiveMaximum: 1 }, 's'],
+    [{ type: 'number', exclusiveMinimum: -0.5, maximum: -0.5 }, 's'],
+    [{ type: 'number', minimum: 2, maximum: 1 }, 's'],
+    [{ type: 'integer', minimum: 5, exclusiveMinimum: 5, maximum: 5 }, 's'],
+    [{ type: 'integer', minimum: 5, exclusiveMinimum: 3, maximum: 5 }, 'accepted'],
+    [{ type: 'number', minimum: 12.5 }, 'accepted'],
+    [{ type: 'number', exclusiveMinimum: 0 }, 'accepted'],
+    [{ type: 'number', maximum: 0, minimum: 0 }, 'accepted'],
+  ]
+  for (const [schema, at] of cases) t.is(refusal(schema), at, JSON.stringify(schema))
+})
+
+test('a pattern is refused where a grammar cannot say it', (t) => {
+  const pattern = (text: unknown) => refusal({ type: 'string', pattern: text })
+  for (const text of ['^a', 'a$', '^a\\$', '^*$', '^a{$', '^a{2001}$', '^a{3,2}$', '^(a$', '^a)$', '^[a$', '^[b-a]$'])
+    t.is(pattern(text), 's.pattern', text)
+  for (const text of ['^\\b$', '^[\\b]$', '^["]$', `^${'('.repeat(33)}${')'.repeat(33)}$`, '^a\\', '^[]$'])
+    t.is(pattern(text), 's.pattern', text)
+  t.is(pattern(3), 's.pattern')
+  for (const text of [
+    '^$',
+    '^\\\\$',
+    '^a*?b+?c??$',
+    '^a{2,}$',
+    '^[^\\s]$',
+    '^[\\d-z]$',
+    '^[a-]$',
+    '^[ -~äß]$',
+    '^(?:a|)$',
+    '^.\\.$',
+  ])
+    t.is(pattern(text), 'accepted', text)
+})
+
+test('a string has one limit at a time', (t) => {
+  t.is(refusal({ type: 'string', pattern: '^a$', minLength: 1 }), 's.pattern')
+  t.is(refusal({ type: 'string', format: 3 }), 's.format')
+  t.is(refusal({ type: 'string', format: 'toString' }), 's.format')
+  t.is(refusal({ type: 'string', minLength: 3, maxLength: 2 }), 's.maxLength')
+  t.is(refusal({ minLength: 3 }), 'accepted')
+})
+
+test('the end of a JSON object is found whatever its strings hold', (t) => {
+  const text = '{"a\\"}": [{"b": "\\\\"}, "]"]} and more'
+  const scan = new JsonScan()
+  let length = 0
+  for (const sign of text) {
+    const step = scan.push(sign)
+    length += step.length
+    if (step.ended) break
+  }
+  t.is(text.slice(0, length), '{"a\\"}": [{"b": "\\\\"}, "]"]}')
+  t.alike(new JsonScan().push(text), { length, ended: true })
+  t.alike(new JsonScan().push('{"a'), { length: 3, ended: false })
+})
+
+test('arguments that a model need not give make way where their schema cannot be enforced', (t) => {
+  const tool = (parameters: Record<string, unknown>) => ({ name: 'x', parameters })
+  t.ok(argumentsGrammar(tool({ properties: { a: { not: {} } } }), 0).startsWith('root ::= object [^'))
+  t.ok(argumentsGrammar(tool({}), 0).startsWith('root ::= r'), 'without a description there are none')
+  const referring = { $ref: '#/$defs/a', $defs: { a: { type: 'object', properties: { b: { const: 1 } } } } }
+  t.absent(argumentsGrammar(tool(referring), 0).startsWith('root ::= object'))
+})
