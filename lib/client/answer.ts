@@ -122,7 +122,7 @@ export function cancelReason(signal: AbortSignal | undefined, requestId?: string
   const reason: unknown = signal.reason
   if (reason instanceof MeshError) return reason
   const details = requestId === undefined ? {} : { requestId }
-  return (reason as Error | undefined)?.name === 'TimeoutError'
+  return reason instanceof Error && reason.name === 'TimeoutError'
     ? MeshError.TIMEOUT('The time given for the answer is over', details, { cause: reason })
     : MeshError.CANCELLED('The call was cancelled', details, { cause: reason })
 }
