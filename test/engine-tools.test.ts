@@ -235,6 +235,27 @@ test('calls and results go round in the form of the model’s own template, and 
   }
 })
 
+test('a template that refuses the messages is quoted, and one that cannot be read makes way', async (t) => {
+  const folder = await t.tmp()
+  const turnsOf = (count: number, more: object = {}) => {
+    const messages = Array.from({ length: count }, (_, i) => ({ role: i % 2 ? 'assistant' : 'user', content: 'x' }))
+    return chat('', { messages, maxTokens: 1, ...more } as Partial<InferenceInput>)
+  }
+  const strict = `{%- if messages | length > 5 %}{{ raise_exception('too many turns') }}{% endif %}${TOOL_TEMPLATES.hermes}`
+  const one = await startEngine(t, { modelPath: await withTemplate(TINY, join(folder, 'a.gguf'), strict), slots: 1 })
+  t.is((await answer(one, turnsOf(3))).ids.length, 1)
+  for (const more of [{}, { tools: [NOW] }]) {
+    const err = await failure(answer(one, turnsOf(7, more)))
+    t.is(err.code, 'BAD_REQUEST')
+    t.ok(err.message.includes('too many turns'), err.message)
+    t.is(err.details.param, 'messages')
+  }
+  const unreadable = await withTemplate(TINY, join(folder, 'b.gguf'), '{% nonsense %}')
+  const two = await startEngine(t, { modelPath: unreadable, slots: 1 })
+  const forced = await call(two, chat(QUESTION, { tools: [NOW], toolChoice: 'required' } as never))
+  t.is(forced.calls[0]?.name, 'now')
+})
+
 test('calls and results go round through a template that knows no tools', async (t) => {
   const got = await answer(engine, chat('', { ...conversation('sunny'), maxTokens: 3 }))
   t.ok(got.finish.usage.promptTokens > 100)
