@@ -3,7 +3,7 @@ import { Answer } from '../lib/client/answer.js'
 import { MeshClient, type TokenBatch } from '../lib/client/index.js'
 import { type GenerateEvent, MeshError } from '../lib/protocol/index.js'
 import { startDoor } from './helpers/door.js'
-import { codeOf, PlainWorker, start, startAuth, testHome, testOptions, untilJoined } from './helpers/mesh.js'
+import { codeOf, start, startAuth, TestWorker, testHome, testOptions, untilJoined } from './helpers/mesh.js'
 
 /** What a caller of the client library gets of an answer: in batches, whole, and where it breaks. */
 
@@ -84,7 +84,7 @@ test('a whole answer has what its batches had: text, calls of tools and log-prob
 test('what had come of an answer that breaks half way is kept', async (t) => {
   const home = await testHome(t)
   await startAuth(t, home)
-  const gateway = await start(t, new PlainWorker('gateway', testOptions(home, 'g1')))
+  const gateway = await start(t, new TestWorker('gateway', testOptions(home, 'g1')))
   gateway.net.dispatcher.authenticate = () => ({ keyId: 'k', user: 'a', role: 'admin', limits: { key: {}, user: {} } })
   gateway.net.onGenerate(['client'], async (_request, sink) => {
     sink.push({ type: 'tokens', index: 0, ids: [1], text: 'one ' })
