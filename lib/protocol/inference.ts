@@ -73,8 +73,6 @@ const common = {
   format: outputFormatSchema.default({ type: 'text' }),
   /** Tells each token's log-probability, and those of this many alternatives. */
   logprobs: z.int().min(0).max(20).optional(),
-  /** Requests with the same text here are likely to share a prefix: a hint for the choice of processor. */
-  cacheKey: z.string().max(1000).optional(),
 }
 const tokenIds = z.array(z.int().min(0).max(0xffffffff)).min(1).max(1_000_000)
 

@@ -156,12 +156,12 @@ const table = {
   'models.announce': method(['processor'], 'none', modelSchema, done),
   /** Takes a model out of the directory once the last processor that announced it has withdrawn it. */
   'models.withdraw': method(['processor'], 'none', z.strictObject({ name: modelNameSchema }), done),
-  /** A gateway names its journal and is told how to read the accounts and the usage. */
+  /** A gateway names its journal and is told how to read the accounts. */
   'gateway.enlist': method(
     ['gateway'],
     'none',
     z.strictObject({ journal: z.string() }),
-    z.object({ accounts: z.string(), accountsEncryptionKey: z.string(), usage: z.string() }),
+    z.object({ accounts: z.string(), accountsEncryptionKey: z.string() }),
   ),
 
   // --- authority, for strangers ---

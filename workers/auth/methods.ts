@@ -31,8 +31,8 @@ export interface AuthParts {
   journals: Journals
   ledger: UsageLedger
   metrics: AuthMetrics
-  /** What a gateway needs to read the accounts and the usage. Never log it. */
-  cores: { accounts: string; accountsEncryptionKey: string; usage: string }
+  /** What a gateway needs to read the accounts. Never log it. */
+  cores: { accounts: string; accountsEncryptionKey: string }
 }
 
 type Respond = Net['dispatcher']['respond']

@@ -114,14 +114,13 @@ export class AuthWorker extends BaseWorker {
     const cores = {
       accounts: encodeKey(accounts.core.key),
       accountsEncryptionKey: encryptionKey.toString('hex'),
-      usage: encodeKey(usageCore.key),
     }
     const journals = new Journals({
       register,
       store: this.store,
       ledger,
       log: this.log,
-      own: [this.profile.address, cores.accounts, cores.usage],
+      own: [this.profile.address, cores.accounts, encodeKey(usageCore.key)],
       onFolded: (counts) => metrics.folded(counts),
     })
     this.#register = register

@@ -104,7 +104,11 @@ export function responseInference(body: ResponseBody, messages: ChatMessage[]): 
 /** Texts and lists of token ids, one by one. */
 export function inputsOf(given: Texts): EmbeddingRequest['input'] {
   if (typeof given === 'string') return [given]
-  return typeof given[0] === 'number' ? [given as number[]] : (given as EmbeddingRequest['input'])
+  return isTokenIds(given) ? [given] : given
+}
+
+function isTokenIds(given: Exclude<Texts, string>): given is number[] {
+  return typeof given[0] === 'number'
 }
 
 /** The same request with the seeds of `n` answers. */
@@ -119,12 +123,11 @@ function parsed(input: InferenceInput): InferenceRequest {
   return validate(inferenceRequestSchema, input, 'request')
 }
 
-function common(body: SamplingBody & { model?: string | null; prompt_cache_key?: string | null }) {
+function common(body: SamplingBody & { model?: string | null }) {
   return {
     // Clients that must name a model and know none send an empty one.
     model: body.model ? body.model : undefined,
     sampling: samplingOf(body),
-    cacheKey: body.prompt_cache_key ?? undefined,
   }
 }
 
@@ -260,7 +263,6 @@ const COMMON_NAMES: [RegExp, string][] = [
   [/^sampling\./, ''],
   [/^toolChoice/, 'tool_choice'],
   [/^parallelToolCalls/, 'parallel_tool_calls'],
-  [/^cacheKey/, 'prompt_cache_key'],
 ]
 const NAMES: Record<Api, [RegExp, string][]> = {
   chat: [
