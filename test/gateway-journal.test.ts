@@ -8,7 +8,7 @@ import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { JournalRecord, UsageTotals } from '../lib/protocol/index.js'
-import { Journal } from '../workers/gateway/journal.js'
+import { JournalWriter } from '../workers/gateway/journal.js'
 import { testUnless } from './helpers/needs.js'
 import { codeOf, until } from './helpers/wait.js'
 
@@ -36,7 +36,7 @@ async function open(dir: string, clock: () => number, minFreeBytes = 0, logDir =
   const store = new Corestore(join(dir, 'store'))
   const core = store.get({ name: 'journal' })
   await core.ready()
-  const journal = new Journal(core, { dir: logDir, minFreeBytes, clock })
+  const journal = new JournalWriter(core, { dir: logDir, minFreeBytes, clock })
   await journal.open().catch(async (err: unknown) => {
     await store.close()
     throw err

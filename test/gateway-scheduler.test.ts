@@ -1,6 +1,6 @@
 import test from 'brittle'
 import type { MeshError } from '../lib/protocol/index.js'
-import { type Candidate, Scheduler, type Ticket } from '../workers/gateway/scheduler.js'
+import { type Candidate, Scheduler, type Slot } from '../workers/gateway/scheduler.js'
 
 function setup(candidates: Candidate[], queueLimit = 100) {
   const state = { now: 0, candidates }
@@ -10,7 +10,7 @@ function setup(candidates: Candidate[], queueLimit = 100) {
     clock: () => state.now,
     random: () => 0.9,
   })
-  const ask = (keyId: string, options: Partial<Parameters<Scheduler['acquire']>[0]> = {}): Promise<Ticket> =>
+  const ask = (keyId: string, options: Partial<Parameters<Scheduler['acquire']>[0]> = {}): Promise<Slot> =>
     scheduler.acquire({
       model: 'm',
       keyId,

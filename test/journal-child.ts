@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import Corestore from 'corestore'
-import { Journal } from '../workers/gateway/journal.js'
+import { JournalWriter } from '../workers/gateway/journal.js'
 
 /** Appends records as fast as it can and says how many were acknowledged, until it is killed. Usage: node journal-child.js <dir> <run> */
 const [, , dir = '', run = ''] = process.argv
@@ -9,7 +9,7 @@ const at = Date.UTC(2026, 0, 31, 12)
 const store = new Corestore(join(dir, 'store'))
 const core = store.get({ name: 'journal' })
 await core.ready()
-const journal = new Journal(core, { dir, minFreeBytes: 0, clock: () => at })
+const journal = new JournalWriter(core, { dir, minFreeBytes: 0, clock: () => at })
 await journal.open()
 
 let count = 0

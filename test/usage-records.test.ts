@@ -5,7 +5,7 @@ import { encodeJson, type JournalRecord, loginKeyId, loginUserOf, nameSchema } f
 import { journalRecordSchema } from '../lib/protocol/records.js'
 import { readGroup, UsageLedger } from '../workers/auth/ledger.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
-import { Journal } from '../workers/gateway/journal.js'
+import { JournalWriter } from '../workers/gateway/journal.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
 import { adminKey, codeOf, start, startAuth, startStranger, testHome, testOptions, until } from './helpers/mesh.js'
 
@@ -81,7 +81,7 @@ test('a gateway that was set back to this version goes on with the journal of th
   const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
   const later = { ...record(), kind: 'rerank', speculative: { accepted: 3 } }
   await bee.put('record/0000000000000000', encodeJson([record(), later]))
-  const journal = new Journal(core, { dir, minFreeBytes: 0, clock: () => AT })
+  const journal = new JournalWriter(core, { dir, minFreeBytes: 0, clock: () => AT })
   await journal.open()
   t.teardown(() => journal.close())
   t.is(journal.spent('key/key1', 'day', AT), 30, 'budgets count it')

@@ -10,7 +10,7 @@ import {
   type Link,
 } from '../../lib/link/index.js'
 import { CONNECTION_HEADERS, MeshError } from '../../lib/protocol/index.js'
-import { errorAnswer } from './openai/errors.js'
+import { errorAnswer } from './http/index.js'
 
 /** What the mesh reaches of the HTTP door; health and metrics are for this machine. */
 const PATHS = /^\/(v1|api\/v1)\/|^\/openapi\.json$/
@@ -91,7 +91,8 @@ export class FetchDoor {
         })
       if (response.statusCode === 503 && this.#isStopping()) throw stopping()
       exchange.respond({ status: response.statusCode, headers: headersOf(response.headers) })
-      for await (const chunk of response.stream()) await exchange.write(chunk as Buffer)
+      const chunks: AsyncIterable<Buffer> = response.stream()
+      for await (const chunk of chunks) await exchange.write(chunk)
       exchange.end()
     } finally {
       this.#calls.delete(id)

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { readFile, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
@@ -44,7 +45,7 @@ const savedSchema = z.object({
 })
 type Saved = z.infer<typeof savedSchema>
 
-export interface JournalOptions {
+export interface JournalWriterOptions {
   /** Folder of the write-ahead log and the saved totals, whose free space is watched. */
   dir: string
   minFreeBytes: number
@@ -59,11 +60,11 @@ export interface JournalOptions {
  * the Hyperbee, for the authority, soon after. The running totals, by which budgets hold, follow from the records; they
  * are saved now and then in a file of this gateway's own, so that a start reads few records again.
  */
-export class Journal implements BudgetLedger {
+export class JournalWriter implements BudgetLedger {
   readonly core: Hypercore
   readonly #bee: Hyperbee
   readonly #log: WriteAheadLog
-  readonly #options: JournalOptions
+  readonly #options: JournalWriterOptions
   readonly #clock: () => number
   readonly #totalsFile: string
   /** Totals of the periods that are running, by `totalKey`. */
@@ -84,7 +85,7 @@ export class Journal implements BudgetLedger {
   #diskTimer: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor(core: Hypercore, options: JournalOptions) {
+  constructor(core: Hypercore, options: JournalWriterOptions) {
     this.core = core
     this.#bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
     this.#options = options
@@ -117,12 +118,13 @@ export class Journal implements BudgetLedger {
 
   /** The saved totals; none where they cannot be read: then all records are counted again. */
   async #readSaved(): Promise<Saved> {
+    const file = this.#totalsFile
     try {
-      return validate(savedSchema, parseJson(await readFile(this.#totalsFile), this.#totalsFile), this.#totalsFile)
+      if (existsSync(file)) return validate(savedSchema, parseJson(await readFile(file), file), file)
     } catch (err) {
-      if ((err as NodeJS.ErrnoException).code !== 'ENOENT') this.#options.onError?.(err)
-      return { counted: 0, totals: {} }
+      this.#options.onError?.(err)
     }
+    return { counted: 0, totals: {} }
   }
 
   /** Counts the records of the Hyperbee from this number on. */
@@ -330,5 +332,5 @@ function totalKey(subject: string, period: string): string {
 
 /** The period in the key of a total. */
 function periodOf(key: string): string {
-  return key.split('/', 1)[0] as string
+  return key.slice(0, key.indexOf('/'))
 }

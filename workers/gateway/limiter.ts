@@ -54,7 +54,7 @@ class SlidingMinute {
 }
 
 /** What one key, or one user with all its keys, is using now. */
-class Account {
+class Meter {
   readonly requests = new SlidingMinute()
   readonly tokens = new SlidingMinute()
   running = 0
@@ -69,7 +69,7 @@ export interface BudgetLedger {
 }
 
 /** A request that was let in. Settle it once, whatever came of it. */
-export interface Lease {
+export interface Reservation {
   /** Most tokens the answer may have, where a budget bounds it. */
   readonly maxTokens: number | undefined
   /** @param tokens prompt and completion tokens that were really used */
@@ -97,7 +97,7 @@ export type LimitKind = 'requests' | 'tokens' | 'concurrent' | 'budget' | 'model
  * that requests that run at the same time cannot together pass a budget that each alone would keep.
  */
 export class Limiter {
-  readonly #accounts = new Map<string, Account>()
+  readonly #meters = new Map<string, Meter>()
   readonly #ledger: BudgetLedger
   readonly #clock: () => number
   readonly #onRefused: (kind: LimitKind) => void
@@ -112,7 +112,7 @@ export class Limiter {
    * Lets a request in, or says why not. All limits are checked before any is charged.
    * @throws MeshError RATE_LIMITED with the time to wait, QUOTA_EXCEEDED, FORBIDDEN for a model that is not allowed
    */
-  admit(principal: Principal, model: string, demand: Demand): Lease {
+  admit(principal: Principal, model: string, demand: Demand): Reservation {
     const now = this.#clock()
     const subjects = [
       { subject: `key/${principal.keyId}`, what: `key im_${principal.keyId}_…`, limits: principal.limits.key },
@@ -121,19 +121,19 @@ export class Limiter {
     let maxTokens = demand.maxTokens
     const estimate = demand.promptTokens + (demand.maxTokens ?? ASSUMED_COMPLETION_TOKENS)
     for (const { subject, what, limits } of subjects) {
-      const account = this.#account(subject)
+      const meter = this.#meter(subject)
       this.#checkModel(limits, what, model)
-      this.#checkRates(account, limits, what, estimate, now)
-      maxTokens = this.#checkBudget(account, limits, what, subject, { ...demand, maxTokens }, now)
+      this.#checkRates(meter, limits, what, estimate, now)
+      maxTokens = this.#checkBudget(meter, limits, what, subject, { ...demand, maxTokens }, now)
     }
     // Where a budget bounds the answer, all of the bound is reserved: nothing else may spend it meanwhile.
     const reserved = demand.promptTokens + (maxTokens ?? ASSUMED_COMPLETION_TOKENS)
-    const accounts = subjects.map(({ subject }) => this.#account(subject))
-    for (const account of accounts) {
-      account.running++
-      account.reserved += reserved
-      account.requests.add(1, now, now)
-      account.tokens.add(estimate, now, now)
+    const meters = subjects.map(({ subject }) => this.#meter(subject))
+    for (const meter of meters) {
+      meter.running++
+      meter.reserved += reserved
+      meter.requests.add(1, now, now)
+      meter.tokens.add(estimate, now, now)
     }
     let settled = false
     return {
@@ -142,10 +142,10 @@ export class Limiter {
         if (settled) return
         settled = true
         const then = this.#clock()
-        for (const account of accounts) {
-          account.running--
-          account.reserved -= reserved
-          account.tokens.add(tokens - estimate, now, then)
+        for (const meter of meters) {
+          meter.running--
+          meter.reserved -= reserved
+          meter.tokens.add(tokens - estimate, now, then)
         }
       },
     }
@@ -165,24 +165,24 @@ export class Limiter {
   rates(principal: Principal): { requests?: Rate; tokens?: Rate } {
     const now = this.#clock()
     const subjects = [
-      { account: this.#account(`key/${principal.keyId}`), limits: principal.limits.key },
-      { account: this.#account(`user/${principal.user}`), limits: principal.limits.user },
+      { meter: this.#meter(`key/${principal.keyId}`), limits: principal.limits.key },
+      { meter: this.#meter(`user/${principal.user}`), limits: principal.limits.user },
     ]
-    const requests = subjects.map(({ account, limits }) => rate(account.requests, limits.requestsPerMinute, now))
-    const tokens = subjects.map(({ account, limits }) => rate(account.tokens, limits.tokensPerMinute, now))
+    const requests = subjects.map(({ meter, limits }) => rate(meter.requests, limits.requestsPerMinute, now))
+    const tokens = subjects.map(({ meter, limits }) => rate(meter.tokens, limits.tokensPerMinute, now))
     return { requests: tightest(requests), tokens: tightest(tokens) }
   }
 
   #left(subject: string, limits: Limits, now: number): number | undefined {
     if (limits.budget === undefined) return undefined
     const { tokens, period } = limits.budget
-    return tokens - this.#ledger.spent(subject, period, now) - this.#account(subject).reserved
+    return tokens - this.#ledger.spent(subject, period, now) - this.#meter(subject).reserved
   }
 
-  #account(subject: string): Account {
-    const account = this.#accounts.get(subject) ?? new Account()
-    this.#accounts.set(subject, account)
-    return account
+  #meter(subject: string): Meter {
+    const meter = this.#meters.get(subject) ?? new Meter()
+    this.#meters.set(subject, meter)
+    return meter
   }
 
   #refuse(kind: LimitKind, err: MeshError): never {
@@ -198,38 +198,38 @@ export class Limiter {
     )
   }
 
-  #checkRates(account: Account, limits: Limits, what: string, estimate: number, now: number): void {
+  #checkRates(meter: Meter, limits: Limits, what: string, estimate: number, now: number): void {
     const { requestsPerMinute, tokensPerMinute, concurrentRequests } = limits
-    if (concurrentRequests !== undefined && account.running >= concurrentRequests) {
+    if (concurrentRequests !== undefined && meter.running >= concurrentRequests) {
       this.#refuse(
         'concurrent',
         MeshError.RATE_LIMITED(
-          `The ${what} has ${account.running} requests running; its limit is ${concurrentRequests}`,
+          `The ${what} has ${meter.running} requests running; its limit is ${concurrentRequests}`,
           { retryAfterMs: 1000 },
         ),
       )
     }
-    if (requestsPerMinute !== undefined && account.requests.sum(now) >= requestsPerMinute) {
+    if (requestsPerMinute !== undefined && meter.requests.sum(now) >= requestsPerMinute) {
       this.#refuse(
         'requests',
         MeshError.RATE_LIMITED(
-          `The ${what} has sent ${account.requests.total} requests in the last minute; its limit is ${requestsPerMinute}`,
+          `The ${what} has sent ${meter.requests.total} requests in the last minute; its limit is ${requestsPerMinute}`,
           {
-            retryAfterMs: Math.ceil(account.requests.waitFor(requestsPerMinute - 1, now)),
+            retryAfterMs: Math.ceil(meter.requests.waitFor(requestsPerMinute - 1, now)),
           },
         ),
       )
     }
     // A request that is larger than the whole limit is let in when nothing else was: else it could never run.
     if (tokensPerMinute !== undefined) {
-      const used = account.tokens.sum(now)
+      const used = meter.tokens.sum(now)
       if (used > 0 && used + estimate > tokensPerMinute) {
         this.#refuse(
           'tokens',
           MeshError.RATE_LIMITED(
             `The ${what} has used ${Math.round(used)} tokens in the last minute and asks for about ${estimate}; its limit is ${tokensPerMinute}`,
             {
-              retryAfterMs: Math.ceil(account.tokens.waitFor(Math.max(0, tokensPerMinute - estimate), now)),
+              retryAfterMs: Math.ceil(meter.tokens.waitFor(Math.max(0, tokensPerMinute - estimate), now)),
             },
           ),
         )
@@ -239,7 +239,7 @@ export class Limiter {
 
   /** @returns the bound on the answer: what was asked for, made smaller where the budget has less and nothing was asked */
   #checkBudget(
-    account: Account,
+    meter: Meter,
     limits: Limits,
     what: string,
     subject: string,
@@ -248,7 +248,7 @@ export class Limiter {
   ): number | undefined {
     if (limits.budget === undefined) return demand.maxTokens
     const { tokens, period } = limits.budget
-    const left = tokens - this.#ledger.spent(subject, period, now) - account.reserved
+    const left = tokens - this.#ledger.spent(subject, period, now) - meter.reserved
     const room = left - demand.promptTokens
     if (room < 1 || (demand.maxTokens !== undefined && demand.maxTokens > room)) {
       const asked =

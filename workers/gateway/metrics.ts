@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
-import type { JournalRecord, Usage } from '../../lib/protocol/index.js'
+import type { ErrorCode } from '../../lib/protocol/index.js'
+import type { RequestObserver, RequestState } from './requests/index.js'
 
 /** Bounds for times to a first token and of queueing, in seconds. */
 const FIRST_TOKEN_BUCKETS = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
@@ -8,7 +9,7 @@ const DURATION_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 const FAST_BUCKETS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05]
 
 /** What this gateway counts. Labels are bounded: models are those of the directory, never what a caller wrote. */
-export class GatewayMetrics {
+export class GatewayMetrics implements RequestObserver {
   readonly #requests: Counter<'model' | 'route' | 'code'>
   readonly #duration: Histogram<'model' | 'route'>
   readonly #firstToken: Histogram<'model'>
@@ -121,22 +122,20 @@ export class GatewayMetrics {
     })
   }
 
-  /** Admission took this long. */
-  admitted(seconds: number): void {
-    this.#overhead.observe({ stage: 'admission' }, seconds)
+  admitted(ms: number): void {
+    this.#overhead.observe({ stage: 'admission' }, ms / 1000)
   }
 
-  /** A request ended, one way or another. @param model undefined where it named none of the mesh's */
-  served(
-    model = 'unknown',
-    route: JournalRecord['kind'],
-    code: string,
-    progress: { queueMs: number; firstTokenMs: number | undefined; usage: Usage },
-    seconds: number,
+  refused(kind: RequestState['kind'], model: string | undefined, code: ErrorCode, ms: number): void {
+    this.#ended(kind, model, code, ms)
+  }
+
+  settled(
+    { kind, model: { name: model }, usage, queueMs, firstTokenMs }: RequestState,
+    outcome: string,
+    ms: number,
   ): void {
-    this.#requests.inc({ model, route, code })
-    this.#duration.observe({ model, route }, seconds)
-    const { usage, firstTokenMs, queueMs } = progress
+    this.#ended(kind, model, outcome, ms)
     if (usage.promptTokens > 0) this.#tokens.inc({ model, type: 'prompt' }, usage.promptTokens)
     if (usage.cachedTokens > 0) this.#tokens.inc({ model, type: 'cached' }, usage.cachedTokens)
     if (usage.completionTokens > 0) this.#tokens.inc({ model, type: 'completion' }, usage.completionTokens)
@@ -144,8 +143,13 @@ export class GatewayMetrics {
     this.#queueWait.observe({ model }, queueMs / 1000)
     this.#firstToken.observe({ model }, firstTokenMs / 1000)
     if (usage.completionTokens > 1) {
-      this.#perToken.observe({ model }, (seconds - firstTokenMs / 1000) / (usage.completionTokens - 1))
+      this.#perToken.observe({ model }, (ms - firstTokenMs) / 1000 / (usage.completionTokens - 1))
     }
+  }
+
+  #ended(route: RequestState['kind'], model = 'unknown', code: string, ms: number): void {
+    this.#requests.inc({ model, route, code })
+    this.#duration.observe({ model, route }, ms / 1000)
   }
 
   routed(reason: string): void {

@@ -10,7 +10,7 @@ export interface Candidate {
 }
 
 /** A slot of one processor, held for one request. */
-export interface Ticket {
+export interface Slot {
   readonly processor: string
   readonly queueMs: number
   /** Gives the slot back. @param tokens what the request cost, for fairness between keys */
@@ -19,7 +19,7 @@ export interface Ticket {
   bounce(): void
 }
 
-export interface Wish {
+export interface SlotRequest {
   model: string
   keyId: string
   /** Processors that have already failed this request. */
@@ -31,13 +31,18 @@ export interface Wish {
   onPosition: (position: number) => void
 }
 
-interface Waiting extends Wish {
+interface Waiting extends SlotRequest {
   since: number
   position: number
   toldAt: number
-  resolve: (ticket: Ticket) => void
+  resolve: (slot: Slot) => void
   reject: (err: MeshError) => void
   onAbort: () => void
+}
+
+interface Turn {
+  waiting: Waiting
+  candidate: Candidate
 }
 
 export interface SchedulerOptions {
@@ -45,6 +50,7 @@ export interface SchedulerOptions {
   candidates: (model: string) => Candidate[]
   /** Most requests that wait for one model. */
   queueLimit: number
+  /** Milliseconds that only grow. */
   clock?: () => number
   random?: () => number
 }
@@ -73,7 +79,7 @@ export class Scheduler {
 
   constructor(options: SchedulerOptions) {
     this.#options = options
-    this.#clock = options.clock ?? Date.now
+    this.#clock = options.clock ?? (() => performance.now())
     this.#random = options.random ?? Math.random
   }
 
@@ -81,25 +87,25 @@ export class Scheduler {
    * Waits for a slot.
    * @throws MeshError NO_PROCESSOR at once when nobody has the model, QUEUE_FULL at once past the bound, CANCELLED
    */
-  async acquire(wish: Wish): Promise<Ticket> {
-    if (wish.signal.aborted) throw MeshError.CANCELLED('The caller went away')
-    const queued = this.#queues.get(wish.model)?.length ?? 0
-    const free = queued === 0 ? this.#choose(wish) : undefined
+  async acquire(request: SlotRequest): Promise<Slot> {
+    if (request.signal.aborted) throw MeshError.CANCELLED('The caller went away')
+    const queued = this.#queues.get(request.model)?.length ?? 0
+    const free = queued === 0 ? this.#choose(request) : undefined
     if (free !== undefined) {
-      this.#activate(wish.keyId)
-      return this.#grant(wish, free, this.#clock())
+      this.#activate(request.keyId)
+      return this.#grant(request, free, this.#clock())
     }
-    if (this.#usable(wish).length === 0) throw this.#noProcessor(wish)
-    if (!wish.front && queued >= this.#options.queueLimit) {
-      throw MeshError.QUEUE_FULL(`${queued} requests wait for ${wish.model}; no more are queued`, {
-        retryAfterMs: this.#waitMs(wish.model, queued),
+    if (this.#usable(request).length === 0) throw this.#noProcessor(request)
+    if (!request.front && queued >= this.#options.queueLimit) {
+      throw MeshError.QUEUE_FULL(`${queued} requests wait for ${request.model}; no more are queued`, {
+        retryAfterMs: this.#waitMs(request.model, queued),
       })
     }
-    this.#activate(wish.keyId)
-    const queue = this.#queue(wish.model)
-    return new Promise<Ticket>((resolve, reject) => {
+    this.#activate(request.keyId)
+    const queue = this.#queue(request.model)
+    return new Promise<Slot>((resolve, reject) => {
       const waiting: Waiting = {
-        ...wish,
+        ...request,
         since: this.#clock(),
         position: 0,
         toldAt: Number.NEGATIVE_INFINITY,
@@ -107,10 +113,10 @@ export class Scheduler {
         reject,
         onAbort: () => this.#leave(waiting, MeshError.CANCELLED('The caller went away')),
       }
-      if (wish.front) queue.unshift(waiting)
+      if (request.front) queue.unshift(waiting)
       else queue.push(waiting)
-      wish.signal.addEventListener('abort', waiting.onAbort, { once: true })
-      this.dispatch(wish.model)
+      request.signal.addEventListener('abort', waiting.onAbort, { once: true })
+      this.dispatch(request.model)
     })
   }
 
@@ -122,12 +128,12 @@ export class Scheduler {
     }
     const queue = this.#queues.get(model)
     if (queue === undefined) return
-    while (queue.length > 0) {
-      const index = this.#nextIndex(queue)
-      const waiting = queue[index]
-      if (waiting === undefined) break
-      queue.splice(index, 1)
-      this.#queuedAway(waiting)
+    for (let next = this.#next(queue); next !== undefined; next = this.#next(queue)) {
+      const { waiting, candidate } = next
+      queue.splice(queue.indexOf(waiting), 1)
+      // A request may come back here many times, with the same signal.
+      waiting.signal.removeEventListener('abort', waiting.onAbort)
+      waiting.resolve(this.#grant(waiting, candidate, waiting.since))
     }
     // Those that no processor can serve any more must not wait for ever.
     for (const waiting of [...queue])
@@ -157,15 +163,15 @@ export class Scheduler {
     return queue
   }
 
-  #usable(wish: Wish): Candidate[] {
-    return this.#options.candidates(wish.model).filter(({ id }) => !wish.avoid.has(id))
+  #usable(request: SlotRequest): Candidate[] {
+    return this.#options.candidates(request.model).filter(({ id }) => !request.avoid.has(id))
   }
 
   /** The free slot with the least load, for one request. */
-  #choose(wish: Wish): Candidate | undefined {
+  #choose(request: SlotRequest): Candidate | undefined {
     let best: { candidate: Candidate; load: number } | undefined
-    for (const candidate of this.#usable(wish)) {
-      const running = this.#running.get(`${candidate.id} ${wish.model}`) ?? 0
+    for (const candidate of this.#usable(request)) {
+      const running = this.#running.get(placeOf(candidate, request.model)) ?? 0
       if (running >= candidate.slots || this.#bounced.has(candidate.id)) continue
       // A processor that would first have to load the model comes after all that have it.
       const load = running / candidate.slots + (candidate.loaded ? 0 : 1)
@@ -175,45 +181,39 @@ export class Scheduler {
     return best?.candidate
   }
 
-  /** Whose turn it is among those for whom a slot is free: the front, then the key served least, then the oldest. */
-  #nextIndex(queue: Waiting[]): number {
-    let best = -1
+  /** Whose turn it is, and where: of those for whom a slot is free the front, then the key served least, then the oldest. */
+  #next(queue: readonly Waiting[]): Turn | undefined {
+    let best: Turn | undefined
     let bestServed = Number.POSITIVE_INFINITY
-    const free = new Map<ReadonlySet<string>, boolean>()
-    for (const [index, waiting] of queue.entries()) {
+    const free = new Map<ReadonlySet<string>, Candidate | undefined>()
+    for (const waiting of queue) {
       // Nearly all requests avoid nobody and share one answer.
       const shared = waiting.avoid.size === 0 ? NOBODY : waiting.avoid
-      const isFree = free.get(shared) ?? this.#choose(waiting) !== undefined
-      free.set(shared, isFree)
-      if (!isFree) continue
-      if (waiting.front) return index
+      if (!free.has(shared)) free.set(shared, this.#choose(waiting))
+      const candidate = free.get(shared)
+      if (candidate === undefined) continue
+      if (waiting.front) return { waiting, candidate }
       const served = this.#served.get(waiting.keyId)?.tokens ?? 0
       if (served < bestServed) {
-        best = index
+        best = { waiting, candidate }
         bestServed = served
       }
     }
     return best
   }
 
-  #queuedAway(waiting: Waiting): void {
-    // A request may come back here many times, with the same signal.
-    waiting.signal.removeEventListener('abort', waiting.onAbort)
-    waiting.resolve(this.#grant(waiting, this.#choose(waiting) as Candidate, waiting.since))
-  }
-
   /** Takes a slot. @param since when the request began to wait */
-  #grant({ model, keyId }: Wish, candidate: Candidate, since: number): Ticket {
-    const slot = `${candidate.id} ${model}`
-    this.#running.set(slot, (this.#running.get(slot) ?? 0) + 1)
+  #grant({ model, keyId }: SlotRequest, candidate: Candidate, since: number): Slot {
+    const place = placeOf(candidate, model)
+    this.#running.set(place, (this.#running.get(place) ?? 0) + 1)
     const startedAt = this.#clock()
     let held = true
     const giveBack = (tokens: number): void => {
       if (!held) return
       held = false
-      const left = (this.#running.get(slot) ?? 1) - 1
-      if (left === 0) this.#running.delete(slot)
-      else this.#running.set(slot, left)
+      const left = (this.#running.get(place) ?? 1) - 1
+      if (left === 0) this.#running.delete(place)
+      else this.#running.set(place, left)
       this.#deactivate(keyId, tokens)
     }
     return {
@@ -269,12 +269,12 @@ export class Scheduler {
     if (--known.active === 0) this.#served.delete(keyId)
   }
 
-  #noProcessor(wish: Wish): MeshError {
-    const failed = wish.avoid.size > 0
+  #noProcessor(request: SlotRequest): MeshError {
+    const failed = request.avoid.size > 0
     return MeshError.NO_PROCESSOR(
       failed
-        ? `Every processor that has ${wish.model} failed this request`
-        : `No processor that has ${wish.model} is connected now`,
+        ? `Every processor that has ${request.model} failed this request`
+        : `No processor that has ${request.model} is connected now`,
       { retryAfterMs: 2000 },
     )
   }
@@ -287,3 +287,8 @@ export class Scheduler {
 }
 
 const NOBODY: ReadonlySet<string> = new Set()
+
+/** The key under which the requests of one model at one processor are counted. */
+function placeOf({ id }: Candidate, model: string): string {
+  return `${id} ${model}`
+}

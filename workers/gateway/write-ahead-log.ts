@@ -14,6 +14,12 @@ interface Part {
   last: number
 }
 
+/** The file that is written to, and the one that is being stored. */
+interface Parts {
+  current: Part
+  other: Part
+}
+
 /**
  * Numbered lines on disk, kept until they are told to be stored elsewhere. Two files take turns: while one is being
  * stored the other is written to, and each is emptied once all of it is stored.
@@ -22,8 +28,7 @@ interface Part {
  */
 export class WriteAheadLog {
   readonly #dir: string
-  #current: Part | undefined
-  #other: Part | undefined
+  #opened: Parts | undefined
   /** Lines that could not be written yet. */
   #owed: Line[] = []
 
@@ -40,8 +45,7 @@ export class WriteAheadLog {
     const a = openPart(join(this.#dir, 'journal-a.wal'))
     const b = openPart(join(this.#dir, 'journal-b.wal'))
     const [older, newer] = a.part.last < b.part.last ? [a, b] : [b, a]
-    this.#other = older.part
-    this.#current = newer.part
+    this.#opened = { current: newer.part, other: older.part }
     return [...older.lines, ...newer.lines]
   }
 
@@ -50,7 +54,7 @@ export class WriteAheadLog {
    * @throws Error of the file system; the file is as before then
    */
   append(number: number, text: string): void {
-    const part = this.#current as Part
+    const { current: part } = this.#parts
     this.#owed.push({ number, text })
     const bytes = Buffer.from(this.#owed.map((line) => `${line.number} ${line.text}\n`).join(''))
     let written = 0
@@ -69,16 +73,15 @@ export class WriteAheadLog {
 
   /** Lines from here on go to the other file, where that is empty. */
   turn(): void {
-    if (this.#other?.last !== -1) return
-    const full = this.#current
-    this.#current = this.#other
-    this.#other = full
+    const { current, other } = this.#parts
+    if (other.last === -1) this.#opened = { current: other, other: current }
   }
 
   /** Everything with a number under `next` is stored: empties the files that have nothing else. */
   stored(next: number): void {
     this.#owed = this.#owed.filter(({ number }) => number >= next)
-    for (const part of [this.#current as Part, this.#other as Part]) {
+    const { current, other } = this.#parts
+    for (const part of [current, other]) {
       if (part.last === -1 || part.last >= next) continue
       ftruncateSync(part.fd, 0)
       part.size = 0
@@ -87,9 +90,15 @@ export class WriteAheadLog {
   }
 
   close(): void {
-    for (const part of [this.#current, this.#other]) if (part !== undefined) closeSync(part.fd)
-    this.#current = undefined
-    this.#other = undefined
+    if (this.#opened === undefined) return
+    const { current, other } = this.#opened
+    for (const part of [current, other]) closeSync(part.fd)
+    this.#opened = undefined
+  }
+
+  get #parts(): Parts {
+    if (this.#opened === undefined) throw new Error('the write-ahead log is not open')
+    return this.#opened
   }
 }
 
@@ -99,7 +108,8 @@ function openPart(path: string): { part: Part; lines: Line[] } {
     // Not for appending: Windows lets nobody shorten such a file.
     fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
   } catch (cause) {
-    throw MeshError.STORE_INVALID(`${path} cannot be written: ${(cause as Error).message}`, {}, { cause })
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw MeshError.STORE_INVALID(`${path} cannot be written: ${reason}`, {}, { cause })
   }
   const content = readFileSync(path, 'utf8')
   const whole = content.slice(0, content.lastIndexOf('\n') + 1)

@@ -1,23 +1,15 @@
 import { z } from 'zod'
 import { methods } from '../../../lib/protocol/index.js'
+import { errorContent, type Json, jsonContent, jsonSchema, type OpenApiPart } from '../http/index.js'
 import { type ApiRoute, apiRoutes } from './routes.js'
 
 /** The management API's part of the OpenAPI document, made of the routes and of the methods' own schemas. */
-
-type Json = Record<string, unknown>
 
 const ERRORS: Record<string, string> = {
   400: 'What was sent is wrong; `param` names the field',
   401: 'No credential, or one that is not valid',
   403: 'The credential does not allow this',
   503: 'The authority cannot be reached now; `Retry-After` says when to try again',
-}
-
-const errorContent = { 'application/json': { schema: { $ref: '#/components/schemas/Error' } } }
-
-function jsonSchema(schema: z.ZodType, io: 'input' | 'output'): Json {
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io, unrepresentable: 'any' })
-  return rest
 }
 
 /** `/users/:name` as `/users/{name}`, and the names. */
@@ -27,7 +19,7 @@ function pathOf({ path }: ApiRoute): { path: string; params: string[] } {
 }
 
 function operation(route: ApiRoute, params: string[]): Json {
-  const { request, response, credential } = methods[route.method]
+  const { request, response, credential } = methods[route.call.method]
   const parameters = [
     ...params.map((name) => ({ name, in: 'path', required: true, schema: { type: 'string' } })),
     ...Object.entries(route.query ?? {}).map(([name, description]) => ({
@@ -49,9 +41,9 @@ function operation(route: ApiRoute, params: string[]): Json {
       [route.status]:
         route.status === 204
           ? { description: 'Done' }
-          : { description: 'Done', content: { 'application/json': { schema: jsonSchema(answer, 'output') } } },
+          : { description: 'Done', content: jsonContent(jsonSchema(answer, 'output')) },
       ...Object.fromEntries(
-        Object.entries({ ...ERRORS, ...(route.method === 'login' && { 429: 'Too many attempts' }) }).map(
+        Object.entries({ ...ERRORS, ...(route.call.method === 'login' && { 429: 'Too many attempts' }) }).map(
           ([status, description]) => [status, { description, content: errorContent }],
         ),
       ),
@@ -59,24 +51,26 @@ function operation(route: ApiRoute, params: string[]): Json {
   }
 }
 
-function itemOf(response: z.ZodType, list: string): z.ZodType {
+function itemOf(response: z.ZodType, list: string): z.core.$ZodType {
   const field = response instanceof z.ZodObject ? response.shape[list] : undefined
-  return field instanceof z.ZodArray ? (field.element as z.ZodType) : response
+  return field instanceof z.ZodArray ? field.element : response
 }
 
 /** The method's request, without what the path names or the gateway adds. */
 function bodyOf(request: z.ZodType, params: string[]): Json {
-  const schema = jsonSchema(request, 'input') as { properties?: Json; required?: string[] }
+  const schema = jsonSchema(request, 'input')
   const hidden = new Set([...params, 'address'])
   const properties = Object.entries(schema.properties ?? {}).filter(([name]) => !hidden.has(name))
   const required = schema.required?.filter((name) => !hidden.has(name)) ?? []
   const body = { ...schema, properties: Object.fromEntries(properties), required }
-  return { required: true, content: { 'application/json': { schema: body } } }
+  return { required: true, content: jsonContent(body) }
 }
 
-/** Paths of the management API, for the OpenAPI document: they use its security scheme `bearer` and its schema `Error`. */
-export const apiPaths: Record<string, Json> = {}
+const paths: Record<string, Json> = {}
 for (const route of apiRoutes) {
   const { path, params } = pathOf(route)
-  apiPaths[path] = { ...apiPaths[path], [route.http.toLowerCase()]: operation(route, params) }
+  paths[path] = { ...paths[path], [route.http.toLowerCase()]: operation(route, params) }
 }
+
+/** What the management API adds to the OpenAPI document. */
+export const apiPart: OpenApiPart = { paths }

@@ -13,19 +13,27 @@ export interface ApiRoute {
   http: HTTPMethods & ('GET' | 'POST' | 'PATCH' | 'DELETE')
   /** After /api/v1. A `*` stands for a name with slashes. */
   path: string
-  method: MethodName
-  /** Where the method is served: by the authority, asked over this gateway's link, or by this gateway itself. */
-  at: 'authority' | 'gateway'
+  /** The method, and who serves it: the authority, asked over this gateway's link, or this gateway itself. */
+  call: Call
   summary: string
   tag: string
   status: 200 | 201 | 204
   /** Query parameters and what they mean. */
   query?: Record<string, string>
+  /** Field of the answer that is a credential, made just now. */
+  makes?: 'token' | 'key'
   /** Field of the answer whose list has the one that the path names, by this field. */
   find?: { list: string; by: string }
   /** The method's request; the method's own schema checks it. */
   input: (parts: RequestParts) => Record<string, unknown>
 }
+
+interface Call {
+  at: 'authority' | 'gateway'
+  method: MethodName
+}
+const authority = (method: MethodName): Call => ({ at: 'authority', method })
+const gateway = (method: MethodName): Call => ({ at: 'gateway', method })
 
 const nothing = () => ({})
 const fromBody = ({ body }: RequestParts) => body
@@ -51,37 +59,45 @@ const fromQuery =
     )
 
 function route(
-  line: `${ApiRoute['http']} /${string}`,
-  call: `${ApiRoute['at']} ${MethodName}`,
+  http: ApiRoute['http'],
+  path: `/${string}`,
+  call: Call,
   summary: string,
   input: ApiRoute['input'],
-  rest: Partial<Pick<ApiRoute, 'status' | 'query' | 'find'>> = {},
+  rest: Partial<Pick<ApiRoute, 'status' | 'query' | 'find' | 'makes'>> = {},
 ): ApiRoute {
-  const [http, path] = line.split(' ') as [ApiRoute['http'], string]
-  const [at, method] = call.split(' ') as [ApiRoute['at'], MethodName]
-  return { http, path, method, at, summary, tag: path.split('/')[1] ?? '', status: 200, input, ...rest }
+  return { http, path, call, summary, tag: path.split('/')[1] ?? '', status: 200, input, ...rest }
 }
 
 export const apiRoutes: readonly ApiRoute[] = [
-  route('POST /login', 'authority login', 'Exchanges a name and password for a token, good for 15 minutes', fromBody),
-  route('GET /me', 'gateway usage.self', 'Who the credential belongs to, its limits and what it has used', nothing),
-  route('POST /me/password', 'authority users.passwd', 'Sets one’s own password', fromBody, { status: 204 }),
-
-  route('GET /users', 'authority users.list', 'Lists users', nothing),
-  route('POST /users', 'authority users.add', 'Adds a user', fromBody, { status: 201 }),
-  route('GET /users/:name', 'authority users.list', 'One user', nothing, { find: { list: 'users', by: 'name' } }),
   route(
-    'PATCH /users/:name',
-    'authority users.limits',
+    'POST',
+    '/login',
+    authority('login'),
+    'Exchanges a name and password for a token, good for 15 minutes',
+    fromBody,
+    { makes: 'token' },
+  ),
+  route('GET', '/me', gateway('usage.self'), 'Who the credential belongs to, its limits and what it has used', nothing),
+  route('POST', '/me/password', authority('users.passwd'), 'Sets one’s own password', fromBody, { status: 204 }),
+
+  route('GET', '/users', authority('users.list'), 'Lists users', nothing),
+  route('POST', '/users', authority('users.add'), 'Adds a user', fromBody, { status: 201 }),
+  route('GET', '/users/:name', authority('users.list'), 'One user', nothing, { find: { list: 'users', by: 'name' } }),
+  route(
+    'PATCH',
+    '/users/:name',
+    authority('users.limits'),
     'Sets a user’s limits; they replace the old ones',
     withParam('name'),
   ),
-  route('POST /users/:name/password', 'authority users.passwd', 'Sets a user’s password', withParam('name'), {
+  route('POST', '/users/:name/password', authority('users.passwd'), 'Sets a user’s password', withParam('name'), {
     status: 204,
   }),
   route(
-    'DELETE /users/:name',
-    'authority users.remove',
+    'DELETE',
+    '/users/:name',
+    authority('users.remove'),
     'Removes a user and revokes the user’s keys',
     onlyParam('name'),
     {
@@ -89,15 +105,19 @@ export const apiRoutes: readonly ApiRoute[] = [
     },
   ),
 
-  route('GET /keys', 'authority keys.list', 'Lists one’s own API keys; for an admin everyone’s', nothing),
-  route('POST /keys', 'authority keys.create', 'Makes an API key, which is shown this once', fromBody, { status: 201 }),
-  route('GET /keys/:id', 'authority keys.list', 'One API key', nothing, { find: { list: 'keys', by: 'id' } }),
-  route('PATCH /keys/:id', 'authority keys.update', 'Changes an API key’s label or limits', withParam('id')),
-  route('DELETE /keys/:id', 'authority keys.revoke', 'Revokes an API key', onlyParam('id')),
+  route('GET', '/keys', authority('keys.list'), 'Lists one’s own API keys; for an admin everyone’s', nothing),
+  route('POST', '/keys', authority('keys.create'), 'Makes an API key, which is shown this once', fromBody, {
+    status: 201,
+    makes: 'key',
+  }),
+  route('GET', '/keys/:id', authority('keys.list'), 'One API key', nothing, { find: { list: 'keys', by: 'id' } }),
+  route('PATCH', '/keys/:id', authority('keys.update'), 'Changes an API key’s label or limits', withParam('id')),
+  route('DELETE', '/keys/:id', authority('keys.revoke'), 'Revokes an API key', onlyParam('id')),
 
   route(
-    'GET /usage',
-    'authority usage.query',
+    'GET',
+    '/usage',
+    authority('usage.query'),
     'One’s own usage; for an admin everyone’s',
     ({ query: { by, ...query }, ...parts }) => ({
       ...fromQuery('from', 'to')({ ...parts, query }),
@@ -114,34 +134,43 @@ export const apiRoutes: readonly ApiRoute[] = [
     },
   ),
 
-  route('GET /members', 'authority members.list', 'Lists the workers that belong to the mesh', nothing),
+  route('GET', '/members', authority('members.list'), 'Lists the workers that belong to the mesh', nothing),
   route(
-    'DELETE /members/:member',
-    'authority members.remove',
+    'DELETE',
+    '/members/:member',
+    authority('members.remove'),
     'Takes a worker out of the mesh, by name, role/name or public key, and cuts its links',
     onlyParam('member'),
   ),
-  route('GET /workers', 'gateway mesh.status', 'Who runs in the mesh, as this gateway sees it', nothing),
+  route('GET', '/workers', gateway('mesh.status'), 'Who runs in the mesh, as this gateway sees it', nothing),
 
-  route('GET /models', 'gateway models', 'Lists the mesh’s models and who has each', nothing),
-  route('POST /models', 'gateway models.add', 'Has a processor serve a GGUF file that lies on its machine', fromBody, {
-    status: 201,
-  }),
+  route('GET', '/models', gateway('models'), 'Lists the mesh’s models and who has each', nothing),
   route(
-    'DELETE /models/*',
-    'gateway models.remove',
+    'POST',
+    '/models',
+    gateway('models.add'),
+    'Has a processor serve a GGUF file that lies on its machine',
+    fromBody,
+    {
+      status: 201,
+    },
+  ),
+  route(
+    'DELETE',
+    '/models/*',
+    gateway('models.remove'),
     'Takes a model off one processor, or off all',
     ({ params, query }) => ({ ...query, name: params['*'] }),
     { query: { processor: 'Name of the only processor that is to forget it' } },
   ),
 
-  route('GET /invites', 'authority invites.list', 'Lists invites', nothing),
-  route('POST /invites', 'authority invites.create', 'Makes an invite, which is shown this once', fromBody, {
+  route('GET', '/invites', authority('invites.list'), 'Lists invites', nothing),
+  route('POST', '/invites', authority('invites.create'), 'Makes an invite, which is shown this once', fromBody, {
     status: 201,
   }),
-  route('DELETE /invites/:id', 'authority invites.revoke', 'Revokes an invite', onlyParam('id'), { status: 204 }),
+  route('DELETE', '/invites/:id', authority('invites.revoke'), 'Revokes an invite', onlyParam('id'), { status: 204 }),
 
-  route('GET /audit', 'authority audit.list', 'Who changed what, newest first', fromQuery('limit'), {
+  route('GET', '/audit', authority('audit.list'), 'Who changed what, newest first', fromQuery('limit'), {
     query: { limit: 'At most this many entries, up to 1000' },
   }),
 ]

@@ -1,7 +1,8 @@
 import type { FastifyReply } from 'fastify'
 import { AnswerCollector, type ToolCallDelta, validate } from '../../../lib/protocol/index.js'
+import { type Call, streamed } from '../http/index.js'
+import type { AnswerEvent } from '../requests/index.js'
 import { chatBodySchema } from './bodies.js'
-import type { Call } from './call.js'
 import { frameOf } from './frame.js'
 import {
   type CallStyle,
@@ -13,13 +14,12 @@ import {
   usageObject,
 } from './objects.js'
 import type { DoorOptions } from './options.js'
-import { runAll, type Told, toldPlace } from './run.js'
-import { streamed } from './sse.js'
+import { runAll, toldPlace } from './run.js'
 import { chatInference, choicesOf } from './to-inference.js'
 
 /** `POST /v1/chat/completions`. */
 export async function chat(
-  { requests }: DoorOptions,
+  { requests, catalogue }: DoorOptions,
   given: unknown,
   call: Call,
   reply: FastifyReply,
@@ -28,25 +28,25 @@ export async function chat(
   const request = chatInference(body)
   const style: CallStyle = body.functions?.length ? 'function' : 'tools'
   const wantsLogprobs = body.logprobs === true
-  const inputs = choicesOf(request, body.n ?? 1)
-  const frame = frameOf('chatcmpl-', requests, request.model, call)
+  const choices = choicesOf(request, body.n ?? 1).map((one, index) => ({ request: one, index }))
+  const frame = frameOf('chatcmpl-', catalogue, request.model, call)
 
   if (body.stream !== true) {
-    const collectors = inputs.map(() => new AnswerCollector())
-    const finishes = await runAll(requests, inputs, call, (choice, event) => collectors[choice]?.add(event))
-    const answers = finishes.map((finish, i) => ({ collected: collectors[i] as AnswerCollector, finish }))
+    const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
+    const answers = await runAll(requests, collecting, call, (event, { collected }) => collected.add(event))
     return chatCompletion(frame, answers, style, wantsLogprobs)
   }
 
   const chunks = new ChatChunks(frame, style, wantsLogprobs, body.stream_options?.include_usage === true)
   return streamed(reply, call, async (stream) => {
-    const finishes = await runAll(requests, inputs, call, (choice, event) => {
+    const answers = await runAll(requests, choices, call, (event, { index }) => {
       if (toldPlace(event, (text) => stream.comment(text))) return
-      for (const chunk of chunks.of(choice, event)) stream.data(chunk)
+      for (const chunk of chunks.of(index, event)) stream.data(chunk)
     })
-    for (const [choice, { reason }] of finishes.entries()) {
-      for (const chunk of chunks.last(choice, chatFinishReason(reason, style))) stream.data(chunk)
+    for (const { index, finish } of answers) {
+      for (const chunk of chunks.last(index, chatFinishReason(finish.reason, style))) stream.data(chunk)
     }
+    const finishes = answers.map(({ finish }) => finish)
     if (chunks.includesUsage) stream.data(chunks.usage(usageObject(totalUsage(finishes, finishes.length))))
     stream.data('[DONE]')
   })
@@ -68,7 +68,7 @@ class ChatChunks {
     this.includesUsage = includesUsage
   }
 
-  *of(choice: number, event: Told): Generator<string> {
+  *of(choice: number, event: AnswerEvent): Generator<string> {
     if (event.type !== 'tokens') return
     const { text, logprobs, calls = [] } = event
     yield* this.#role(choice, text === '' && calls.length > 0 ? null : '')

@@ -1,38 +1,48 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods, RouteHandlerMethod } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
 import { MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import type { Logger } from '../../../lib/worker-base/index.js'
-import { type Call, callOf } from './call.js'
+import { bearerOf, type Call, callOf, noRoute, parseJsonBodies, sendError } from '../http/index.js'
 import { chat } from './chat.js'
 import { completions } from './completions.js'
 import { embeddings } from './embeddings.js'
-import { type ErrorAnswer, errorAnswer, noRoute } from './errors.js'
 import { rateHeaders } from './headers.js'
-import { parseJsonBodies } from './json.js'
 import { modelById, modelList } from './models.js'
 import type { DoorOptions } from './options.js'
 import { ResponseStore } from './response-store.js'
 import { deleteResponse, getInputItems, getResponse, respond } from './responses.js'
 import { type Api, inOpenAiWords } from './to-inference.js'
 
-type Handler = (call: Call, request: FastifyRequest, reply: FastifyReply) => unknown
+/** A request to a route of ours: what its path names is always text. */
+type Request = FastifyRequest<Route>
+interface Route {
+  Params: Record<string, string>
+}
+type Handler = (call: Call, request: Request, reply: FastifyReply) => unknown
+type Answering = (request: Request, reply: FastifyReply) => Promise<unknown>
 
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
 
 /**
- * Puts the OpenAI routes on a gateway's HTTP app, with errors in OpenAI's form for every path of it. All of it is in the
- * app and none in the socket, so that `app.inject` serves the same.
+ * Puts the OpenAI routes on a gateway's HTTP app. All of it is in the app and none in the socket, so that `app.inject`
+ * serves the same.
  */
-export function openDoor(app: FastifyInstance, options: DoorOptions): void {
+export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
   const principals = new WeakMap<FastifyRequest, Principal>()
   const startedAt = new WeakMap<FastifyRequest, number>()
   const responses = new ResponseStore()
-  answerErrors(app, options.log)
+  /** Whose request it is, checked once. @throws MeshError INVALID_API_KEY */
+  const principalOf = (request: FastifyRequest): Principal => {
+    const known = principals.get(request)
+    if (known !== undefined) return known
+    const principal = options.authenticate(keyOf(request))
+    principals.set(request, principal)
+    return principal
+  }
   void app.register(async (v1) => {
     parseJsonBodies(v1)
     v1.addHook('onRequest', async (request) => {
       startedAt.set(request, performance.now())
-      principals.set(request, options.authenticate(bearerOf(request)))
+      principalOf(request)
     })
     v1.addHook('onSend', async (request, reply) => {
       const tookMs = performance.now() - (startedAt.get(request) ?? performance.now())
@@ -41,10 +51,10 @@ export function openDoor(app: FastifyInstance, options: DoorOptions): void {
       if (principal !== undefined) reply.headers(rateHeaders(options.rates(principal)))
     })
     const answering =
-      (handler: Handler, api: Api = 'chat'): RouteHandlerMethod =>
+      (handler: Handler, api: Api = 'chat'): Answering =>
       async (request, reply) => {
         try {
-          return await handler(callOf(request, reply, principals.get(request) as Principal), request, reply)
+          return await handler(callOf(request, reply, principalOf(request)), request, reply)
         } catch (err) {
           throw inOpenAiWords(err, api)
         }
@@ -57,12 +67,12 @@ export function openDoor(app: FastifyInstance, options: DoorOptions): void {
     route(v1, '/v1/embeddings', { POST: answering((call, { body }) => embeddings(options, body, call), 'embeddings') })
     route(v1, '/v1/models', { GET: answering(({ principal }) => modelList(options, principal)) })
     route(v1, '/v1/models/*', {
-      GET: answering(({ principal }, { params }) => modelById(options, principal, (params as { '*': string })['*'])),
+      GET: answering(({ principal }, { params }) => modelById(options, principal, params['*'] ?? '')),
     })
     route(v1, '/v1/responses', {
       POST: answering((call, { body }, reply) => respond(options, responses, body, call, reply), 'responses'),
     })
-    const idOf = ({ params }: FastifyRequest): string => (params as { id: string }).id
+    const idOf = ({ params }: Request): string => params.id ?? ''
     route(v1, '/v1/responses/:id', {
       GET: answering(({ principal }, request) => getResponse(responses, principal.keyId, idOf(request))),
       DELETE: answering(({ principal }, request) => deleteResponse(responses, principal.keyId, idOf(request))),
@@ -77,45 +87,33 @@ export function openDoor(app: FastifyInstance, options: DoorOptions): void {
 function route(
   app: FastifyInstance,
   url: string,
-  handlers: Partial<Record<(typeof METHODS)[number], RouteHandlerMethod>>,
+  handlers: Partial<Record<(typeof METHODS)[number], Answering>>,
 ): void {
-  const allowed = METHODS.filter((method) => handlers[method] !== undefined)
-  for (const method of allowed) app.route({ method, url, handler: handlers[method] as RouteHandlerMethod })
+  const missing: HTTPMethods[] = []
+  for (const method of METHODS) {
+    const handler = handlers[method]
+    if (handler === undefined) missing.push(method)
+    else app.route<Route>({ method, url, handler })
+  }
+  const allowed = METHODS.filter((method) => !missing.includes(method)).join(', ')
   app.route({
-    method: METHODS.filter((method) => !allowed.includes(method)),
+    method: missing,
     url,
     exposeHeadRoute: false,
     handler: async ({ method }, reply) => {
-      reply.header('allow', allowed.join(', '))
-      return send(reply, noRoute(405, `${url} has no method ${method}; it has ${allowed.join(', ')}`))
+      reply.header('allow', allowed)
+      return sendError(reply, noRoute(405, `${url} has no method ${method}; it has ${allowed}`))
     },
   })
 }
 
 /** @throws MeshError INVALID_API_KEY */
-function bearerOf({ headers: { authorization } }: FastifyRequest): string {
-  const key = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1]
+function keyOf(request: FastifyRequest): string {
+  const key = bearerOf(request)
   if (key !== undefined) return key
   throw MeshError.INVALID_API_KEY(
-    authorization === undefined
+    request.headers.authorization === undefined
       ? 'This request has no API key. Send it in the header `Authorization: Bearer im_…`'
       : 'The Authorization header has another form than `Bearer im_…`',
   )
-}
-
-function answerErrors(app: FastifyInstance, log: Logger): void {
-  app.setErrorHandler(async (err, request, reply) => {
-    const answer = errorAnswer(err)
-    if (answer.status === 500) log.error({ err, requestId: request.id }, 'an HTTP request failed unexpectedly')
-    return send(reply, answer)
-  })
-  // Before the body is read: nobody sends megabytes to a path that does not exist.
-  app.addHook('onRequest', async ({ is404, method, url }, reply) => {
-    if (!is404) return undefined
-    return send(reply, noRoute(404, `There is no ${method} ${url.slice(0, 200)} here; /docs lists what there is`))
-  })
-}
-
-function send(reply: FastifyReply, { status, headers, error }: ErrorAnswer): FastifyReply {
-  return reply.code(status).headers(headers).send({ error })
 }

@@ -1,6 +1,6 @@
 import { validate } from '../../../lib/protocol/index.js'
+import type { Call } from '../http/index.js'
 import { embeddingBodySchema, refuse } from './bodies.js'
-import type { Call } from './call.js'
 import { embeddingList } from './objects.js'
 import type { DoorOptions } from './options.js'
 import { inputsOf } from './to-inference.js'

@@ -1,2 +1,2 @@
-export { openDoor } from './door.js'
-export { describeDoor, docsPage } from './openapi.js'
+export { serveOpenAi } from './door.js'
+export { openAiPart } from './openapi.js'

@@ -1,4 +1,5 @@
 import type { ChatMessage, ToolCall } from '../../../lib/protocol/index.js'
+import { isJsonObject } from '../http/index.js'
 import { refuse } from './bodies.js'
 
 /** Kinds of content parts that are text, and the field that has it. */
@@ -39,8 +40,11 @@ export function textOf(content: unknown, where: string): string | undefined {
 }
 
 export function objectAt(value: unknown, where: string): Loose {
-  if (value === null || typeof value !== 'object' || Array.isArray(value)) return refuse(where, 'expected an object')
-  return value as Loose
+  return isJsonObject(value) ? value : refuse(where, 'expected an object')
+}
+
+function listAt(value: unknown, where: string): readonly unknown[] {
+  return Array.isArray(value) ? value : refuse(where, 'expected a list')
 }
 
 export function stringAt(value: unknown, where: string): string {
@@ -85,8 +89,7 @@ function assistantMessage(message: Loose, content: string | undefined, at: strin
   if (message.audio !== undefined && message.audio !== null) refuse(`${at}.audio`, 'audio is not supported')
   const toolCalls: ToolCall[] = []
   if (message.tool_calls !== undefined && message.tool_calls !== null) {
-    if (!Array.isArray(message.tool_calls)) refuse(`${at}.tool_calls`, 'expected a list')
-    for (const [j, given] of (message.tool_calls as unknown[]).entries()) {
+    for (const [j, given] of listAt(message.tool_calls, `${at}.tool_calls`).entries()) {
       const where = `${at}.tool_calls[${j}]`
       const call = objectAt(given, where)
       if (call.type !== undefined && call.type !== 'function') {

@@ -6,7 +6,7 @@ import type { DoorOptions } from './options.js'
 export function modelList(options: DoorOptions, principal: Principal) {
   return {
     object: 'list',
-    data: options
+    data: options.catalogue
       .models()
       .filter(({ name }) => mayUse(principal, name))
       .map((model) => modelObject(options, model)),
@@ -15,7 +15,7 @@ export function modelList(options: DoorOptions, principal: Principal) {
 
 /** `GET /v1/models/{id}`; ids may have slashes. @throws MeshError MODEL_NOT_FOUND */
 export function modelById(options: DoorOptions, principal: Principal, id: string) {
-  const model = options.models().find(({ name }) => name === id && mayUse(principal, name))
+  const model = options.catalogue.models().find(({ name }) => name === id && mayUse(principal, name))
   if (model === undefined) {
     throw MeshError.MODEL_NOT_FOUND(`There is no model ${JSON.stringify(id.slice(0, 200))}`, { param: 'model' })
   }

@@ -1,8 +1,7 @@
 import type { Model } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import type { Logger } from '../../../lib/worker-base/index.js'
 import type { Rate } from '../limiter.js'
-import type { Requests } from '../requests.js'
+import type { Requests } from '../requests/index.js'
 
 /** What the door needs of its gateway. */
 export interface DoorOptions {
@@ -10,8 +9,7 @@ export interface DoorOptions {
   /** @throws MeshError INVALID_API_KEY */
   authenticate: (key: string) => Principal
   rates: (principal: Principal) => { requests?: Rate; tokens?: Rate }
-  models: () => Model[]
-  log: Logger
+  catalogue: { find(name: string | undefined): Model | undefined; models(): Model[] }
   /** When this gateway started, in milliseconds since the epoch. */
   since: number
 }

@@ -1,7 +1,7 @@
 import type { Finish, TokenLogprob, ToolCall, ToolCallDelta, Usage } from '../../../lib/protocol/index.js'
+import type { AnswerEvent } from '../requests/index.js'
 import type { ResponseBody } from './bodies.js'
 import { chatLogprobs, type Frame } from './objects.js'
-import type { Told } from './run.js'
 
 interface MessageItem {
   id: string
@@ -77,7 +77,7 @@ export class ResponseBuilder {
     return { content, toolCalls }
   }
 
-  add(event: Told): void {
+  add(event: AnswerEvent): void {
     this.begin()
     if (event.type !== 'tokens') return
     if (event.text !== '' || event.logprobs?.length) this.#text(event.text, event.logprobs)

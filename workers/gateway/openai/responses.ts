@@ -1,19 +1,18 @@
 import type { FastifyReply } from 'fastify'
 import { MeshError, validate } from '../../../lib/protocol/index.js'
+import { type Call, streamed } from '../http/index.js'
 import { refuse, responseBodySchema } from './bodies.js'
-import type { Call } from './call.js'
 import { frameOf } from './frame.js'
 import type { DoorOptions } from './options.js'
 import { type Item, itemsOf, messagesOf } from './response-input.js'
 import { ResponseBuilder } from './response-objects.js'
 import type { ResponseStore } from './response-store.js'
 import { toldPlace } from './run.js'
-import { streamed } from './sse.js'
 import { responseInference } from './to-inference.js'
 
 /** `POST /v1/responses`. */
 export async function respond(
-  { requests }: DoorOptions,
+  { requests, catalogue }: DoorOptions,
   store: ResponseStore,
   given: unknown,
   call: Call,
@@ -24,7 +23,7 @@ export async function respond(
   const items = itemsOf(body.input)
   const messages = messagesOf(items, historyOf(store, keyId, body.previous_response_id))
   const request = responseInference(body, messages)
-  const frame = frameOf('resp_', requests, request.model, call)
+  const frame = frameOf('resp_', catalogue, request.model, call)
 
   const keep = (built: ResponseBuilder, response: object): void => {
     if (body.store === false) return

@@ -1,37 +1,41 @@
 import { setMaxListeners } from 'node:events'
-import type { Finish, GenerateEvent, InferenceRequest } from '../../../lib/protocol/index.js'
-import type { Requests } from '../requests.js'
-import type { Call } from './call.js'
+import type { Finish, InferenceRequest } from '../../../lib/protocol/index.js'
+import type { Call } from '../http/index.js'
+import type { AnswerEvent, Requests } from '../requests/index.js'
 
-export type Told = Exclude<GenerateEvent, { type: 'finish' }>
+/** One of the answers that a call asks for. */
+export interface Choice {
+  request: InferenceRequest
+  index: number
+}
 
 /**
  * Runs the generations of one call at the same time. The first that fails ends the others.
- * @returns their ends, in the order of the requests
+ * @param tell told each event, with the choice that it belongs to
+ * @returns the choices with their ends, in their order
  * @throws MeshError
  */
-export async function runAll(
+export async function runAll<C extends Choice>(
   requests: Requests,
-  inputs: readonly InferenceRequest[],
+  choices: readonly C[],
   call: Call,
-  emit: (choice: number, event: Told) => void,
-): Promise<Finish[]> {
-  const [first] = inputs
-  if (inputs.length === 1 && first !== undefined)
-    return [await requests.generate(first, call, (event) => emit(0, event))]
+  tell: (event: AnswerEvent, choice: C) => void,
+): Promise<(C & { finish: Finish })[]> {
+  const [first] = choices
+  if (choices.length === 1 && first !== undefined) {
+    return [{ ...first, finish: await requests.generate(first.request, call, (event) => tell(event, first)) }]
+  }
   const failed = new AbortController()
   const signal = AbortSignal.any([call.signal, failed.signal])
   setMaxListeners(0, signal)
   try {
     return await Promise.all(
-      inputs.map((input, i) =>
+      choices.map(async (choice) => {
         // Ids are at most 64 characters long.
-        requests.generate(
-          input,
-          { ...call, requestId: i === 0 ? call.requestId : `${call.requestId.slice(0, 60)}.${i}`, signal },
-          (event) => emit(i, event),
-        ),
-      ),
+        const requestId = choice.index === 0 ? call.requestId : `${call.requestId.slice(0, 60)}.${choice.index}`
+        const context = { ...call, requestId, signal }
+        return { ...choice, finish: await requests.generate(choice.request, context, (event) => tell(event, choice)) }
+      }),
     )
   } catch (err) {
     failed.abort(err)
@@ -40,7 +44,7 @@ export async function runAll(
 }
 
 /** Tells a waiting client its place; true where the event was such. */
-export function toldPlace(event: Told, comment: (text: string) => void): boolean {
+export function toldPlace(event: AnswerEvent, comment: (text: string) => void): boolean {
   if (event.type === 'queued') comment(`queued, place ${event.position}`)
   return event.type === 'queued' || event.type === 'started'
 }

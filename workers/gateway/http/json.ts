@@ -17,11 +17,14 @@ export function parseJsonBodies(app: FastifyInstance): void {
     }
     parse(request, text, (err, value) => {
       if (err) done(MeshError.BAD_REQUEST(`The body is not JSON that can be read: ${reasonOf(text)}`))
-      else if (value === null || typeof value !== 'object' || Array.isArray(value)) {
-        done(MeshError.BAD_REQUEST('The body is JSON, but not an object'))
-      } else done(null, value)
+      else if (isJsonObject(value)) done(null, value)
+      else done(MeshError.BAD_REQUEST('The body is JSON, but not an object'))
     })
   })
+}
+
+export function isJsonObject(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value)
 }
 
 function reasonOf(text: string): string {
@@ -31,6 +34,6 @@ function reasonOf(text: string): string {
     return 'it has a key that would change the prototype of objects, such as __proto__'
   } catch (err) {
     // V8 quotes the text around the fault: a prompt does not belong into an error that may be logged.
-    return (err as Error).message.replace(/,? *("|\.\.\.).* is not valid JSON$/s, '')
+    return err instanceof Error ? err.message.replace(/,? *("|\.\.\.).* is not valid JSON$/s, '') : String(err)
   }
 }

@@ -1,7 +1,10 @@
-import type { FastifyError } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import { type ErrorCode, MeshError } from '../../../lib/protocol/index.js'
+import type { Logger } from '../../../lib/worker-base/index.js'
 
-/** The error object of the OpenAI door: all four keys are always there. */
+/** Errors as every HTTP door answers them: in OpenAI's form, so that one client reads them all. */
+
+/** OpenAI's error object: all four keys are always there. */
 export interface OpenAiError {
   message: string
   type: string
@@ -29,13 +32,16 @@ const RETRY_MS = 1000
 
 /** Any failure as status, headers and error object. */
 export function errorAnswer(err: unknown): ErrorAnswer {
-  if (err instanceof MeshError) return fromMeshError(err)
-  const { statusCode, code, message } = err as Partial<FastifyError>
-  if (statusCode === undefined || statusCode >= 500) return fromMeshError(MeshError.from(err))
-  if (code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
+  if (err instanceof MeshError || !isHttpError(err) || err.statusCode >= 500) return fromMeshError(MeshError.from(err))
+  if (err.code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
     return fromMeshError(MeshError.MESSAGE_TOO_LARGE('The body is longer than this gateway accepts'))
   }
-  return plain(statusCode, message ?? 'This request cannot be read', codeOfStatus(statusCode))
+  return plain(err.statusCode, err.message, codeOfStatus(err.statusCode))
+}
+
+/** An error of fastify's own: about a request that it could not read. */
+function isHttpError(err: unknown): err is Error & { statusCode: number; code?: unknown } {
+  return err instanceof Error && 'statusCode' in err && typeof err.statusCode === 'number'
 }
 
 /** The answer where there is no such path, or where it has no such method. */
@@ -79,4 +85,22 @@ function typeOf(code: ErrorCode, status: number): string {
   if (status === 429) return 'rate_limit_error'
   if (status === 403) return 'permission_error'
   return status >= 500 ? 'server_error' : 'invalid_request_error'
+}
+
+/** Answers every failure of the app's routes, and every path that it has none for. */
+export function answerErrors(app: FastifyInstance, log: Logger): void {
+  app.setErrorHandler(async (err, request, reply) => {
+    const answer = errorAnswer(err)
+    if (answer.status === 500) log.error({ err, requestId: request.id }, 'an HTTP request failed unexpectedly')
+    return sendError(reply, answer)
+  })
+  // Before the body is read: nobody sends megabytes to a path that does not exist.
+  app.addHook('onRequest', async ({ is404, method, url }, reply) => {
+    if (!is404) return undefined
+    return sendError(reply, noRoute(404, `There is no ${method} ${url.slice(0, 200)} here; /docs lists what there is`))
+  })
+}
+
+export function sendError(reply: FastifyReply, { status, headers, error }: ErrorAnswer): FastifyReply {
+  return reply.code(status).headers(headers).send({ error })
 }

@@ -3,10 +3,10 @@ import { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import type { Asking } from '../requests.js'
+import type { RequestContext } from '../requests/index.js'
 
 /** One HTTP request of a caller whose key is good. */
-export interface Call extends Asking {
+export interface Call extends RequestContext {
   /** Seconds since the epoch. */
   readonly created: number
   /** Ends the work, for a reason of our own. */

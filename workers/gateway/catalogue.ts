@@ -1,0 +1,121 @@
+import { type Load, MeshError, type Model } from '../../lib/protocol/index.js'
+import type { Candidate } from './scheduler.js'
+
+/** Models whose names an error lists. */
+const MOST_NAMES = 20
+
+/** A link to a processor, as far as the catalogue looks at it. */
+export interface ProcessorLink {
+  readonly publicKey: string
+  readonly hello: { readonly name: string } | undefined
+  readonly load: Load | undefined
+}
+
+export interface CatalogueOptions<Link extends ProcessorLink> {
+  /** The models of the directory, by name. */
+  models: ReadonlyMap<string, Model>
+  /** The links to processors that can be given work. */
+  processors: () => readonly Link[]
+  /** The model of requests that name none; empty: the first of the mesh, by name. */
+  defaultModel: string
+}
+
+/** Which models the mesh has, and which of the processors linked to this gateway can serve each. */
+export class Catalogue<Link extends ProcessorLink> {
+  readonly #options: CatalogueOptions<Link>
+
+  constructor(options: CatalogueOptions<Link>) {
+    this.#options = options
+  }
+
+  /** The model that a request with this name gets; undefined where the mesh has none. */
+  find(name: string | undefined): Model | undefined {
+    return this.#options.models.get(this.#wanted(name) ?? '')
+  }
+
+  /** The same. @throws MeshError MODEL_NOT_FOUND naming those there are */
+  model(name: string | undefined): Model {
+    const model = this.find(name)
+    if (model !== undefined) return model
+    const known = this.#names()
+    throw MeshError.MODEL_NOT_FOUND(
+      known.length === 0
+        ? 'This mesh has no model yet: start a processor, or add one with `infermesh models add`'
+        : `There is no model ${JSON.stringify(this.#wanted(name))}; this mesh has ${known.slice(0, MOST_NAMES).join(', ')}`,
+      { param: 'model' },
+    )
+  }
+
+  /** Every model, by name, and the processors that can serve it. */
+  models(): (Model & { processors: string[] })[] {
+    return [...this.#options.models.values()]
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+      .map((model) => ({ ...model, processors: this.processorsWith(model.name).map(nameOf) }))
+  }
+
+  /** True where some model can be served now. */
+  get servesAny(): boolean {
+    return this.#names().some((model) => this.candidates(model).length > 0)
+  }
+
+  /** Processors that can serve the very file that the directory names, with their slots for it. */
+  candidates(model: string): Candidate[] {
+    return this.#able(model).map(({ candidate }) => candidate)
+  }
+
+  /** Links to the same. */
+  processorsWith(model: string): Link[] {
+    return this.#able(model).map(({ link }) => link)
+  }
+
+  /**
+   * The processor with this name; the only one there is where none is named.
+   * @throws MeshError NOT_FOUND, NO_PROCESSOR, BAD_REQUEST when there are several and none was named
+   */
+  processor(name: string | undefined): Link {
+    const links = this.#options.processors()
+    const names = links.map(nameOf).join(', ')
+    if (name !== undefined) {
+      const named = links.find((link) => nameOf(link) === name)
+      if (named !== undefined) return named
+      throw MeshError.NOT_FOUND(`No processor named ${name} is connected; connected: ${names || 'none'}`, {
+        param: 'processor',
+      })
+    }
+    const [only, ...others] = links
+    if (only === undefined) throw MeshError.NO_PROCESSOR('No processor is connected')
+    if (others.length === 0) return only
+    throw MeshError.BAD_REQUEST(`This mesh has several processors: say which with --processor (${names})`, {
+      param: 'processor',
+    })
+  }
+
+  #wanted(name: string | undefined): string | undefined {
+    if (name !== undefined) return name
+    return this.#options.defaultModel === '' ? this.#names()[0] : this.#options.defaultModel
+  }
+
+  #names(): string[] {
+    return [...this.#options.models.keys()].sort()
+  }
+
+  #able(model: string): { link: Link; candidate: Candidate }[] {
+    const hash = this.#options.models.get(model)?.hash
+    const able: { link: Link; candidate: Candidate }[] = []
+    for (const link of this.#options.processors()) {
+      if (link.load?.state !== 'ready') continue
+      const found = link.load.models.find(
+        ({ name, hash: has, state }) => name === model && has === hash && state !== 'failed',
+      )
+      if (found === undefined) continue
+      const { slots, state } = found
+      able.push({ link, candidate: { id: link.publicKey, slots: Math.max(1, slots), loaded: state === 'loaded' } })
+    }
+    return able
+  }
+}
+
+/** A processor's name; empty before it has said hello. */
+export function nameOf({ hello }: ProcessorLink): string {
+  return hello?.name ?? ''
+}

@@ -1,0 +1,29 @@
+import type { FastifyInstance } from 'fastify'
+import { type Logger, type Net, VERSION } from '../../lib/worker-base/index.js'
+import { apiPart, serveApi } from './api/index.js'
+import { answerErrors, docsPage, healthPart, openApiDocument, serveHealth } from './http/index.js'
+import { openAiPart, serveOpenAi } from './openai/index.js'
+import type { GatewayParts } from './parts.js'
+
+/** Puts every HTTP door on the app: OpenAI's, the management's, health, and what describes them. */
+export function serveDoors(
+  app: FastifyInstance,
+  { net, log, since }: { net: Net; log: Logger; since: number },
+  { accounts, catalogue, limiter, requests }: GatewayParts,
+): void {
+  const authenticate = (credential: string) => accounts.authenticate(credential)
+  answerErrors(app, log)
+  serveOpenAi(app, { requests, authenticate, rates: (principal) => limiter.rates(principal), catalogue, since })
+  const document = openApiDocument(VERSION, [openAiPart, healthPart, apiPart])
+  const page = docsPage(document)
+  app.get('/openapi.json', async () => document)
+  app.get('/docs', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))
+  serveApi(app, { net, authenticate })
+  serveHealth(app, () => {
+    const missing: string[] = []
+    if (!net.directory.known) missing.push('the directory has not been read yet')
+    if (!accounts.ready) missing.push('the accounts have not been read yet')
+    if (!catalogue.servesAny) missing.push('no processor that has a model is connected')
+    return missing
+  })
+}

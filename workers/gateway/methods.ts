@@ -1,0 +1,83 @@
+import type { GenerationSink, Link } from '../../lib/link/index.js'
+import {
+  AnswerCollector,
+  type GenerateRequest,
+  type InferenceRequest,
+  type InferenceResult,
+  MeshError,
+  type RequestOf,
+} from '../../lib/protocol/index.js'
+import type { CallContext, Net } from '../../lib/worker-base/index.js'
+import { nameOf } from './catalogue.js'
+import type { GatewayParts } from './parts.js'
+import type { RequestContext } from './requests/index.js'
+
+/** Serves everything that clients ask of a gateway over their links. @param mesh the mesh's address */
+export function serveMethods(net: Net, mesh: string, parts: GatewayParts): void {
+  serveInference(net, parts)
+  serveViews(net, mesh, parts)
+  serveModels(net, parts)
+}
+
+function serveInference(net: Net, { accounts, requests }: GatewayParts): void {
+  const { dispatcher } = net
+  const whole = async (request: InferenceRequest, call: CallContext): Promise<InferenceResult> => {
+    const context = contextOf(call)
+    const collected = new AnswerCollector()
+    const finish = await requests.generate(request, context, (event) => collected.add(event))
+    return collected.result(context.requestId, finish)
+  }
+  const streamed = async ({ requestId, key, request }: GenerateRequest, sink: GenerationSink): Promise<void> => {
+    if (key === undefined) throw MeshError.INVALID_API_KEY('A generation wants an API key')
+    const context = { requestId, principal: accounts.authenticate(key), signal: sink.signal }
+    sink.finish(await requests.generate(request, context, (event) => sink.push(event)))
+  }
+  net.onGenerate(['client'], streamed)
+  dispatcher.respond('chat', whole)
+  dispatcher.respond('complete', whole)
+  dispatcher.respond('embed', (request, call) => requests.embed(request, contextOf(call)))
+}
+
+/** The dispatcher calls a handler of a method that wants a credential only with a principal. */
+function contextOf({ requestId, principal, signal }: CallContext): RequestContext {
+  if (principal === undefined) throw new Error('a method without a credential has no principal')
+  return { requestId, principal, signal }
+}
+
+function serveViews(net: Net, mesh: string, { catalogue, journal, limiter }: GatewayParts): void {
+  const { dispatcher } = net
+  dispatcher.respond('models', async () => ({ models: catalogue.models() }))
+  dispatcher.respond('mesh.status', async () => ({ mesh, workers: net.views(), models: catalogue.models() }))
+  dispatcher.respond('usage.self', async (_request, call) => {
+    const { principal } = contextOf(call)
+    const { keyId, user, role, expiresAt, limits } = principal
+    return {
+      keyId,
+      user,
+      role,
+      ...(expiresAt !== undefined && { expiresAt }),
+      limits,
+      ...journal.totals(`key/${keyId}`),
+      budgetRemaining: limiter.budgetRemaining(principal),
+    }
+  })
+}
+
+function serveModels({ dispatcher }: Net, { catalogue }: GatewayParts): void {
+  /** The links to those that are to forget a model. @throws MeshError */
+  const serving = ({ name, processor }: RequestOf<'models.remove'>): Link[] => {
+    const links = processor === undefined ? catalogue.processorsWith(name) : [catalogue.processor(processor)]
+    if (links.length > 0) return links
+    throw MeshError.MODEL_NOT_FOUND(`No connected processor has the model ${name}`, { param: 'name' })
+  }
+  dispatcher.respond('models.add', async ({ path, name, processor }) => {
+    const link = catalogue.processor(processor)
+    const model = await link.call('processor.models.add', { path, name })
+    return { ...model, processor: nameOf(link) }
+  })
+  dispatcher.respond('models.remove', async (request) => {
+    const links = serving(request)
+    await Promise.all(links.map((link) => link.call('processor.models.remove', { name: request.name })))
+    return { processors: links.map(nameOf) }
+  })
+}

@@ -1,0 +1,103 @@
+import type Hypercore from 'hypercore'
+import type { Registry } from 'prom-client'
+import { z } from 'zod'
+import type { Link } from '../../lib/link/index.js'
+import { type MeshProfile, TokenVerifier } from '../../lib/protocol/index.js'
+import type { BeeView } from '../../lib/store/index.js'
+import type { Logger, Net, Store } from '../../lib/worker-base/index.js'
+import { AccountsReplica } from './accounts-replica.js'
+import { Catalogue } from './catalogue.js'
+import { JournalWriter } from './journal.js'
+import { Limiter } from './limiter.js'
+import { GatewayMetrics } from './metrics.js'
+import { processorOf } from './processor.js'
+import { Requests, systemClock } from './requests/index.js'
+import { Scheduler } from './scheduler.js'
+
+export const gatewayConfigSchema = z.strictObject({
+  /** The model of requests that name none; empty: the first of the mesh, by name. */
+  defaultModel: z.string(),
+  /** Most requests that wait for one model. */
+  queueLimit: z.int().min(0),
+  /** A processor that sends nothing for this long has lost the request. */
+  stallMs: z.int().min(1000),
+  /** With less free disk than this no request is taken, because its usage might not be recorded. */
+  minFreeDiskBytes: z.int().min(0),
+})
+
+/** What a gateway is made of, besides what every worker has. */
+export interface GatewayParts {
+  accounts: AccountsReplica
+  catalogue: Catalogue<Link>
+  journal: JournalWriter
+  limiter: Limiter
+  requests: Requests
+  scheduler: Scheduler
+}
+
+/** What the parts need of their worker. */
+export interface GatewayBase {
+  name: string
+  workerDir: string
+  profile: MeshProfile
+  net: Net
+  store: Store
+  log: Logger
+  registry: Registry
+  /** Tells of what the worker cannot read of a store. */
+  watch: (view: BeeView) => void
+}
+
+/**
+ * Puts a gateway together. The journal and the accounts are to be opened then.
+ * @param core the journal's, which is ready
+ */
+export function gatewayParts(
+  config: z.output<typeof gatewayConfigSchema>,
+  { name, workerDir, profile, net, store, log, registry, watch }: GatewayBase,
+  core: Hypercore,
+): GatewayParts {
+  const metrics = new GatewayMetrics(registry, {
+    running: () => requests.running,
+    depths: () => scheduler.depths(),
+  })
+  const catalogue = new Catalogue({
+    models: net.directory.models,
+    processors: () => net.linksTo('processor'),
+    defaultModel: config.defaultModel,
+  })
+  const scheduler = new Scheduler({
+    candidates: (model) => catalogue.candidates(model),
+    queueLimit: config.queueLimit,
+  })
+  const journal = new JournalWriter(core, {
+    dir: workerDir,
+    minFreeBytes: config.minFreeDiskBytes,
+    onStored: (records, seconds) => metrics.stored(records, seconds),
+    onError: (err) => log.error({ err }, 'usage could not be recorded'),
+  })
+  const limiter = new Limiter(journal, Date.now, (kind) => metrics.limited(kind))
+  const accounts = new AccountsReplica(
+    store,
+    workerDir,
+    core.key,
+    new TokenVerifier(profile.address, profile.authority),
+    watch,
+  )
+  const requests = new Requests({
+    catalogue,
+    limiter,
+    scheduler,
+    processorAt: (publicKey) => {
+      const link = net.members.get(publicKey)
+      return link && processorOf(link)
+    },
+    journal,
+    observer: metrics,
+    log,
+    clock: systemClock,
+    gateway: name,
+    stallMs: config.stallMs,
+  })
+  return { accounts, catalogue, journal, limiter, requests, scheduler }
+}

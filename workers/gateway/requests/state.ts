@@ -1,0 +1,90 @@
+import type {
+  InferenceRequest,
+  JournalRecord,
+  Model,
+  TokenBatch,
+  ToolCall,
+  Usage,
+} from '../../../lib/protocol/index.js'
+import type { Principal } from '../../../lib/store/index.js'
+import type { Reservation } from '../limiter.js'
+
+/** Whose request it is, and how it is stopped. */
+export interface RequestContext {
+  readonly requestId: string
+  readonly principal: Principal
+  readonly signal: AbortSignal
+}
+
+/** What is known of a request from its admission to its settlement: its journal record is made of it. */
+export interface RequestState {
+  readonly kind: JournalRecord['kind']
+  readonly context: RequestContext
+  readonly model: Model
+  /** The tokens it may use at most, held against the limits of its key and user until it is settled. */
+  readonly reservation: Reservation
+  /** When it came, in milliseconds since the epoch. */
+  readonly arrivedAt: number
+  /** The same by the clock for durations. */
+  readonly startedMs: number
+  queueMs: number
+  firstTokenMs: number | undefined
+  /** How often it was given to a processor. */
+  placements: number
+  /** Name of the processor that has it, or had it last. */
+  processor: string | undefined
+  /** Public keys of the processors that failed it. */
+  readonly failed: Set<string>
+  /** True once the caller has been told any of the answer: nobody can begin it anew from then on. */
+  begun: boolean
+  usage: Usage
+  /** True once the journal has its record. */
+  recorded: boolean
+}
+
+/**
+ * A generation under way: with what it was asked and what has been told of its answer, all that is needed to go on with
+ * it elsewhere.
+ */
+export interface GenerationState extends RequestState {
+  /** As processors get it: with the model's name, and with the reservation's bound where the caller set none. */
+  readonly request: InferenceRequest & { model: string }
+  readonly told: ToldAnswer
+}
+
+/** What the caller has been told of an answer. */
+export interface ToldAnswer {
+  /** Every token, in order. */
+  readonly ids: number[]
+  /** Characters of text. Fewer than the tokens have while a character or a possible stop string is incomplete. */
+  textChars: number
+  /** The calls of tools, the last of which may be open still. */
+  readonly calls: ToolCall[]
+}
+
+/** A request that was let in as a generation. */
+export function generationState(admitted: RequestState, request: InferenceRequest): GenerationState {
+  const maxTokens = admitted.reservation.maxTokens ?? request.maxTokens
+  return {
+    ...admitted,
+    request: { ...request, model: admitted.model.name, ...(maxTokens !== undefined && { maxTokens }) },
+    told: { ids: [], textChars: 0, calls: [] },
+  }
+}
+
+/** Adds a batch to what the caller has been told. */
+export function addBatch({ told, usage }: GenerationState, batch: TokenBatch): void {
+  for (const id of batch.ids) told.ids.push(id)
+  told.textChars += batch.text.length
+  for (const { call, id, name, arguments: piece } of batch.calls ?? []) {
+    const open = told.calls[call]
+    if (open === undefined) told.calls[call] = { id: id ?? '', name: name ?? '', arguments: piece }
+    else open.arguments += piece
+  }
+  usage.completionTokens = told.ids.length
+}
+
+/** Tokens that the request has used so far. */
+export function tokensUsed({ usage }: RequestState): number {
+  return usage.promptTokens + usage.completionTokens
+}
