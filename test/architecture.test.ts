@@ -9,6 +9,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 
 const WORKER = ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/protocol']
 const ENGINE = 'workers/processor/engine'
+const GATEWAY = 'workers/gateway'
 
 /**
  * The rooms, each by its folder, and which others it may enter, by their doors. A folder within a room that is named
@@ -23,7 +24,11 @@ const ARROWS: Record<string, string[]> = {
   'lib/home': ['lib/protocol'],
   'lib/protocol': [],
   'workers/auth': WORKER,
-  'workers/gateway': WORKER,
+  [GATEWAY]: [...WORKER, `${GATEWAY}/requests`, `${GATEWAY}/http`, `${GATEWAY}/openai`, `${GATEWAY}/api`],
+  [`${GATEWAY}/requests`]: ['lib/store', 'lib/protocol'],
+  [`${GATEWAY}/http`]: [`${GATEWAY}/requests`, 'lib/worker-base', 'lib/store', 'lib/protocol'],
+  [`${GATEWAY}/openai`]: [`${GATEWAY}/http`, `${GATEWAY}/requests`, 'lib/store', 'lib/protocol'],
+  [`${GATEWAY}/api`]: [`${GATEWAY}/http`, 'lib/worker-base', 'lib/store', 'lib/protocol'],
   'workers/metrics': WORKER,
   'workers/processor': [...WORKER, ENGINE],
   [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/tools`, 'lib/protocol'],
@@ -319,6 +324,17 @@ test('an import against an arrow is reported', (t) => {
     ['workers/processor/worker.ts', './engine/messages.js', true],
     ['workers/processor/worker.ts', './engine/json/index.js', true],
     ['workers/gateway/worker.ts', '../processor/engine/index.js', true],
+    ['workers/gateway/worker.ts', './requests/index.js', false],
+    ['workers/gateway/worker.ts', './requests/relay.js', true],
+    ['workers/gateway/fetch.ts', './openai/errors.js', true],
+    ['workers/gateway/requests/relay.ts', '../../../lib/link/index.js', true],
+    ['workers/gateway/requests/relay.ts', '../journal.js', true],
+    ['workers/gateway/http/call.ts', '../openai/index.js', true],
+    ['workers/gateway/api/door.ts', '../http/index.js', false],
+    ['workers/gateway/api/door.ts', '../openai/index.js', true],
+    ['workers/gateway/openai/chat.ts', '../http/index.js', false],
+    ['workers/gateway/openai/chat.ts', '../http/sse.js', true],
+    ['workers/gateway/openai/chat.ts', '../api/index.js', true],
     ['workers/processor/engine/model.ts', '../settings.js', true],
     ['workers/processor/engine/model.ts', './messages.js', false],
     ['workers/processor/engine/model.ts', './tools/index.js', false],

@@ -1,7 +1,7 @@
 import test from 'brittle'
 import type { BudgetPeriod, Limits, MeshError } from '../lib/protocol/index.js'
 import type { Principal } from '../lib/store/index.js'
-import { Limiter } from '../workers/gateway/limiter.js'
+import { Limiter } from '../workers/gateway/requests/limiter.js'
 
 const START = Date.UTC(2026, 0, 31, 12)
 

@@ -3,9 +3,9 @@ import Hyperbee from 'hyperbee'
 import {
   type Finish,
   inferenceRequestSchema,
-  type JournalRecord,
   journalGroupSchema,
   newRequestId,
+  type StoredRecord,
 } from '../lib/protocol/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
 import { adminKey, start, startAuth, startStranger, testHome, testOptions, until } from './helpers/mesh.js'
@@ -83,9 +83,9 @@ async function loseOne(t: Test, lose: (child: Child) => void): Promise<void> {
   )
 }
 
-async function recordsOf(gateway: GatewayWorker): Promise<JournalRecord[]> {
+async function recordsOf(gateway: GatewayWorker): Promise<StoredRecord[]> {
   const bee = new Hyperbee(gateway.store.journal(), { keyEncoding: 'utf-8', valueEncoding: 'binary' })
-  const all: JournalRecord[] = []
+  const all: StoredRecord[] = []
   for await (const { value } of bee.createReadStream({ gt: 'record/', lt: 'record0' })) {
     all.push(...journalGroupSchema.parse(JSON.parse(value.toString())))
   }

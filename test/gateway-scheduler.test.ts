@@ -1,6 +1,6 @@
 import test from 'brittle'
 import type { MeshError } from '../lib/protocol/index.js'
-import { type Candidate, Scheduler, type Slot } from '../workers/gateway/scheduler.js'
+import { type Candidate, Scheduler, type Slot } from '../workers/gateway/requests/scheduler.js'
 
 function setup(candidates: Candidate[], queueLimit = 100) {
   const state = { now: 0, candidates }

@@ -2,9 +2,9 @@ import test from 'brittle'
 import { ERROR_CODES } from '../lib/protocol/errors.js'
 import { MeshError } from '../lib/protocol/index.js'
 import { errorAnswer } from '../workers/gateway/http/errors.js'
-import { Limiter } from '../workers/gateway/limiter.js'
 import { durationText } from '../workers/gateway/openai/headers.js'
 import { ResponseStore } from '../workers/gateway/openai/response-store.js'
+import { Limiter } from '../workers/gateway/requests/limiter.js'
 import { schemaFault } from './helpers/openai-schemas.js'
 
 const stored = (id: string, text = '') => ({

@@ -12,7 +12,7 @@ import type { Principal } from '../lib/store/index.js'
 import type { Clock } from '../workers/gateway/requests/clock.js'
 import { type Processor, type RequestContext, type RequestState, Requests } from '../workers/gateway/requests/index.js'
 import type { AnswerEvents } from '../workers/gateway/requests/ports.js'
-import type { SlotRequest } from '../workers/gateway/scheduler.js'
+import type { SlotRequest } from '../workers/gateway/requests/scheduler.js'
 
 /** A request's way with nothing around it: processors that follow a script, and a clock that the test moves. */
 

@@ -23,10 +23,12 @@ export {
 export {
   bearerCredential,
   CONNECTION_HEADERS,
+  type ErrorAnswer,
   errorAnswerOf,
   isLoopbackHost,
   MAX_FETCH_BODY_BYTES,
   noRequestAnswer,
+  type OpenAiError,
 } from './http.js'
 export {
   decodeKey,

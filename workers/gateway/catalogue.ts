@@ -1,5 +1,5 @@
 import { type Load, MeshError, type Model } from '../../lib/protocol/index.js'
-import type { Candidate } from './scheduler.js'
+import type { Candidate } from './requests/index.js'
 
 /** Models whose names an error lists. */
 const MOST_NAMES = 20

@@ -11,6 +11,7 @@ import {
   type JournalRecord,
   journalGroupSchema,
   MeshError,
+  messageOf,
   NO_USAGE,
   parseJson,
   type StoredRecord,
@@ -20,7 +21,7 @@ import {
   usageTotalsSchema,
   validate,
 } from '../../lib/protocol/index.js'
-import type { BudgetLedger } from './limiter.js'
+import type { BudgetLedger } from './requests/index.js'
 import { WriteAheadLog } from './write-ahead-log.js'
 
 /** The key of a group of records, by the number of its first. Padded, so that the bee's order is the order of writing. */
@@ -287,7 +288,7 @@ export class JournalWriter implements BudgetLedger {
   #failed(cause: unknown): MeshError {
     this.#options.onError?.(cause)
     this.#failure = MeshError.DISK_FULL(
-      `This gateway cannot record usage (${cause instanceof Error ? cause.message : String(cause)}); it takes no requests until it can`,
+      `This gateway cannot record usage (${messageOf(cause)}); it takes no requests until it can`,
       { retryAfterMs: 10_000 },
       { cause },
     )

@@ -8,11 +8,9 @@ import type { Logger, Net, Store } from '../../lib/worker-base/index.js'
 import { AccountsReplica } from './accounts-replica.js'
 import { Catalogue } from './catalogue.js'
 import { JournalWriter } from './journal.js'
-import { Limiter } from './limiter.js'
 import { GatewayMetrics } from './metrics.js'
 import { processorOf } from './processor.js'
-import { Requests, systemClock } from './requests/index.js'
-import { Scheduler } from './scheduler.js'
+import { Limiter, Requests, Scheduler, systemClock } from './requests/index.js'
 
 export const gatewayConfigSchema = z.strictObject({
   /** The model of requests that name none; empty: the first of the mesh, by name. */

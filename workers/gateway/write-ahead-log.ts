@@ -1,6 +1,6 @@
 import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { MeshError } from '../../lib/protocol/index.js'
+import { MeshError, messageOf } from '../../lib/protocol/index.js'
 
 interface Line {
   number: number
@@ -108,8 +108,7 @@ function openPart(path: string): { part: Part; lines: Line[] } {
     // Not for appending: Windows lets nobody shorten such a file.
     fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600)
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause)
-    throw MeshError.STORE_INVALID(`${path} cannot be written: ${reason}`, {}, { cause })
+    throw MeshError.STORE_INVALID(`${path} cannot be written: ${messageOf(cause)}`, {}, { cause })
   }
   const content = readFileSync(path, 'utf8')
   const whole = content.slice(0, content.lastIndexOf('\n') + 1)

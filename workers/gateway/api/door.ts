@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { type InputOf, MeshError, type MethodName, methods } from '../../../lib/protocol/index.js'
+import { bearerCredential, type InputOf, MeshError, type MethodName, methods } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
 import type { Net } from '../../../lib/worker-base/index.js'
-import { bearerOf, isJsonObject, parseJsonBodies } from '../http/index.js'
+import { isJsonObject, parseJsonBodies } from '../http/index.js'
 import { type ApiRoute, apiRoutes } from './routes.js'
 
 /** What the management API needs of its gateway. */
@@ -75,7 +75,7 @@ async function call(parts: ApiParts, route: ApiRoute, request: FastifyRequest<Se
 
 /** @throws MeshError INVALID_API_KEY */
 function credentialOf(request: FastifyRequest<Sent>): string {
-  const credential = bearerOf(request)
+  const credential = bearerCredential(request.headers.authorization)
   if (credential !== undefined) return credential
   throw MeshError.INVALID_API_KEY(
     'This wants a credential: send the header "Authorization: Bearer <API key, or token from POST /api/v1/login>"',

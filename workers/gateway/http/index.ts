@@ -1,6 +1,5 @@
-export { bearerOf } from './bearer.js'
 export { type Call, callOf } from './call.js'
-export { answerErrors, errorAnswer, noRoute, type OpenAiError, sendError } from './errors.js'
+export { answerErrors, errorAnswer, noRoute, sendError } from './errors.js'
 export { healthPart, serveHealth } from './health.js'
 export { isJsonObject, parseJsonBodies } from './json.js'
 export {

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError, messageOf } from '../../../lib/protocol/index.js'
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
 
@@ -34,6 +34,6 @@ function reasonOf(text: string): string {
     return 'it has a key that would change the prototype of objects, such as __proto__'
   } catch (err) {
     // V8 quotes the text around the fault: a prompt does not belong into an error that may be logged.
-    return err instanceof Error ? err.message.replace(/,? *("|\.\.\.).* is not valid JSON$/s, '') : String(err)
+    return messageOf(err).replace(/,? *("|\.\.\.).* is not valid JSON$/s, '')
   }
 }

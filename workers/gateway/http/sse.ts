@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError, type OpenAiError } from '../../../lib/protocol/index.js'
 import type { Call } from './call.js'
-import { errorAnswer, type OpenAiError } from './errors.js'
+import { errorAnswer } from './errors.js'
 
 /** A connection with nothing on it for this long may be cut by a proxy. */
 const KEEP_ALIVE_MS = 15_000

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { bearerCredential, MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import { bearerOf, type Call, callOf, noRoute, parseJsonBodies, sendError } from '../http/index.js'
+import { type Call, callOf, noRoute, parseJsonBodies, sendError } from '../http/index.js'
 import { chat } from './chat.js'
 import { completions } from './completions.js'
 import { embeddings } from './embeddings.js'
@@ -109,7 +109,7 @@ function route(
 
 /** @throws MeshError INVALID_API_KEY */
 function keyOf(request: FastifyRequest): string {
-  const key = bearerOf(request)
+  const key = bearerCredential(request.headers.authorization)
   if (key !== undefined) return key
   throw MeshError.INVALID_API_KEY(
     request.headers.authorization === undefined

@@ -1,4 +1,4 @@
-import type { Rate } from '../limiter.js'
+import type { Rate } from '../requests/index.js'
 
 /** Where the caller stands with its limits for each minute; nothing where it has none. */
 export function rateHeaders({ requests, tokens }: { requests?: Rate; tokens?: Rate }): Record<string, string> {

@@ -1,7 +1,6 @@
 import type { Model } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import type { Rate } from '../limiter.js'
-import type { Requests } from '../requests/index.js'
+import type { Rate, Requests } from '../requests/index.js'
 
 /** What the door needs of its gateway. */
 export interface DoorOptions {

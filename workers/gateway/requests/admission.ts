@@ -1,5 +1,5 @@
 import { type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
-import type { Demand } from '../limiter.js'
+import type { Demand } from './limiter.js'
 import type { RequestsParts } from './ports.js'
 import type { RequestContext, RequestState } from './state.js'
 

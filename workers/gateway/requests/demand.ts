@@ -1,5 +1,5 @@
 import type { EmbeddingRequest, InferenceRequest } from '../../../lib/protocol/index.js'
-import { type Demand, estimateTokens } from '../limiter.js'
+import { type Demand, estimateTokens } from './limiter.js'
 
 /** What a request asks of the limits, before anything of it is counted by an engine. */
 export function demandOf(request: InferenceRequest | EmbeddingRequest): Demand {

@@ -1,4 +1,6 @@
 export { systemClock } from './clock.js'
+export { type BudgetLedger, Limiter, type Rate } from './limiter.js'
 export type { AnswerEvent, Processor, RequestObserver } from './ports.js'
 export { Requests } from './requests.js'
+export { type Candidate, Scheduler } from './scheduler.js'
 export type { RequestContext, RequestState } from './state.js'

@@ -1,6 +1,6 @@
 import { type ErrorCode, MeshError } from '../../../lib/protocol/index.js'
-import type { Slot } from '../scheduler.js'
 import type { Processor, RequestsParts } from './ports.js'
+import type { Slot } from './scheduler.js'
 import { type RequestState, tokensUsed } from './state.js'
 
 /** How many processors one request may be tried on before its first token. */

@@ -8,9 +8,9 @@ import type {
   ResponseOf,
 } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import type { Demand, Reservation } from '../limiter.js'
-import type { Slot, SlotRequest } from '../scheduler.js'
 import type { Clock } from './clock.js'
+import type { Demand, Reservation } from './limiter.js'
+import type { Slot, SlotRequest } from './scheduler.js'
 import type { RequestState } from './state.js'
 
 /** What a request's way needs of its gateway: each as narrow as it is used, so that a test gives it in a few lines. */

@@ -7,7 +7,7 @@ import type {
   Usage,
 } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import type { Reservation } from '../limiter.js'
+import type { Reservation } from './limiter.js'
 
 /** Whose request it is, and how it is stopped. */
 export interface RequestContext {

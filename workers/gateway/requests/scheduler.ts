@@ -1,4 +1,4 @@
-import { MeshError } from '../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/protocol/index.js'
 
 /** What the scheduler knows of one processor that has a model. */
 export interface Candidate {

@@ -1,5 +1,5 @@
-import { type BudgetPeriod, type Limits, MeshError } from '../../lib/protocol/index.js'
-import type { Principal } from '../../lib/store/index.js'
+import { type BudgetPeriod, type Limits, MeshError } from '../../../lib/protocol/index.js'
+import type { Principal } from '../../../lib/store/index.js'
 import { SlidingMinute } from './sliding-minute.js'
 
 /** What an answer without a bound is taken to need, until it is settled. */
