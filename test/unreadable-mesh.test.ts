@@ -9,6 +9,7 @@ import { GatewayWorker } from '../workers/gateway/index.js'
 import {
   adminKey,
   codeOf,
+  infermesh,
   linked,
   start,
   startAuthority,
@@ -98,8 +99,16 @@ test('gateways go on where the accounts hold what they cannot read, and close th
   const client = await startStranger(t, home, gateways[0].publicKey)
   await until(async () => {
     const { workers } = await client.call('mesh.status', {}, call)
-    return workers.filter(({ load }) => load?.unreadable === 3).length >= 2
+    return workers.filter(({ load }) => load?.unreadable === 3).length === 3
   }, 'each tells the others')
+
+  const doctor = await infermesh(['doctor', '--json'], { home })
+  const { findings }: { findings: { check: string; message: string }[] } = JSON.parse(doctor.stdout)
+  t.alike(
+    findings.filter(({ check }) => check === 'stores').map(({ message }) => /^\w+ \w+/.exec(message)?.[0]),
+    ['auth auth', 'gateway g1', 'gateway g2'],
+    'and doctor tells the owner',
+  )
 
   await gateways[1].stop()
   gateways[1] = await start(t, new GatewayWorker(testOptions(home, 'g2')))

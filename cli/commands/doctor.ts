@@ -23,6 +23,7 @@ import {
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 import { type Common, clientOptions, optionsOf } from '../shared/mesh.js'
 import { bytesText, dim, durationText, green, print, printJson, red, withSpinner, yellow } from '../shared/output.js'
+import { unreadableEntries } from '../shared/unreadable.js'
 import { isWorkerProcess, runningSupervisor, runningWorkers } from '../supervisor/state.js'
 
 const NODE_MAJOR = 20
@@ -296,6 +297,7 @@ async function mesh(common: Common): Promise<Finding[]> {
         ...(skewMs > CLOCK_WARN_MS ? { advice: 'set the clocks by NTP: keys and invites expire by them' } : {}),
       },
       ...workers.flatMap(engine),
+      ...workers.flatMap(unreadableEntries),
     ]
   } catch (err) {
     const failure = MeshError.from(err)
