@@ -15,13 +15,15 @@ export function nearby(name: string, known: Iterable<string>): string {
 function distance(a: string, b: string): number {
   if (Math.abs(a.length - b.length) > 2) return Number.POSITIVE_INFINITY
   let row = Array.from({ length: b.length + 1 }, (_, i) => i)
+  let last = b.length
   for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const replaced = (row[j - 1] as number) + (a[i - 1] === b[j - 1] ? 0 : 1)
-      next.push(Math.min(replaced, (row[j] as number) + 1, (next[j - 1] as number) + 1))
-    }
-    row = next
+    let diagonal = 0
+    row = row.map((above, j) => {
+      const replaced = diagonal + (a[i - 1] === b[j - 1] ? 0 : 1)
+      last = j === 0 ? i : Math.min(replaced, above + 1, last + 1)
+      diagonal = above
+      return last
+    })
   }
-  return row[b.length] as number
+  return last
 }

@@ -118,8 +118,8 @@ async function writeBatch(bee: Hyperbee, edits: Edit[]): Promise<void> {
 
 /** What went wrong with a store, in our vocabulary. */
 export function storeError(err: unknown): MeshError {
-  const text = `${(err as NodeJS.ErrnoException | null)?.code ?? ''} ${err instanceof Error ? err.message : ''}`
-  return /ENOSPC|no space left/i.test(text)
+  const { code = '', message = '' }: { code?: unknown; message?: string } = err instanceof Error ? err : {}
+  return /ENOSPC|no space left/i.test(`${code} ${message}`)
     ? MeshError.DISK_FULL('The authority’s disk is full: nothing was changed', {}, { cause: err })
     : MeshError.from(err)
 }

@@ -38,6 +38,7 @@ export class Throttle {
     // Insertion order is the order of age: what falls out is the oldest window.
     this.#windows.delete(id)
     this.#windows.set(id, { since: now, count: 1 })
-    if (this.#windows.size > MAX_IDS) this.#windows.delete(this.#windows.keys().next().value as string)
+    const [oldest] = this.#windows.keys()
+    if (this.#windows.size > MAX_IDS && oldest !== undefined) this.#windows.delete(oldest)
   }
 }
