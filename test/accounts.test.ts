@@ -138,10 +138,10 @@ test('an entry and its audit entry are one block range: both or neither are ther
   t.alike(lengths.slice(-2), [3, 5], 'one append for both')
 })
 
-test('a register that is closed takes no more changes', async (t) => {
-  const { accounts, register, users } = await openDomain(t)
+test('a store writer that is closed takes no more changes', async (t) => {
+  const { accounts, writer, users } = await openDomain(t)
   const under = users.add(ADMIN, { name: 'alice', ...plain })
-  await register.close()
+  await writer.close()
   await under
   t.ok(accounts.users.has('alice'), 'what was under way is done')
   t.is(await codeOf(users.add(ADMIN, { name: 'bob', ...plain })), 'SHUTTING_DOWN')

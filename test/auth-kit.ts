@@ -7,7 +7,7 @@ import { Invites } from '../workers/auth/invites.js'
 import { Keys } from '../workers/auth/keys.js'
 import { Members } from '../workers/auth/members.js'
 import { Models } from '../workers/auth/models.js'
-import { Register } from '../workers/auth/register.js'
+import { StoreWriter } from '../workers/auth/store-writer.js'
 import { Throttle } from '../workers/auth/throttle.js'
 import { Users } from '../workers/auth/users.js'
 
@@ -25,12 +25,12 @@ export async function openDomain(t: Test, dir?: string) {
   await accounts.open()
   const directory = new Directory(corestore.get({ name: 'directory' }))
   await directory.open()
-  const register = new Register({ accounts, directory, now: () => clock.now })
-  const keys = new Keys(register, newApiKey)
-  const users = new Users(register, keys)
-  const invites = new Invites(register, newApiKey)
-  const models = new Models(register)
+  const writer = new StoreWriter({ accounts, directory, now: () => clock.now })
+  const keys = new Keys(writer, newApiKey)
+  const users = new Users(writer, keys)
+  const invites = new Invites(writer, newApiKey)
+  const models = new Models(writer)
   const throttle = new Throttle(3, () => clock.now)
-  const members = new Members({ register, invites, models, authority: AUTHORITY, throttle })
-  return { clock, corestore, accounts, directory, register, keys, users, invites, models, members }
+  const members = new Members({ writer, invites, models, authority: AUTHORITY, throttle })
+  return { clock, corestore, accounts, directory, writer, keys, users, invites, models, members }
 }

@@ -1,7 +1,7 @@
 import test from 'brittle'
 import { encodeJson, type Model, newApiKey } from '../lib/protocol/index.js'
 import { directoryKeys } from '../lib/store/index.js'
-import { authorityKeys } from '../workers/auth/accounts.js'
+import { authorityAccountKeys } from '../workers/auth/accounts.js'
 import { ADMIN, AUTHORITY, openDomain, peerKey } from './auth-kit.js'
 import { codeOf } from './helpers/mesh.js'
 
@@ -150,8 +150,8 @@ test('a removal that was cut between its two stores is completed at the next sta
   await members.join(peerKey(1), { ...home, role: 'processor', name: 'p1' })
   await models.announce(peerKey(1), model('m', 'aa'))
   // As if the accounts' batch alone had been written.
-  await accounts.bee.put(authorityKeys.removed(peerKey(1)), encodeJson({ at: 1 }))
-  await accounts.bee.del(authorityKeys.announced('m'))
+  await accounts.bee.put(authorityAccountKeys.removed(peerKey(1)), encodeJson({ at: 1 }))
+  await accounts.bee.del(authorityAccountKeys.announced('m'))
   await accounts.refresh()
   await members.repair()
   await models.repair()

@@ -17,7 +17,7 @@ export const announcedSchema = z.strictObject({ processors: z.array(z.string()) 
 export const journalSchema = z.strictObject({ gateway: z.string(), at: time })
 
 /** Keys of the entries that only the authority reads. */
-export const authorityKeys = {
+export const authorityAccountKeys = {
   removed: (publicKey: string) => `removed/${publicKey}`,
   announced: (model: string) => `announced/${model}`,
   journal: (coreKey: string) => `journal/${coreKey}`,

@@ -3,7 +3,7 @@ import { hashSecret, type MeshProfile, newApiKey } from '../../lib/protocol/inde
 import { accountKeys } from '../../lib/store/index.js'
 import { SYSTEM } from './actor.js'
 import type { Invites } from './invites.js'
-import type { Register } from './register.js'
+import type { StoreWriter } from './store-writer.js'
 import type { Users } from './users.js'
 
 /**
@@ -19,11 +19,11 @@ const ADMIN = 'admin'
  * back for whoever owns the home and has lost the key.
  * @throws MeshError CONFIG_INVALID when the file holds no API key
  */
-export async function ensureAdmin(register: Register, users: Users, home: string): Promise<void> {
+export async function ensureAdmin(writer: StoreWriter, users: Users, home: string): Promise<void> {
   const { id, secret, text } = readAdminKey(home) ?? newApiKey()
   writeAdminKey(home, text)
-  await register.change((draft) => {
-    const { users: known, keys } = register.accounts
+  await writer.change((draft) => {
+    const { users: known, keys } = writer.accounts
     const admins = users.list().filter(({ role }) => role === 'admin')
     let owner = admins.find(({ name }) => name === ADMIN) ?? admins[0]
     if (owner === undefined) {
@@ -39,7 +39,7 @@ export async function ensureAdmin(register: Register, users: Users, home: string
       label: 'home',
       secretHash: hashSecret(secret),
       limits: {},
-      createdAt: register.now(),
+      createdAt: writer.now(),
     })
     draft.audit(SYSTEM.user, 'key.create', id, { user: owner.name, label: 'home' })
   })

@@ -10,7 +10,7 @@ import {
 import { accountKeys } from '../../lib/store/index.js'
 import type { Actor } from './actor.js'
 import { nearby } from './nearby.js'
-import type { Draft, Register } from './register.js'
+import type { Draft, StoreWriter } from './store-writer.js'
 
 /** An invite and, this once, its secret. */
 export interface NewInvite {
@@ -20,17 +20,17 @@ export interface NewInvite {
 
 /** Invites: made, listed, revoked, checked. */
 export class Invites {
-  readonly #register: Register
+  readonly #writer: StoreWriter
   readonly #newKey: typeof newApiKey
 
   /** @param newKey where an invite's randomness comes from */
-  constructor(register: Register, newKey: typeof newApiKey) {
-    this.#register = register
+  constructor(writer: StoreWriter, newKey: typeof newApiKey) {
+    this.#writer = writer
     this.#newKey = newKey
   }
 
   get #invites(): Map<string, Invite> {
-    return this.#register.accounts.invites
+    return this.#writer.accounts.invites
   }
 
   /** @throws MeshError BAD_REQUEST for a second authority */
@@ -39,7 +39,7 @@ export class Invites {
     { role, name, expiresInMs }: RequestOf<'invites.create'>,
     signal?: AbortSignal,
   ): Promise<NewInvite> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       if (role === 'auth') {
         throw MeshError.BAD_REQUEST(
           'invites.create: a mesh has one authority; invite a gateway, processor or metrics',
@@ -49,7 +49,7 @@ export class Invites {
         )
       }
       const { id, secret } = this.#newKey()
-      const now = this.#register.now()
+      const now = this.#writer.now()
       const entry: Invite = {
         id,
         secretHash: hashSecret(secret),
@@ -72,7 +72,7 @@ export class Invites {
 
   /** Revokes an invite; one that is revoked already stays as it is. @throws MeshError NOT_FOUND */
   revoke(by: Actor, id: string, signal?: AbortSignal): Promise<void> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const invite = this.#invites.get(id)
       if (invite === undefined) {
         throw MeshError.NOT_FOUND(`No invite has the id ${id.slice(0, 64)}. ${nearby(id, this.#invites.keys())}`, {
@@ -88,12 +88,12 @@ export class Invites {
    * restart must not undo that.
    */
   keepHomeInvite(by: Actor, id: string, secret: string): Promise<void> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       if (this.#invites.has(id)) return
       for (const older of this.#invites.values()) {
         if (older.reusable && older.revokedAt === undefined) this.#draftRevoke(draft, by, older)
       }
-      const entry: Invite = { id, secretHash: hashSecret(secret), reusable: true, createdAt: this.#register.now() }
+      const entry: Invite = { id, secretHash: hashSecret(secret), reusable: true, createdAt: this.#writer.now() }
       draft.account(accountKeys.invite(id), entry)
       draft.audit(by.user, 'invite.create', id, { reusable: true })
     })
@@ -122,7 +122,7 @@ export class Invites {
     if (invite.spentAt !== undefined && invite.spentBy !== peer) {
       throw refuse('spent', `This invite was spent at ${iso(invite.spentAt)}; each admits one worker`)
     }
-    if (invite.spentAt === undefined && invite.expiresAt !== undefined && invite.expiresAt <= this.#register.now()) {
+    if (invite.spentAt === undefined && invite.expiresAt !== undefined && invite.expiresAt <= this.#writer.now()) {
       throw refuse('expired', `This invite expired at ${iso(invite.expiresAt)}`)
     }
     if (role === 'auth') throw refuse('role', 'No invite admits a second authority')
@@ -135,7 +135,7 @@ export class Invites {
   }
 
   #draftRevoke(draft: Draft, by: Actor, invite: Invite): void {
-    draft.account(accountKeys.invite(invite.id), { ...invite, revokedAt: this.#register.now() })
+    draft.account(accountKeys.invite(invite.id), { ...invite, revokedAt: this.#writer.now() })
     draft.audit(by.user, 'invite.revoke', invite.id)
   }
 }

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { decodeKey, encodeKey, MeshError } from '../../lib/protocol/index.js'
 import type { Logger, Store } from '../../lib/worker-base/index.js'
-import { authorityKeys } from './accounts.js'
+import { authorityAccountKeys } from './accounts.js'
 import { JournalReader } from './journal-reader.js'
 import type { UsageLedger } from './ledger.js'
-import type { Register } from './register.js'
+import type { StoreWriter } from './store-writer.js'
 
 export interface JournalsOptions {
-  register: Register
+  writer: StoreWriter
   store: Store
   ledger: UsageLedger
   log: Logger
@@ -32,7 +32,7 @@ export class Journals {
 
   /** Goes on where the last run ended. */
   async open(): Promise<void> {
-    for (const key of this.#options.register.accounts.journals.keys()) await this.#follow(key)
+    for (const key of this.#options.writer.accounts.journals.keys()) await this.#follow(key)
   }
 
   /**
@@ -40,16 +40,16 @@ export class Journals {
    * @throws MeshError BAD_REQUEST for what is no core key, CONFLICT for a core that is not this gateway's journal
    */
   async enlist(gateway: string, journal: string, signal?: AbortSignal): Promise<void> {
-    const { register, own } = this.#options
+    const { writer, own } = this.#options
     const key = encodeKey(decodeKey(journal, 'journal key'))
-    await register.change((draft) => {
-      const known = register.accounts.journals.get(key)
+    await writer.change((draft) => {
+      const known = writer.accounts.journals.get(key)
       if (own.includes(key) || (known !== undefined && known.gateway !== gateway)) {
         throw MeshError.CONFLICT(`The core ${key} is not this gateway's journal: each gateway writes one of its own`)
       }
       if (known !== undefined) return
-      const member = register.directory.members.get(gateway)
-      draft.account(authorityKeys.journal(key), { gateway, at: register.now() })
+      const member = writer.directory.members.get(gateway)
+      draft.account(authorityAccountKeys.journal(key), { gateway, at: writer.now() })
       draft.audit(member ? `${member.role}/${member.name}` : gateway, 'gateway.enlist', key)
     }, signal)
     await this.#follow(key)

@@ -9,7 +9,7 @@ import {
 import { accountKeys } from '../../lib/store/index.js'
 import { type Actor, mustBeSelfOrAdmin } from './actor.js'
 import { nearby } from './nearby.js'
-import type { Draft, Register } from './register.js'
+import type { Draft, StoreWriter } from './store-writer.js'
 
 /** A key's entry and, this once, its text. */
 export interface NewKey {
@@ -19,21 +19,21 @@ export interface NewKey {
 
 /** API keys: made, listed, revoked. */
 export class Keys {
-  readonly #register: Register
+  readonly #writer: StoreWriter
   readonly #newKey: typeof newApiKey
 
   /** @param newKey where a key's randomness comes from */
-  constructor(register: Register, newKey: typeof newApiKey) {
-    this.#register = register
+  constructor(writer: StoreWriter, newKey: typeof newApiKey) {
+    this.#writer = writer
     this.#newKey = newKey
   }
 
   /** @throws MeshError BAD_REQUEST, FORBIDDEN, NOT_FOUND */
   create(by: Actor, request: RequestOf<'keys.create'>, signal?: AbortSignal): Promise<NewKey> {
     const user = request.user ?? by.user
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       mustBeSelfOrAdmin(by, user, 'make keys')
-      const { users } = this.#register.accounts
+      const { users } = this.#writer.accounts
       if (!users.has(user)) {
         throw MeshError.NOT_FOUND(`No user is named ${user}. ${nearby(user, users.keys())}`, { param: 'user' })
       }
@@ -44,7 +44,7 @@ export class Keys {
   /** Adds a new key to a change. @throws MeshError BAD_REQUEST */
   draftNew(draft: Draft, by: Actor, request: RequestOf<'keys.create'> & { user: string }): NewKey {
     const { user, label, limits, expiresAt } = request
-    const now = this.#register.now()
+    const now = this.#writer.now()
     if (expiresAt !== undefined && expiresAt <= now) {
       throw MeshError.BAD_REQUEST(
         `keys.create: expiresAt is in the past (${new Date(expiresAt).toISOString()}); it is milliseconds since 1970`,
@@ -60,7 +60,7 @@ export class Keys {
 
   /** Own keys; for an admin everyone's. Newest first. */
   list(by: Actor): ApiKey[] {
-    return [...this.#register.accounts.keys.values()]
+    return [...this.#writer.accounts.keys.values()]
       .filter(({ user }) => by.role === 'admin' || user === by.user)
       .sort((a, b) => b.createdAt - a.createdAt)
   }
@@ -72,7 +72,7 @@ export class Keys {
    */
   revoke(by: Actor, given: string, signal?: AbortSignal): Promise<ApiKey> {
     const id = /^im_([^_]+)/.exec(given)?.[1] ?? given
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const key = this.#own(by, id)
       if (key.revokedAt !== undefined) return key
       if (this.#isLastAdminKey(key)) {
@@ -89,7 +89,7 @@ export class Keys {
    * @throws MeshError NOT_FOUND also for another user's key, CONFLICT for a revoked one
    */
   update(by: Actor, request: RequestOf<'keys.update'>, signal?: AbortSignal): Promise<ApiKey> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const key = this.#own(by, request.id)
       if (key.revokedAt !== undefined) throw MeshError.CONFLICT(`The key ${key.id} was revoked: make a new one`)
       const { label = key.label, limits = key.limits } = request
@@ -102,7 +102,7 @@ export class Keys {
 
   /** @throws MeshError NOT_FOUND also for another user's key */
   #own(by: Actor, id: string): ApiKey {
-    const key = this.#register.accounts.keys.get(id)
+    const key = this.#writer.accounts.keys.get(id)
     if (key !== undefined && (by.role === 'admin' || key.user === by.user)) return key
     const own = this.list(by).filter(({ revokedAt }) => revokedAt === undefined)
     throw MeshError.NOT_FOUND(
@@ -116,7 +116,7 @@ export class Keys {
 
   /** Adds a revocation to a change. */
   draftRevoke(draft: Draft, by: Actor, key: ApiKey): ApiKey {
-    const revoked: ApiKey = { ...key, revokedAt: this.#register.now() }
+    const revoked: ApiKey = { ...key, revokedAt: this.#writer.now() }
     draft.account(accountKeys.apiKey(key.id), revoked)
     draft.audit(by.user, 'key.revoke', key.id, { user: key.user })
     return revoked
@@ -124,14 +124,14 @@ export class Keys {
 
   /** Keys of one user that work now. */
   live(user: string): ApiKey[] {
-    const now = this.#register.now()
-    return [...this.#register.accounts.keys.values()].filter(
+    const now = this.#writer.now()
+    return [...this.#writer.accounts.keys.values()].filter(
       (key) => key.user === user && key.revokedAt === undefined && (key.expiresAt === undefined || key.expiresAt > now),
     )
   }
 
   #isLastAdminKey(key: ApiKey): boolean {
-    const { users } = this.#register.accounts
+    const { users } = this.#writer.accounts
     if (users.get(key.user)?.role !== 'admin') return false
     const live = [...users.values()].filter(({ role }) => role === 'admin').flatMap(({ name }) => this.live(name))
     return live.length === 1 && live[0]?.id === key.id

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { MeshError, type ResponseOf, signToken, TOKEN_MS, type User } from '../../lib/protocol/index.js'
 import { passwordMark } from '../../lib/store/index.js'
 import { hashPassword, verifyPassword } from './passwords.js'
-import type { Register } from './register.js'
+import type { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
 
 /** Several people may sit behind one address. */
@@ -11,7 +11,7 @@ const ADDRESS_FACTOR = 3
 const MAX_WAITING = 16
 
 export interface LoginsOptions {
-  register: Register
+  writer: StoreWriter
   /** The mesh's address, which a token names as its issuer. */
   mesh: string
   /** The seed of the authority's key pair. */
@@ -29,10 +29,10 @@ export class Logins {
   #nobody: Promise<string> | undefined
 
   constructor(options: LoginsOptions) {
-    const { perMinute, register } = options
+    const { perMinute, writer } = options
     this.#options = options
-    this.#names = new Throttle(perMinute, register.now)
-    this.#addresses = new Throttle(perMinute * ADDRESS_FACTOR, register.now)
+    this.#names = new Throttle(perMinute, writer.now)
+    this.#addresses = new Throttle(perMinute * ADDRESS_FACTOR, writer.now)
   }
 
   /**
@@ -48,16 +48,16 @@ export class Logins {
     }
     this.#names.count(name)
     this.#addresses.count(address)
-    const { register } = this.#options
+    const { writer } = this.#options
     const user = await this.#verified(name, password)
     if (user === undefined) throw MeshError.LOGIN_FAILED('No user has this name and password')
-    return register.change((draft) => {
+    return writer.change((draft) => {
       // What was true before the password was checked may have changed since.
-      const { passwordHash, role } = register.accounts.users.get(name) ?? {}
+      const { passwordHash, role } = writer.accounts.users.get(name) ?? {}
       if (passwordHash === undefined || passwordHash !== user.passwordHash || role === undefined) {
         throw MeshError.LOGIN_FAILED('No user has this name and password')
       }
-      const issuedAt = Math.floor(register.now() / 1000)
+      const issuedAt = Math.floor(writer.now() / 1000)
       const claims = {
         iss: this.#options.mesh,
         sub: name,
@@ -77,7 +77,7 @@ export class Logins {
     this.#waiting++
     try {
       this.#nobody ??= hashPassword(randomBytes(16).toString('hex'))
-      const user = this.#options.register.accounts.users.get(name)
+      const user = this.#options.writer.accounts.users.get(name)
       const isRight = await verifyPassword(password, user?.passwordHash ?? (await this.#nobody))
       return isRight ? user : undefined
     } finally {

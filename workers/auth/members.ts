@@ -1,15 +1,15 @@
 import { decodeKey, encodeKey, type Member, MeshError, type RequestOf } from '../../lib/protocol/index.js'
 import { accountKeys, directoryKeys } from '../../lib/store/index.js'
-import { authorityKeys } from './accounts.js'
+import { authorityAccountKeys } from './accounts.js'
 import { type Actor, SYSTEM } from './actor.js'
 import type { Invites } from './invites.js'
 import type { Models } from './models.js'
 import { nearby } from './nearby.js'
-import type { Register } from './register.js'
+import type { StoreWriter } from './store-writer.js'
 import type { Throttle } from './throttle.js'
 
 export interface MembersOptions {
-  register: Register
+  writer: StoreWriter
   invites: Invites
   models: Models
   /** Public key of the authority itself. */
@@ -20,14 +20,14 @@ export interface MembersOptions {
 
 /** Who belongs to the mesh. */
 export class Members {
-  readonly #register: Register
+  readonly #writer: StoreWriter
   readonly #invites: Invites
   readonly #models: Models
   readonly #authority: string
   readonly #throttle: Throttle
 
-  constructor({ register, invites, models, authority, throttle }: MembersOptions) {
-    this.#register = register
+  constructor({ writer, invites, models, authority, throttle }: MembersOptions) {
+    this.#writer = writer
     this.#invites = invites
     this.#models = models
     this.#authority = authority
@@ -35,7 +35,7 @@ export class Members {
   }
 
   get #members(): Map<string, Member> {
-    return this.#register.directory.members
+    return this.#writer.directory.members
   }
 
   /** By role, then name. */
@@ -45,10 +45,10 @@ export class Members {
 
   /** Lists the authority itself. */
   async enrolSelf(name: string): Promise<void> {
-    await this.#register.change((draft) => {
+    await this.#writer.change((draft) => {
       const known = this.#members.get(this.#authority)
       if (known?.name === name) return
-      const member: Member = { publicKey: this.#authority, role: 'auth', name, addedAt: this.#register.now() }
+      const member: Member = { publicKey: this.#authority, role: 'auth', name, addedAt: this.#writer.now() }
       draft.audit(SYSTEM.user, 'member.join', label(member), { publicKey: this.#authority })
       draft.directory(directoryKeys.member(this.#authority), member)
     })
@@ -60,7 +60,7 @@ export class Members {
    * @throws MeshError INVITE_INVALID, CONFLICT when the name is taken, RATE_LIMITED after too many wrong invites
    */
   join(peer: string, request: RequestOf<'join'>, signal?: AbortSignal): Promise<Member> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const { id, secret, role, name } = request
       const known = this.#members.get(peer)
       if (known?.role === role) return known
@@ -72,7 +72,7 @@ export class Members {
           `This worker's key belongs to ${label(known)} already. Start a ${role} with a name (--rack) of its own`,
         )
       }
-      const removed = this.#register.accounts.removed.get(peer)
+      const removed = this.#writer.accounts.removed.get(peer)
       if (removed !== undefined && (invite.reusable || invite.spentAt !== undefined)) {
         throw MeshError.INVITE_INVALID(
           `This worker was removed from the mesh at ${new Date(removed.at).toISOString()}; only a fresh invite lets it back in: infermesh invite --role ${role}`,
@@ -81,12 +81,12 @@ export class Members {
       }
       this.#mustBeFree(role, name)
 
-      const now = this.#register.now()
+      const now = this.#writer.now()
       const member: Member = { publicKey: peer, role, name, addedAt: now }
       if (!invite.reusable && invite.spentAt === undefined) {
         draft.account(accountKeys.invite(id), { ...invite, spentAt: now, spentBy: peer })
       }
-      if (removed !== undefined) draft.account(authorityKeys.removed(peer), undefined)
+      if (removed !== undefined) draft.account(authorityAccountKeys.removed(peer), undefined)
       draft.audit(SYSTEM.user, 'member.join', label(member), { publicKey: peer, invite: id })
       draft.directory(directoryKeys.member(peer), member)
       return member
@@ -99,12 +99,12 @@ export class Members {
    * @throws MeshError NOT_FOUND, CONFLICT for a name that several have and for the authority itself
    */
   remove(by: Actor, given: string, signal?: AbortSignal): Promise<Member> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const member = this.#find(given)
       if (member.publicKey === this.#authority) {
         throw MeshError.CONFLICT(`${label(member)} is the authority of this mesh and cannot be removed`)
       }
-      draft.account(authorityKeys.removed(member.publicKey), { at: this.#register.now() })
+      draft.account(authorityAccountKeys.removed(member.publicKey), { at: this.#writer.now() })
       draft.audit(by.user, 'member.remove', label(member), { publicKey: member.publicKey })
       draft.directory(directoryKeys.member(member.publicKey), undefined)
       this.#models.draftForget(draft, member.publicKey)
@@ -114,9 +114,9 @@ export class Members {
 
   /** Completes removals that a crash cut in two. */
   async repair(): Promise<void> {
-    await this.#register.change((draft) => {
+    await this.#writer.change((draft) => {
       for (const publicKey of this.#members.keys()) {
-        if (this.#register.accounts.removed.has(publicKey)) {
+        if (this.#writer.accounts.removed.has(publicKey)) {
           draft.directory(directoryKeys.member(publicKey), undefined)
         }
       }

@@ -13,7 +13,7 @@ import type { Members } from './members.js'
 import type { AuthMetrics } from './metrics.js'
 import type { Models } from './models.js'
 import { hashPassword } from './passwords.js'
-import type { Register } from './register.js'
+import type { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
 import { type Users, userInfo } from './users.js'
 
@@ -21,7 +21,7 @@ export interface AuthParts {
   config: AuthConfig
   /** How the mesh is reached at this moment: a net that starts adds the bootstrap node that it serves. */
   profile: () => MeshProfile
-  register: Register
+  writer: StoreWriter
   users: Users
   keys: Keys
   logins: Logins
@@ -76,8 +76,8 @@ function serveWorkers(respond: Respond, { members, models, journals, metrics, co
   })
 }
 
-function serveUsers(respond: Respond, { config, register, users }: AuthParts): void {
-  const registrations = new Throttle(config.registrationsPerMinute, register.now)
+function serveUsers(respond: Respond, { config, writer, users }: AuthParts): void {
+  const registrations = new Throttle(config.registrationsPerMinute, writer.now)
 
   respond('users.register', async ({ name, password }, { signal }) => {
     if (!config.selfRegistration) {
@@ -162,8 +162,8 @@ function serveMembers(respond: Respond, { profile, members, invites }: AuthParts
 /** How long a question about usage waits for what the gateways have just written. */
 const CATCH_UP_MS = 1000
 
-function serveRecords(respond: Respond, { register, keys, ledger, journals }: AuthParts): void {
-  respond('audit.list', async ({ limit }) => ({ entries: await readAudit(register.accounts.bee, limit) }))
+function serveRecords(respond: Respond, { writer, keys, ledger, journals }: AuthParts): void {
+  respond('audit.list', async ({ limit }) => ({ entries: await readAudit(writer.accounts.bee, limit) }))
   respond('usage.query', async (request, context) => {
     const by = actor(context)
     if (request.user !== undefined) mustBeSelfOrAdmin(by, request.user, 'see usage')

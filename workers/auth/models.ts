@@ -1,14 +1,14 @@
 import { type Member, MeshError, type Model } from '../../lib/protocol/index.js'
 import { directoryKeys } from '../../lib/store/index.js'
-import { authorityKeys } from './accounts.js'
-import type { Draft, Register } from './register.js'
+import { authorityAccountKeys } from './accounts.js'
+import type { Draft, StoreWriter } from './store-writer.js'
 
 /** Which models exist: what processors announce, for as long as one of them has it. */
 export class Models {
-  readonly #register: Register
+  readonly #writer: StoreWriter
 
-  constructor(register: Register) {
-    this.#register = register
+  constructor(writer: StoreWriter) {
+    this.#writer = writer
   }
 
   /**
@@ -17,8 +17,8 @@ export class Models {
    * @throws MeshError MODEL_CONFLICT when other processors have another file under this name
    */
   announce(peer: string, model: Model, signal?: AbortSignal): Promise<void> {
-    return this.#register.change((draft) => {
-      const known = this.#register.directory.models.get(model.name)
+    return this.#writer.change((draft) => {
+      const known = this.#writer.directory.models.get(model.name)
       const processors = this.#announcers(model.name)
       const others = processors.filter((publicKey) => publicKey !== peer)
       if (known !== undefined && known.hash !== model.hash && others.length > 0) {
@@ -28,7 +28,7 @@ export class Models {
         )
       }
       if (!processors.includes(peer)) {
-        draft.account(authorityKeys.announced(model.name), { processors: [...others, peer] })
+        draft.account(authorityAccountKeys.announced(model.name), { processors: [...others, peer] })
       }
       if (known?.hash !== model.hash) draft.directory(directoryKeys.model(model.name), model)
       if (!processors.includes(peer) || known?.hash !== model.hash) {
@@ -39,40 +39,40 @@ export class Models {
 
   /** Takes a model out of the directory once nobody has it. Withdrawing what one has not announced does nothing. */
   withdraw(peer: string, name: string, signal?: AbortSignal): Promise<void> {
-    return this.#register.change((draft) => this.#draftWithdraw(draft, peer, name), signal)
+    return this.#writer.change((draft) => this.#draftWithdraw(draft, peer, name), signal)
   }
 
   /** Adds to a change that a removed member has no models any more. */
   draftForget(draft: Draft, peer: string): void {
-    for (const name of this.#register.accounts.announced.keys()) this.#draftWithdraw(draft, peer, name)
+    for (const name of this.#writer.accounts.announced.keys()) this.#draftWithdraw(draft, peer, name)
   }
 
   /** Completes withdrawals that a crash cut in two. */
   async repair(): Promise<void> {
-    await this.#register.change((draft) => {
-      for (const name of this.#register.directory.models.keys()) {
-        if (!this.#register.accounts.announced.has(name)) draft.directory(directoryKeys.model(name), undefined)
+    await this.#writer.change((draft) => {
+      for (const name of this.#writer.directory.models.keys()) {
+        if (!this.#writer.accounts.announced.has(name)) draft.directory(directoryKeys.model(name), undefined)
       }
     })
   }
 
   #draftWithdraw(draft: Draft, peer: string, name: string): void {
-    const processors = this.#register.accounts.announced.get(name)?.processors ?? []
+    const processors = this.#writer.accounts.announced.get(name)?.processors ?? []
     if (!processors.includes(peer)) return
     const others = processors.filter((publicKey) => publicKey !== peer)
-    draft.account(authorityKeys.announced(name), others.length === 0 ? undefined : { processors: others })
+    draft.account(authorityAccountKeys.announced(name), others.length === 0 ? undefined : { processors: others })
     draft.audit(this.#label(peer), 'model.withdraw', name)
     if (others.length === 0) draft.directory(directoryKeys.model(name), undefined)
   }
 
   /** Processors that announced it and are members still. */
   #announcers(name: string): string[] {
-    const processors = this.#register.accounts.announced.get(name)?.processors ?? []
-    return processors.filter((publicKey) => this.#register.directory.members.has(publicKey))
+    const processors = this.#writer.accounts.announced.get(name)?.processors ?? []
+    return processors.filter((publicKey) => this.#writer.directory.members.has(publicKey))
   }
 
   #label(publicKey: string): string {
-    const member: Member | undefined = this.#register.directory.members.get(publicKey)
+    const member: Member | undefined = this.#writer.directory.members.get(publicKey)
     return member ? `${member.role}/${member.name}` : publicKey
   }
 }

@@ -3,20 +3,20 @@ import { accountKeys } from '../../lib/store/index.js'
 import { type Actor, mustBeSelfOrAdmin, SYSTEM } from './actor.js'
 import type { Keys, NewKey } from './keys.js'
 import { nearby } from './nearby.js'
-import type { Draft, Register } from './register.js'
+import type { Draft, StoreWriter } from './store-writer.js'
 
 /** The people who use the mesh. */
 export class Users {
-  readonly #register: Register
+  readonly #writer: StoreWriter
   readonly #keys: Keys
 
-  constructor(register: Register, keys: Keys) {
-    this.#register = register
+  constructor(writer: StoreWriter, keys: Keys) {
+    this.#writer = writer
     this.#keys = keys
   }
 
   get #users(): Map<string, User> {
-    return this.#register.accounts.users
+    return this.#writer.accounts.users
   }
 
   list(): User[] {
@@ -39,7 +39,7 @@ export class Users {
     request: Omit<RequestOf<'users.add'>, 'password'> & { passwordHash?: string | undefined },
     signal?: AbortSignal,
   ): Promise<User> {
-    return this.#register.change((draft) => this.draftNew(draft, by, 'user.add', request), signal)
+    return this.#writer.change((draft) => this.draftNew(draft, by, 'user.add', request), signal)
   }
 
   /** Makes a user and its first key for somebody who asked. @throws MeshError CONFLICT, BAD_REQUEST */
@@ -49,7 +49,7 @@ export class Users {
     limits: Limits,
     signal?: AbortSignal,
   ): Promise<{ user: User; key: NewKey }> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const by: Actor = { user: name, role: 'user' }
       const user = this.draftNew(draft, by, 'user.register', { name, role: 'user', passwordHash, limits })
       return { user, key: this.#keys.draftNew(draft, by, { user: name, label: 'registration', limits: {} }) }
@@ -64,7 +64,7 @@ export class Users {
     { name, role, passwordHash, limits }: Omit<User, 'createdAt'>,
   ): User {
     this.mustBeFree(name)
-    const user: User = { name, role, passwordHash, limits, createdAt: this.#register.now() }
+    const user: User = { name, role, passwordHash, limits, createdAt: this.#writer.now() }
     draft.account(accountKeys.user(name), user)
     draft.audit(by.user, action, name, { role, limits })
     return user
@@ -72,7 +72,7 @@ export class Users {
 
   /** @throws MeshError NOT_FOUND */
   setLimits(by: Actor, name: string, limits: Limits, signal?: AbortSignal): Promise<User> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const before = this.#get(name)
       const user: User = { ...before, limits }
       draft.account(accountKeys.user(name), user)
@@ -83,7 +83,7 @@ export class Users {
 
   /** @throws MeshError NOT_FOUND, FORBIDDEN */
   setPassword(by: Actor, name: string, passwordHash: string, signal?: AbortSignal): Promise<void> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       mustBeSelfOrAdmin(by, name, 'set the password')
       draft.account(accountKeys.user(name), { ...this.#get(name), passwordHash })
       draft.audit(by.user, 'user.passwd', name)
@@ -92,7 +92,7 @@ export class Users {
 
   /** Removes a user and revokes its keys. @throws MeshError NOT_FOUND, CONFLICT for the last admin */
   remove(by: Actor, name: string, signal?: AbortSignal): Promise<void> {
-    return this.#register.change((draft) => {
+    return this.#writer.change((draft) => {
       const user = this.#get(name)
       const others = this.list().filter((other) => other.role === 'admin' && other.name !== name)
       if (user.role === 'admin' && !others.some((other) => this.#keys.live(other.name).length > 0)) {
@@ -104,7 +104,7 @@ export class Users {
       }
       draft.account(accountKeys.user(name), undefined)
       draft.audit(by.user, 'user.remove', name, { role: user.role })
-      for (const key of this.#register.accounts.keys.values()) {
+      for (const key of this.#writer.accounts.keys.values()) {
         if (key.user === name && key.revokedAt === undefined) this.#keys.draftRevoke(draft, by, key)
       }
     }, signal)

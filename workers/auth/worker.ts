@@ -17,7 +17,7 @@ import { Members } from './members.js'
 import { serveMethods } from './methods.js'
 import { registerMetrics } from './metrics.js'
 import { Models } from './models.js'
-import { Register } from './register.js'
+import { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
 import { Users } from './users.js'
 
@@ -28,7 +28,7 @@ const SEED_BYTES = 32
 export class AuthWorker extends BaseWorker {
   readonly #config: AuthConfig
   #directoryCore: Hypercore | undefined
-  #register: Register | undefined
+  #writer: StoreWriter | undefined
   #invites: Invites | undefined
   #journals: Journals | undefined
 
@@ -93,50 +93,50 @@ export class AuthWorker extends BaseWorker {
       members: (role) => this.directory.membersWithRole(role).length,
       journalLag: () => this.#journals?.lag ?? 0,
     })
-    const register = new Register({
+    const writer = new StoreWriter({
       accounts,
       directory: this.directory,
       now: Date.now,
       onWrite: (store, seconds) => metrics.storeOp(`${store}.write`, seconds),
     })
-    const keys = new Keys(register, newApiKey)
-    const users = new Users(register, keys)
+    const keys = new Keys(writer, newApiKey)
+    const users = new Users(writer, keys)
     const logins = new Logins({
-      register,
+      writer,
       mesh: this.profile.address,
       seed: this.keyPair.secretKey.subarray(0, SEED_BYTES),
       perMinute: this.#config.loginsPerMinute,
     })
-    const invites = new Invites(register, newApiKey)
-    const models = new Models(register)
+    const invites = new Invites(writer, newApiKey)
+    const models = new Models(writer)
     const throttle = new Throttle(this.#config.joinFailuresPerMinute, Date.now)
-    const members = new Members({ register, invites, models, authority: this.publicKey, throttle })
+    const members = new Members({ writer, invites, models, authority: this.publicKey, throttle })
     const cores = {
       accounts: encodeKey(accounts.core.key),
       accountsEncryptionKey: encryptionKey.toString('hex'),
     }
     const journals = new Journals({
-      register,
+      writer,
       store: this.store,
       ledger,
       log: this.log,
       own: [this.profile.address, cores.accounts, encodeKey(usageCore.key)],
       onFolded: (counts) => metrics.folded(counts),
     })
-    this.#register = register
+    this.#writer = writer
     this.#invites = invites
     this.#journals = journals
 
     await members.repair()
     await models.repair()
     await members.enrolSelf(this.name)
-    await ensureAdmin(register, users, this.home)
+    await ensureAdmin(writer, users, this.home)
     await journals.open()
     const { dispatcher } = this.net
     serveMethods(dispatcher.respond.bind(dispatcher), {
       config: this.#config,
       profile: () => this.profile,
-      register,
+      writer,
       users,
       keys,
       logins,
@@ -158,7 +158,7 @@ export class AuthWorker extends BaseWorker {
   }
 
   protected override async _stop(): Promise<void> {
-    await this.#register?.close()
+    await this.#writer?.close()
     await this.#journals?.close()
   }
 

@@ -1,5 +1,5 @@
 import type Hyperbee from 'hyperbee'
-import { type AuditEntry, encodeJson, MeshError } from '../../lib/protocol/index.js'
+import { type AuditEntry, encodeJson, MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
 import { accountKeys, type Directory } from '../../lib/store/index.js'
 import type { AuthorityAccounts } from './accounts.js'
 
@@ -16,7 +16,7 @@ interface Edit {
   value: object | undefined
 }
 
-export interface RegisterOptions {
+export interface StoreWriterOptions {
   accounts: AuthorityAccounts
   directory: Directory
   now: () => number
@@ -32,15 +32,15 @@ export interface RegisterOptions {
  * leaves the stricter half: an invite is spent but its member not yet listed (it may join again with the same invite),
  * a removal is recorded but the member still listed (`Members.repair` completes it at the next start).
  */
-export class Register {
+export class StoreWriter {
   readonly accounts: AuthorityAccounts
   readonly directory: Directory
   readonly now: () => number
-  readonly #onWrite: NonNullable<RegisterOptions['onWrite']>
+  readonly #onWrite: NonNullable<StoreWriterOptions['onWrite']>
   #last: Promise<unknown> = Promise.resolve()
   #closed = false
 
-  constructor({ accounts, directory, now, onWrite }: RegisterOptions) {
+  constructor({ accounts, directory, now, onWrite }: StoreWriterOptions) {
     this.accounts = accounts
     this.directory = directory
     this.now = now
@@ -118,8 +118,7 @@ async function writeBatch(bee: Hyperbee, edits: Edit[]): Promise<void> {
 
 /** What went wrong with a store, in our vocabulary. */
 export function storeError(err: unknown): MeshError {
-  const { code = '', message = '' }: { code?: unknown; message?: string } = err instanceof Error ? err : {}
-  return /ENOSPC|no space left/i.test(`${code} ${message}`)
+  return /ENOSPC|no space left/i.test(`${systemCode(err)} ${messageOf(err)}`)
     ? MeshError.DISK_FULL('The authority’s disk is full: nothing was changed', {}, { cause: err })
     : MeshError.from(err)
 }
