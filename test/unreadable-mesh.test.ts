@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import Hyperbee from 'hyperbee'
+import { MeshClient } from '../lib/client/index.js'
 import { encodeJson, type Member, type MeshError } from '../lib/protocol/index.js'
 import { accountKeys, directoryKeys } from '../lib/store/index.js'
 import { AuthWorker } from '../workers/auth/index.js'
@@ -12,12 +13,14 @@ import {
   infermesh,
   linked,
   start,
+  startAuth,
   startAuthority,
   startMember,
   startStranger,
   testHome,
   testOptions,
   until,
+  untilJoined,
 } from './helpers/mesh.js'
 
 /** What a mesh does when its authority's stores hold entries of a later version: real workers, links and replicas. */
@@ -126,6 +129,19 @@ test('gateways go on where the accounts hold what they cannot read, and close th
   await auth.stop()
   t.is(await codeOf(new AuthWorker(testOptions(home, 'auth')).start()), 'STORE_INVALID', 'nor does it start')
   await all(newer.key, 200, /^$/, 'the gateways serve without it')
+})
+
+test('a client that cannot read its gateway’s entry trusts nobody, and says that it is too old', async (t) => {
+  const home = await testHome(t)
+  const auth = await startAuth(t, home)
+  const gateway = await start(t, new GatewayWorker(testOptions(home, 'g1')))
+  await untilJoined(gateway)
+  const key = directoryKeys.member(gateway.publicKey)
+  const member = auth.directory.members.get(gateway.publicKey)
+  await auth.directory.bee.put(key, encodeJson({ ...member, tenants: ['ann'] }))
+  const mesh = new MeshClient({ home, timeoutMs: 3000 })
+  t.teardown(() => mesh.close(), { order: -1000 })
+  await t.exception(mesh.status(), /is no gateway in the directory.*cannot read 1: upgrade it here/)
 })
 
 test('a member whose entry cannot be read is cut off, and nobody else', { timeout: 60_000 }, async (t) => {

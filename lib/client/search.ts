@@ -276,11 +276,14 @@ export class Search {
     }
     if (this.#mismatch !== undefined) return this.#mismatch
     const peers = directory.view.known ? this.#strangers.size : connected
+    const unreadable = directory.view.unreadable.size
+    const hint =
+      unreadable === 0 ? '' : `. Of its entries this version of infermesh cannot read ${unreadable}: upgrade it here`
     if (peers > 0) {
       return MeshError.UNTRUSTED_GATEWAY(
         directory.view.known
-          ? `Whoever answers for this address (${peers}) is no gateway in the directory of the mesh; nothing was sent to them`
-          : `Whoever answers for this address (${peers}) cannot show the directory of the mesh; nothing was sent to them`,
+          ? `Whoever answers for this address (${peers}) is no gateway in the directory of the mesh; nothing was sent to them${hint}`
+          : `Whoever answers for this address (${peers}) cannot show the directory of the mesh; nothing was sent to them${hint}`,
         details,
       )
     }
