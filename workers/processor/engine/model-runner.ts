@@ -11,6 +11,11 @@ import { Prompts } from './prompt.js'
 import { useRawLogprobs } from './raw-logprobs.js'
 import { Slots } from './slots.js'
 
+interface Job {
+  readonly id: number
+  cancelled: boolean
+}
+
 /** Runs the processor's jobs on one loaded model. */
 export class ModelRunner {
   readonly #parts: EngineParts
@@ -18,7 +23,7 @@ export class ModelRunner {
   readonly #prompts: Prompts
   readonly #grammars: Grammars
   readonly #embedder: Embedder
-  readonly #jobs = new Map<number, { cancelled: boolean }>()
+  readonly #jobs = new Map<number, Job>()
   readonly #send: (message: FromEngine) => void
   #ready: { id: number; batch: TokenBatch }[] = []
 
@@ -43,12 +48,16 @@ export class ModelRunner {
 
   handle(message: Exclude<ToEngine, { type: 'load' }>): void {
     switch (message.type) {
-      case 'generate':
-        this.#run({ id: message.id, request: message.request, cancelled: false }, (job) => this.#generate(job))
+      case 'generate': {
+        const job = { id: message.id, request: message.request, cancelled: false }
+        this.#answer(job, this.#generate(job))
         return
-      case 'embed':
-        this.#run({ id: message.id, cancelled: false }, (job) => this.#embed(job, message.input))
+      }
+      case 'embed': {
+        const job = { id: message.id, cancelled: false }
+        this.#answer(job, this.#embed(job, message.input))
         return
+      }
       case 'cancel': {
         const job = this.#jobs.get(message.id)
         if (job) job.cancelled = true
@@ -61,9 +70,10 @@ export class ModelRunner {
     return this.#parts.deadEnds.take(reason)
   }
 
-  #run<T extends { id: number; cancelled: boolean }>(job: T, work: (job: T) => Promise<FromEngine>): void {
+  /** Sends how a job ends, behind all its tokens. */
+  #answer(job: Job, outcome: Promise<FromEngine>): void {
     this.#jobs.set(job.id, job)
-    work(job)
+    outcome
       .catch((err: unknown): FromEngine => {
         const error = MeshError.from(
           err,
@@ -98,7 +108,7 @@ export class ModelRunner {
     }
   }
 
-  async #embed(job: { id: number; cancelled: boolean }, input: EmbeddingInput[]): Promise<FromEngine> {
+  async #embed(job: Job, input: EmbeddingInput[]): Promise<FromEngine> {
     const { embeddings, promptTokens } = await this.#embedder.embed(input, () => job.cancelled)
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
   }
