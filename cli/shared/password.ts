@@ -15,10 +15,11 @@ export async function readPassword(user: string | undefined): Promise<string> {
 }
 
 function ask(prompt: string): Promise<string> {
-  process.stderr.write(prompt)
   // readline echoes what is typed to its output: let it echo into nothing.
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() })
   const rl = createInterface({ input: process.stdin, output: silent, terminal: true })
+  // Only now: until then the terminal itself would show what somebody quick types.
+  process.stderr.write(prompt)
   return new Promise((resolve, reject) => {
     const end = () => {
       rl.close()

@@ -29,7 +29,7 @@ export interface SpawnOptions {
   /** Besides PATH and HOME, all that it gets of an environment. */
   env?: NodeJS.ProcessEnv
   cwd?: string
-  /** Standard input; absent: none. */
+  /** Standard input; absent: none. `typed` leaves it open for the test to write to. */
   input?: string
 }
 
@@ -95,7 +95,7 @@ function start(command: string[], { env, cwd, input }: SpawnOptions): Child {
   }
   // One that ends without reading its input is no failure of the test.
   child.stdin?.on('error', () => {})
-  child.stdin?.end(input)
+  if (input !== 'typed') child.stdin?.end(input)
   // Where this process crashes, what it started must not go on.
   const kill = (): void => {
     child.kill('SIGKILL')
