@@ -1,0 +1,247 @@
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import test, { type Test } from 'brittle'
+import { homeFiles } from '../lib/home/index.js'
+import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
+import { CLI, cliEnv, type Exit, infermesh, runProgram, testHome, until } from './helpers/mesh.js'
+
+/** What each command prints for people, and what it refuses, in one mesh. */
+
+interface Finding {
+  check: string
+  state: string
+  message: string
+}
+
+const TINY = join(PACKAGE_ROOT, 'models', 'infermesh-tiny.Q8_0.gguf')
+const UP = ['up', '--detach', '--no-check', '--http-port', '0', '--metrics-port', '0']
+
+async function doctor(home: string): Promise<{ code: number | null; findings: Finding[] }> {
+  const { code, stdout } = await infermesh(['doctor', '--json'], { home })
+  return { code, findings: (JSON.parse(stdout) as { findings: Finding[] }).findings }
+}
+
+/** Checks that a command succeeds, and gives what it printed. */
+async function good(t: Test, home: string, args: string[], input?: string): Promise<string> {
+  const { code, stdout, stderr } = await infermesh(args, { home, input })
+  t.is(code, 0, `${args.join(' ')} ${stderr}`)
+  return stdout
+}
+
+async function bad(
+  t: Test,
+  home: string,
+  args: string[],
+  code: number,
+  message: RegExp,
+  input?: string,
+): Promise<Exit> {
+  const result = await infermesh(args, { home, input })
+  t.is(result.code, code, args.join(' '))
+  t.ok(message.test(result.stderr), result.stderr.trim())
+  return result
+}
+
+test('commands for people', { timeout: 240_000 }, async (t) => {
+  const home = await testHome(t)
+  t.teardown(() => infermesh(['down', '--force'], { home }))
+  await good(t, home, UP)
+
+  await t.test('models are added from a file, listed, and taken off', async (t) => {
+    const dir = await t.tmp()
+    const file = join(dir, 'copy.gguf')
+    copyFileSync(TINY, file)
+    t.ok(
+      /^second \(Q8_0, .*MiB\) is on processor$/m.test(
+        await good(t, home, ['models', 'add', file, '--name', 'second']),
+      ),
+    )
+    const list = await good(t, home, ['models', 'ls'])
+    t.ok(/^second +\S+ +Q8_0/m.test(list), list)
+    t.ok(/Answers come from second now/.test(await good(t, home, ['chat'], '/model second\nHello\n/exit\n')))
+    await bad(t, home, ['models', 'add', join(dir, 'none.gguf')], 64, /none\.gguf/)
+    writeFileSync(file.replace('copy', 'text'), 'no model')
+    await bad(t, home, ['models', 'add', file.replace('copy', 'text')], 64, /GGUF/)
+    t.ok(/^second is no longer served by processor$/m.test(await good(t, home, ['models', 'rm', 'second'])))
+    await bad(t, home, ['models', 'rm', 'second'], 64, /second/)
+    t.ok(existsSync(file), 'the file stays')
+  })
+
+  await t.test('users and keys in tables, with their limits', async (t) => {
+    t.ok(/^Admin eve is added, limits: none$/m.test(await good(t, home, ['users', 'add', 'eve', '--admin'])))
+    await good(t, home, ['users', 'add', 'ann', '--password', '--concurrent', '2'], 'a long password\n')
+    await bad(t, home, ['users', 'add', 'ann'], 64, /ann/)
+    await bad(t, home, ['users', 'add', 'bob', '--password'], 64, /No password on standard input/, '')
+    t.ok(/^Limits of ann: 5 requests\/min$/m.test(await good(t, home, ['users', 'limits', 'ann', '--rpm', '5'])))
+    const users = await good(t, home, ['users', 'ls'])
+    t.ok(/^ann +user +yes +\d{4}-\d\d-\d\d \d\d:\d\d +5 requests\/min$/m.test(users), users)
+    t.ok(/^eve +admin +no /m.test(users))
+    const made = await good(t, home, [
+      'keys',
+      'create',
+      '--user',
+      'ann',
+      '--label',
+      'ci',
+      '--expires',
+      '1h',
+      '--models',
+      'a,b',
+    ])
+    const [, text = '', id = ''] = /^(im_([a-z0-9]+)_[a-z0-9]+)$/m.exec(made) ?? []
+    t.ok(/for ann, limits: a\+b, until \d{4}/.test(made), made)
+    t.ok(new RegExp(`^${id} +ann +ci +valid `, 'm').test(await good(t, home, ['keys', 'ls'])))
+    t.is(await good(t, home, ['keys', 'revoke', text]), `The key im_${id}_… of ann is revoked\n`)
+    t.ok(new RegExp(`^${id} +ann +ci +revoked `, 'm').test(await good(t, home, ['keys', 'ls'])))
+    await bad(t, home, ['keys', 'revoke', 'nosuchkey'], 64, /nosuchkey/)
+    t.is(await good(t, home, ['users', 'passwd', 'ann'], 'another password\n'), 'The password is set\n')
+    t.is(await good(t, home, ['users', 'rm', 'ann']), 'User ann is removed, and every key of ann revoked\n')
+    await bad(t, home, ['users', 'rm', 'ann'], 64, /ann/)
+  })
+
+  await t.test('usage as a table, with its sum', async (t) => {
+    await good(t, home, ['run', 'Hello', '--max-tokens', '3'])
+    await until(
+      async () => /^infermesh-tiny +\d/m.test(await good(t, home, ['usage', '--by', 'model'])),
+      'it is counted',
+    )
+    const table = await good(t, home, ['usage', '--by', 'model', '--by', 'hour'])
+    t.ok(/^MODEL +HOUR +REQUESTS +FAILED +PROMPT +CACHED +COMPLETION$/m.test(table), table)
+    t.ok(/^Nothing was used yet\.$/m.test(await good(t, home, ['usage', '--user', 'nobody'])))
+  })
+
+  await t.test('run wants something to ask, and a schema that is one', async (t) => {
+    const dir = await t.tmp()
+    await bad(t, home, ['run'], 64, /Nothing to ask/, '')
+    await bad(t, home, ['run', 'x', '--schema', join(dir, 'none.json')], 64, /none\.json/)
+    writeFileSync(join(dir, 'list.json'), '[]')
+    await bad(t, home, ['run', 'x', '--schema', join(dir, 'list.json')], 64, /expected a JSON object/)
+    const stopped = await infermesh(
+      ['run', 'What is the capital of France?', '--temperature', '0', '--stop', 'Paris'],
+      { home },
+    )
+    t.is(stopped.stdout, 'The capital of France is \n')
+  })
+
+  await t.test('an invite says whom it is for, and join holds to it', async (t) => {
+    const shown = await good(t, home, ['invite', '--role', 'gateway', '--name', 'g2', '--expires', '1h'])
+    t.ok(/^For one gateway, once, until \d{4}/m.test(shown))
+    const [, invite = ''] = /^infermesh join (imv_\S+)$/m.exec(shown) ?? []
+    const other = await testHome(t)
+    await bad(t, other, ['join', invite, '--role', 'processor'], 64, /for a gateway, not for a processor/)
+    await bad(t, other, ['join', invite, '--name', 'g3'], 64, /for the name g2, not for g3/)
+    const [, third = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--name', 'processor'])) ?? []
+    await bad(t, home, ['join', third], 64, /runs here already/)
+    const joined = await good(t, other, ['join', '-'], `${invite}\n`)
+    t.ok(/^This machine is the gateway g2 of the mesh /m.test(joined) && /Start it with `infermesh up`/.test(joined))
+    t.ok(/^gateway +g2 +\d{4}/m.test(await good(t, home, ['members', 'ls'])))
+    t.ok(/^gateway +g2 +down/m.test(await good(t, home, ['status'])), 'status knows it too')
+    t.is(await good(t, home, ['members', 'remove', 'gateway/g2']), 'gateway g2 is no longer a member of the mesh\n')
+    await bad(t, home, ['members', 'remove', 'g2'], 64, /g2/)
+
+    const foreign = await testHome(t)
+    const profile = JSON.parse(readFileSync(homeFiles(home).mesh, 'utf8')) as { address: string }
+    writeFileSync(homeFiles(foreign).mesh, JSON.stringify({ ...profile, address: 'y'.repeat(52) }))
+    const [, again = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite'])) ?? []
+    await bad(t, foreign, ['join', again], 64, /belongs to the mesh y+ already/)
+  })
+
+  await t.test('two workers of one role want names, and a role must be one', async (t) => {
+    const other = await testHome(t)
+    await bad(t, other, ['up', '--role', 'auth', '--role', 'auth'], 64, /want names of their own/)
+    await bad(t, other, ['up', '--role', 'auth:b d'], 64, /--role name/)
+    await bad(t, other, ['up', '--role', 'auth', '--set', 'log.loudness=11', '--detach'], 78, /loudness/)
+  })
+
+  await t.test('doctor finds what is wrong, and says what to do', async (t) => {
+    const { adminKey, status, configDir, worker } = homeFiles(home)
+    t.is((await doctor(home)).code, 0)
+    chmodSync(adminKey, 0o644)
+    writeFileSync(status('gateway', 'ghost'), '{}')
+    const found = await doctor(home)
+    t.is(found.code, 69)
+    t.ok(
+      found.findings.some(
+        ({ check, state, message }) => check === 'permissions' && state === 'fail' && message.includes('admin.key'),
+      ),
+    )
+    t.ok(found.findings.some(({ state, message }) => state === 'warn' && message.includes('gateway-ghost.json')))
+    t.ok(found.findings.some(({ check, message }) => check === 'gpu' && message.startsWith('processor processor uses')))
+    const shown = await infermesh(['doctor'], { home })
+    t.ok(/^fail {2}permissions +\S+admin\.key can be read by others\n +→ chmod 600 /m.test(shown.stdout), shown.stdout)
+    chmodSync(adminKey, 0o600)
+    rmSync(status('gateway', 'ghost'))
+
+    const empty = join(await testHome(t), 'not-made')
+    const none = await doctor(empty)
+    t.ok(none.findings.some(({ message }) => message.endsWith('is not there yet')))
+    t.ok(
+      none.findings.some(({ check, state }) => check === 'mesh' && state === 'warn'),
+      'it belongs to no mesh',
+    )
+
+    const server = createServer()
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => server.close())
+    const { port } = server.address() as { port: number }
+    const alone = await testHome(t)
+    mkdirSync(homeFiles(alone).configDir, { recursive: true })
+    writeFileSync(join(homeFiles(alone).configDir, 'http.config.json'), JSON.stringify({ port }))
+    const profile = readFileSync(homeFiles(home).mesh, 'utf8')
+    writeFileSync(homeFiles(alone).mesh, profile.replace(/127\.0\.0\.1:\d+/, '127.0.0.1:9'))
+    const far = await doctor(alone)
+    t.is(far.code, 69)
+    t.ok(far.findings.some(({ message }) => message.includes(`port ${port}, which a gateway would use, is taken`)))
+    t.ok(
+      far.findings.some(({ check, state }) => check === 'processes' && state === 'warn'),
+      'nothing runs there',
+    )
+    t.ok(
+      far.findings.some(({ check, state }) => check === 'mesh' && state === 'fail'),
+      'its mesh is not reached',
+    )
+    t.ok(existsSync(worker('gateway', 'gateway')) && !existsSync(join(configDir, 'http.config.json')))
+  })
+
+  await t.test('logs show errors whole, and what is no JSON as it is', async (t) => {
+    const file = homeFiles(home).log('gateway', 'gateway')
+    const entry = {
+      level: 50,
+      time: Date.now(),
+      role: 'gateway',
+      worker: 'g9',
+      msg: 'it broke',
+      peer: 'x',
+      err: { stack: 'Error: why\n    at here' },
+    }
+    appendFileSync(file, `${JSON.stringify(entry)}\nno JSON \x1b[2J at all\n`)
+    const shown = await good(t, home, ['logs', 'gateway', '-n', '2000'])
+    t.ok(/ERROR gateway g9 it broke peer=x\n {4}Error: why\n {8}at here/.test(shown), shown.slice(-300))
+    t.ok(shown.includes('no JSON [2J at all'))
+    t.is(await good(t, home, ['logs', '-n', '0']), '')
+    await bad(t, await testHome(t), ['logs'], 64, /No logs in/)
+  })
+
+  await t.test('a key that is none is refused before anybody is asked', async (t) => {
+    const run = (key: string) =>
+      runProgram([process.execPath, CLI, 'run', 'x', '--key', key], { env: cliEnv(home), input: '' })
+    const { code, stderr } = await run('sk-something')
+    t.is(code, 77)
+    t.ok(/This is no API key/.test(stderr))
+  })
+
+  await t.test('down --force ends everything at once', async (t) => {
+    t.is(await good(t, home, ['down', '--force']), 'Stopped 4 workers\n')
+    await bad(t, home, ['run', 'Hello'], 69, /does not answer/)
+  })
+})

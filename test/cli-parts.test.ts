@@ -1,0 +1,76 @@
+import test from 'brittle'
+import { bytesText, countText, durationText, printable, table, timeText } from '../cli/shared/output.js'
+import { budget, decimal, duration, integer, limitsOf, limitsText, list, port, since } from '../cli/shared/parse.js'
+
+/** How the command reads option values and writes figures. */
+
+test('option values are read, and what is wrong is refused with what was expected', async (t) => {
+  t.is(integer('60'), 60)
+  t.is(port('65535'), 65_535)
+  t.is(decimal('0.5'), 0.5)
+  t.alike(list(' a, b,,c '), ['a', 'b', 'c'])
+  t.alike(budget('2M/month'), { tokens: 2_000_000, period: 'month' })
+  t.alike(budget('500k/total'), { tokens: 500_000, period: 'total' })
+  t.alike(budget('7/day'), { tokens: 7, period: 'day' })
+  const times = {
+    '90s': 90_000,
+    '30m': 1_800_000,
+    '2min': 120_000,
+    '12h': 43_200_000,
+    '1d': 86_400_000,
+    '2w': 1_209_600_000,
+  }
+  for (const [text, ms] of Object.entries(times)) t.is(duration(text), ms, text)
+  t.is(since('2026-01-31'), Date.UTC(2026, 0, 31))
+  t.ok(Math.abs(since('1h') - (Date.now() - 3_600_000)) < 1000)
+  for (const [read, text, expected] of [
+    [integer, '1.5', /whole number/],
+    [integer, '-1', /whole number/],
+    [port, '65536', /0 to 65535/],
+    [decimal, ' ', /Expected a number/],
+    [decimal, 'warm', /Expected a number/],
+    [budget, '100', /100000\/day/],
+    [budget, '5G/day', /100000\/day/],
+    [duration, '5 years', /such as 90s/],
+    [since, 'yesterday', /or a date/],
+    [since, '2026-13-77', /or a date/],
+  ] as const) {
+    await t.exception(() => read(text), expected, `${read.name} ${text}`)
+  }
+})
+
+test('limits are told in the words of the options', (t) => {
+  const options = { rpm: 60, tpm: 5000, concurrent: 2, budget: budget('100k/day'), models: ['a', 'b'] }
+  t.is(limitsText(limitsOf(options)), '60 requests/min, 5000 tokens/min, 2 at a time, 100000 tokens/day, a+b')
+  t.alike(limitsOf({}), {})
+  t.is(limitsText({}), 'none')
+})
+
+test('figures are told in few signs', (t) => {
+  t.alike([0, 1023, 1536, 20 * 1024, 3.5 * 1024 ** 3].map(bytesText), ['0 B', '1023 B', '1.5 KiB', '20 KiB', '3.5 GiB'])
+  t.alike([9999, 10_000, 1_234_567, 3e7, 2e9, 5e12].map(countText), ['9999', '10k', '1.2M', '30M', '2.0B', '5.0T'])
+  t.alike([340.4, 4200, 200_000, 5 * 3_600_000, 50 * 3_600_000].map(durationText), [
+    '340 ms',
+    '4.2 s',
+    '3 min',
+    '5 h',
+    '2 d',
+  ])
+  t.is(timeText(undefined), '-')
+  t.is(timeText(new Date(2026, 0, 31, 15, 4).getTime()), '2026-01-31 15:04')
+})
+
+test('a table is aligned, numbers to the right, and nothing in a cell breaks its line', (t) => {
+  const lines = table(
+    ['NAME', 'TOKENS', 'NOTE'],
+    [
+      ['ann', '5', 'one\ntwo'],
+      ['somebody', '1200', ''],
+    ],
+  )
+  t.alike(lines, ['NAME      TOKENS  NOTE', 'ann            5  one two', 'somebody    1200'])
+})
+
+test('what others wrote cannot steer the terminal', (t) => {
+  t.is(printable('\x1b]0;title\x07plain\x1b[2J\ttext\r\n'), ']0;titleplain[2J\ttext\n')
+})
