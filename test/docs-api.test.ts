@@ -21,7 +21,7 @@ function routeIn(name: string): { path: string; query: string[] } {
 }
 
 test('docs/api.md lists every route with its method, its query and who may use it', (t) => {
-  const served = apiRoutes.map(({ http, path, method, query = {} }) => {
+  const served = apiRoutes.map(({ http, path, call: { method }, query = {} }) => {
     const { credential } = methods[method]
     const who = { none: 'anyone', key: 'everyone', admin: 'admin' }[credential]
     const shown = path.replace(/:(\w+)/g, '{$1}').replace('*', '{name}')
@@ -41,7 +41,7 @@ test('docs/api.md names the fields of every body', (t) => {
     const [name = ''] = namesIn(names)
     const route = apiRoutes.find(({ http, path }) => `${http} ${path.replace(/:(\w+)/g, '{$1}')}` === name)
     if (route === undefined || !['POST', 'PATCH'].includes(route.http)) continue
-    const { properties = {}, required = [] } = z.toJSONSchema(methods[route.method].request, {
+    const { properties = {}, required = [] } = z.toJSONSchema(methods[route.call.method].request, {
       io: 'input',
     }) as JsonSchema
     const inPath = [...route.path.matchAll(/:(\w+)/g)].map(([, param]) => param)

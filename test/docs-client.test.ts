@@ -25,16 +25,18 @@ function table(head: string): string[][] {
 /** The names in the first cells. */
 const named = (rows: string[][]): string[] => rows.flatMap(([cell]) => namesIn(cell)).sort()
 
-/** The fields of an interface of the client library, from its source: types are gone when this runs. */
+/** The fields of an interface that the client library gives, from its source: types are gone when this runs. */
 function fieldsOf(name: string): string[] {
-  const dir = join(PACKAGE_ROOT, 'lib', 'client')
-  const sources = readdirSync(dir).map((file) => readFileSync(join(dir, file), 'utf8'))
-  for (const source of sources) {
-    const [, body] = new RegExp(`export interface ${name} \\{\n([\\s\\S]*?)\n\\}`).exec(source) ?? []
+  const lib = join(PACKAGE_ROOT, 'lib')
+  for (const file of ['client', 'link'].flatMap((room) =>
+    readdirSync(join(lib, room)).map((one) => join(lib, room, one)),
+  )) {
+    const [, body] =
+      new RegExp(`export interface ${name} \\{\n([\\s\\S]*?)\n\\}`).exec(readFileSync(file, 'utf8')) ?? []
     if (body !== undefined)
       return [...body.matchAll(/^ {2}(?:readonly )?(\w+)\??:/gm)].map(([, field = '']) => field).sort()
   }
-  throw new Error(`lib/client has no interface ${name}`)
+  throw new Error(`lib has no interface ${name}`)
 }
 
 interface JsonSchema {

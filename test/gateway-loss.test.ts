@@ -8,8 +8,17 @@ import {
   type StoredRecord,
 } from '../lib/protocol/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
-import { adminKey, start, startAuth, startStranger, testHome, testOptions, until } from './helpers/mesh.js'
-import { type Child, spawnNode } from './worker-kit.js'
+import {
+  adminKey,
+  type Child,
+  spawnNode,
+  start,
+  startAuth,
+  startStranger,
+  testHome,
+  testOptions,
+  until,
+} from './helpers/mesh.js'
 
 /** A processor's process is lost between taking a request and its first token: another one answers. */
 
