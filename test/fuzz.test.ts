@@ -553,12 +553,13 @@ test('frames that aim at a weak place end their own link at most', { timeout: 60
         conn = await attacker.connect(target, keyPair)
         if (conn === undefined) await sleep(20)
       }
-      conn?.on('error', () => {})
-      for (const frame of frames) if (!conn?.destroyed) conn?.write(frame)
+      if (conn === undefined) return t.fail(`${what}: the ${role} was not reached`)
+      conn.on('error', () => {})
+      for (const frame of frames) if (!conn.destroyed) conn.write(frame)
       await sleep(20)
       const pong = await link.call('ping', {}, { timeoutMs: 5000 }).catch(() => undefined)
       const { exitCode, signalCode } = (children.get(role) as Child).process
-      conn?.destroy()
+      conn.destroy()
       if (pong === undefined || exitCode !== null || signalCode !== null) {
         const { stderr } = await (children.get(role) as Child).exited
         return t.fail(`${what} ended the ${role}: ${stderr}`)

@@ -87,6 +87,7 @@ testUnless(
     t.ok(/Paris/.test(wholeChat))
     const frames = parseFrames(out.stream?.[1] ?? '')
     t.is(frames.at(-1)?.data, '[DONE]')
+    t.ok(frames.length > 3, `${frames.length} frames`)
     for (const { data } of frames.slice(0, -1))
       t.is(schemaFault('chat-completion-chunk', JSON.parse(data ?? '')), undefined)
     t.is(schemaFault('embedding-list', JSON.parse(out.embeddings?.[1] ?? '')), undefined)

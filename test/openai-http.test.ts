@@ -244,6 +244,7 @@ test('5,000 connections at a time', { timeout: 120_000 }, async (t) => {
   const limit = Number(execFileSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).trim())
   // Both ends are in this process.
   const count = Math.min(5000, Math.floor((Number.isFinite(limit) ? limit : 20_000) / 2) - 500)
+  t.ok(count >= 100, `${count} connections, as ulimit -n allows`)
   const sockets: Socket[] = []
   for (let i = 0; i < count; i += 100) {
     sockets.push(...(await Promise.all(Array.from({ length: Math.min(100, count - i) }, () => open(t, door)))))
