@@ -175,7 +175,11 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
         ({ check, state, message }) => check === 'permissions' && state === 'fail' && message.includes('admin.key'),
       ),
     )
-    t.ok(found.findings.some(({ state, message }) => state === 'warn' && message.includes('gateway-ghost.json')))
+    t.ok(
+      found.findings.some(
+        ({ check, state, message }) => check === 'files' && state === 'fail' && message.includes('gateway-ghost.json'),
+      ),
+    )
     t.ok(found.findings.some(({ check, message }) => check === 'gpu' && message.startsWith('processor processor uses')))
     const shown = await infermesh(['doctor'], { home })
     t.ok(/^fail {2}permissions +\S+admin\.key can be read by others\n +→ chmod 600 /m.test(shown.stdout), shown.stdout)

@@ -16,7 +16,7 @@ test('a test that asserts nothing has failed', (t) => {
   t.is(tap.passed, 1)
   t.is(tap.failed, 1)
   t.absent(shown.includes('good'))
-  t.ok(/empty[\s\S]*without having asserted anything/.test(shown), shown)
+  t.ok(/empty[\s\S]*without having asserted anything/.test(shown), 'the empty one is shown')
 })
 
 test('a skipped test is neither passed nor failed, and its name is kept', (t) => {
