@@ -1,11 +1,10 @@
 import { spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import test from 'brittle'
 import { claimHome } from '../cli/supervisor/state.js'
 import {
-  createSupervisor,
+  claimSupervisor,
   findProfile,
   findStatus,
   homeFiles,
@@ -22,8 +21,8 @@ import {
   readStatuses,
   readStorePids,
   readSupervisor,
+  releaseSupervisor,
   removeStatus,
-  removeSupervisor,
   settingsPath,
   writeAdminKey,
   writeFileAtomic,
@@ -154,27 +153,48 @@ test('what is written of a home is what is read of it', async (t) => {
 test('of two supervisors at once one is told that it is the one', async (t) => {
   const home = join(await t.tmp(), 'home')
   const state = (pid: number) => ({ pid, startedAt: 1, roles: [{ role: 'auth' as const, name: 'auth' }] })
-  t.is(createSupervisor(home, state(1)), true)
-  t.is(createSupervisor(home, state(2)), false)
+  const runs = () => true
+  t.is(claimSupervisor(home, state(1), runs), undefined)
+  t.alike(claimSupervisor(home, state(2), runs), state(1))
   t.alike(readSupervisor(home), state(1))
-  removeSupervisor(home)
-  t.is(createSupervisor(home, state(2)), true)
+  releaseSupervisor(home)
+  t.alike(readSupervisor(home), state(1), 'it is another process’s')
+  t.is(
+    claimSupervisor(home, state(process.pid), () => false),
+    undefined,
+    'the other one is gone',
+  )
+  releaseSupervisor(home)
+  t.is(readSupervisor(home), undefined)
   t.is(mode(home), '700')
+  t.alike(readdirSync(home), [])
 })
 
-test('a home is not claimed over a file that says nothing', async (t) => {
+test('a home whose supervisor left a file that says nothing is claimed and released', async (t) => {
   const home = await t.tmp()
   const path = homeFiles(home).supervisor
-  writeFileSync(path, '')
-  await t.exception(claimHome(home, []), /supervisor\.json is not JSON/)
-  t.is(readFileSync(path, 'utf8'), '', 'it may be another’s')
+  for (const text of ['', '{"pid":', '{"pid":"1"}', JSON.stringify({ pid: 2 ** 30, startedAt: 1, roles: [] })]) {
+    writeFileSync(path, text)
+    claimHome(home, [])
+    t.is(readSupervisor(home)?.pid, process.pid, JSON.stringify(text))
+    releaseSupervisor(home)
+    t.alike(readdirSync(home), [])
+  }
+})
 
-  // Another one that has made the file and not written into it yet.
-  const claiming = claimHome(home, []).catch((err: MeshError) => err.code)
-  await sleep(10)
-  writeFileSync(path, JSON.stringify({ pid: 2 ** 30, startedAt: 1, roles: [] }))
-  t.is(await claiming, undefined, 'it is read once it is written, and that process is gone')
-  t.is(readSupervisor(home)?.pid, process.pid)
+test('what another process has put there meanwhile is not taken away', async (t) => {
+  const home = await t.tmp()
+  const path = homeFiles(home).supervisor
+  const state = (pid: number) => ({ pid, startedAt: 1, roles: [] })
+  writeFileSync(path, JSON.stringify(state(1)))
+  const found = claimSupervisor(home, state(3), ({ pid }) => {
+    // Just when the one before is found to be gone, another process claims.
+    if (pid === 1) writeFileSync(path, JSON.stringify(state(2)))
+    return pid === 2
+  })
+  t.alike(found, state(2))
+  t.alike(readSupervisor(home), state(2))
+  t.alike(readdirSync(home), ['supervisor.json'])
 })
 
 test('secrets are their owner’s alone, also those that were not', async (t) => {
@@ -288,25 +308,25 @@ test('a status file that cannot be read hides no other', async (t) => {
 test('a file is replaced whole, with the mode that is asked for', async (t) => {
   const dir = await t.tmp()
   const path = join(dir, 'file')
-  writeFileAtomic(path, 'one', 0o600)
+  writeFileAtomic(path, 'one', { mode: 0o600 })
   t.is(mode(path), '600')
   writeFileAtomic(path, 'two')
   t.is(readFileSync(path, 'utf8'), 'two')
-  t.is(mode(path), '644')
+  t.is(mode(path), (0o666 & ~process.umask()).toString(8))
   chmodSync(path, 0o666)
   // What a killed process of the same number left.
   const left = `${path}.${process.pid}.tmp`
   writeFileSync(left, 'left', { mode: 0o666 })
   chmodSync(left, 0o666)
-  writeFileAtomic(path, 'three', 0o600)
+  writeFileAtomic(path, 'three', { mode: 0o600 })
   t.is(mode(path), '600', 'neither the old file nor one that was left widens it')
   const umask = process.umask(0)
-  writeFileAtomic(path, 'four', 0o600)
+  writeFileAtomic(path, 'four', { mode: 0o600 })
   process.umask(0o077)
   writeFileAtomic(join(dir, 'open'), 'five')
   process.umask(umask)
   t.is(mode(path), '600')
-  t.is(mode(join(dir, 'open')), '644')
+  t.is(mode(join(dir, 'open')), '600', 'no more than the umask lets it')
   t.alike(readdirSync(dir).sort(), ['file', 'open'])
 })
 
@@ -318,7 +338,7 @@ test('a write that fails leaves the old content, and nothing else', async (t) =>
   t.alike(readdirSync(dir), ['folder'])
 
   const path = join(dir, 'file')
-  writeFileAtomic(path, 'old', 0o600)
+  writeFileAtomic(path, 'old', { mode: 0o600 })
   const files = new URL('../lib/home/files.js', import.meta.url)
   // No file may grow past 1 or 2 KiB, as the shell counts, as on a disk that is full.
   const script = `import { writeFileAtomic } from '${files}'; writeFileAtomic(${JSON.stringify(path)}, 'x'.repeat(1e6))`

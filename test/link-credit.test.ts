@@ -9,7 +9,7 @@ const WINDOW: CreditWindow = { bytes: 100, perMessage: 10 }
 const thrown = (work: () => unknown) => codeOf(Promise.resolve().then(work))
 
 async function take<T>(queue: CreditQueue<T>, count: number): Promise<T[]> {
-  const items = queue[Symbol.asyncIterator]()
+  const items = queue.read()
   const taken: T[] = []
   while (taken.length < count) taken.push((await items.next()).value as T)
   return taken
@@ -101,7 +101,7 @@ test('both ends agree: what a sender may send, its reader takes, at any pace', a
     queue.end()
   })()
   const read: number[] = []
-  for await (const size of queue) {
+  for await (const size of queue.read()) {
     read.push(size)
     if (size % 3 === 0) await new Promise(setImmediate)
   }
@@ -124,7 +124,7 @@ test('reading that breaks off gives what came before, and then throws; after the
   whole.end()
   whole.fail(MeshError.LINK_CLOSED('gone'))
   const read: string[] = []
-  for await (const item of whole) read.push(item)
+  for await (const item of whole.read()) read.push(item)
   t.alike(read, ['all'])
 })
 
@@ -133,7 +133,7 @@ test('a reader that waits is woken by what comes, by the end and by a failure', 
   const first = take(queue, 1)
   queue.push('x', 1)
   t.alike(await first, ['x'])
-  const rest = queue[Symbol.asyncIterator]().next()
+  const rest = queue.read().next()
   queue.end()
   t.ok((await rest).done)
   const failing = new CreditQueue<string>(WINDOW, () => {})

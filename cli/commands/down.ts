@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { homePath, isAlive } from '../../lib/home/index.js'
-import { MeshError, systemCode } from '../../lib/protocol/index.js'
+import { homePath, isAlive, type SupervisorState } from '../../lib/home/index.js'
+import { MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { print, printJson, withSpinner } from '../shared/output.js'
 import { integer } from '../shared/parse.js'
@@ -16,7 +16,7 @@ export function define(command: Command): void {
     .action(async (_options, self: Command) => {
       const options = optionsOf<{ force?: boolean; timeout: number }>(self)
       const home = homePath(options.home)
-      const supervisor = runningSupervisor(home)
+      const supervisor = knownSupervisor(home)
       // Also workers that were started one by one, or whose supervisor was killed.
       const workers = runningWorkers(home).map(({ pid }) => pid)
       if (supervisor !== undefined) signal(supervisor.pid, 'SIGTERM')
@@ -28,6 +28,16 @@ export function define(command: Command): void {
       if (options.json) printJson({ stopped: pids.length > 0, pid: supervisor?.pid, workers: workers.length })
       else print(pids.length === 0 ? `Nothing runs in ${home}` : `Stopped ${workers.length} workers`)
     })
+}
+
+/** The supervisor; undefined where none runs, or the home's file about it says nothing: its workers have files of their own. */
+function knownSupervisor(home: string): SupervisorState | undefined {
+  try {
+    return runningSupervisor(home)
+  } catch (err) {
+    process.stderr.write(`infermesh: ${messageOf(err)}\n`)
+    return undefined
+  }
 }
 
 function signal(pid: number, name: NodeJS.Signals): void {

@@ -1,21 +1,9 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
-import {
-  createSupervisor,
-  isAlive,
-  readStatuses,
-  readSupervisor,
-  removeSupervisor,
-  type SupervisorState,
-} from '../../lib/home/index.js'
+import { claimSupervisor, isAlive, readStatuses, readSupervisor, type SupervisorState } from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 
 /** What runs in a home, as its files say, checked against the processes there are. */
-
-/** How long another supervisor may take between making its file and writing into it. */
-const WRITING_MS = 50
-const MAX_CLAIMS = 3
 
 /** A process's command line; empty where it is gone or the system does not tell. */
 function commandLine(pid: number): string {
@@ -46,40 +34,24 @@ export function isWorkerProcess(pid: number): boolean {
 /** The supervisor that runs this home now. @throws MeshError CONFIG_INVALID when the home's file about it cannot be read */
 export function runningSupervisor(home: string): SupervisorState | undefined {
   const state = readSupervisor(home)
-  return state !== undefined && isOurs(state.pid, ' up') ? state : undefined
+  return state !== undefined && isRunning(state) ? state : undefined
 }
 
 /**
  * Makes this process the home's only supervisor.
  * @throws MeshError STORE_LOCKED naming the process that is it already, CONFIG_INVALID when the file about it cannot be read
  */
-export async function claimHome(home: string, roles: SupervisorState['roles']): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
-    if (createSupervisor(home, { pid: process.pid, startedAt: Date.now(), roles })) return
-    const running = await otherSupervisor(home)
-    if (running !== undefined || attempt > MAX_CLAIMS) {
-      const holder = running === undefined ? 'another process' : `the process with pid ${running.pid}`
-      throw MeshError.STORE_LOCKED(
-        `${home} is already run by ${holder}. \`infermesh status\` shows it, \`infermesh down\` stops it`,
-        { pid: running?.pid },
-      )
-    }
-    removeSupervisor(home)
-  }
+export function claimHome(home: string, roles: SupervisorState['roles']): void {
+  const other = claimSupervisor(home, { pid: process.pid, startedAt: Date.now(), roles }, isRunning)
+  if (other === undefined) return
+  throw MeshError.STORE_LOCKED(
+    `${home} is already run by the process with pid ${other.pid}. \`infermesh status\` shows it, \`infermesh down\` stops it`,
+    { pid: other.pid },
+  )
 }
 
-/** The supervisor that runs this home, which may be about to say so. */
-async function otherSupervisor(home: string): Promise<SupervisorState | undefined> {
-  try {
-    return runningSupervisor(home)
-  } catch {
-    await sleep(WRITING_MS)
-    return runningSupervisor(home)
-  }
-}
-
-export function releaseHome(home: string): void {
-  if (readSupervisor(home)?.pid === process.pid) removeSupervisor(home)
+function isRunning({ pid }: SupervisorState): boolean {
+  return isOurs(pid, ' up')
 }
 
 /** The workers of a home that run, whoever started them. */

@@ -1,7 +1,8 @@
 import { EventEmitter } from 'node:events'
+import { releaseSupervisor } from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 import { Child, type WorkerSpec } from './child.js'
-import { claimHome, releaseHome } from './state.js'
+import { claimHome } from './state.js'
 
 const CHECK_MS = 25
 /** How long the workers may take to be ready. */
@@ -34,7 +35,7 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
    * @throws MeshError STORE_LOCKED where the home is run already, TIMEOUT, or why a worker cannot start
    */
   async start(): Promise<void> {
-    await claimHome(
+    claimHome(
       this.#home,
       this.children.map(({ role, name }) => ({ role, name })),
     )
@@ -69,7 +70,7 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     await Promise.all(this.children.filter((child) => !isAuthority(child)).map((child) => child.stop()))
     await Promise.all(this.children.filter(isAuthority).map((child) => child.stop()))
     clearInterval(this.#timer)
-    if (this.#claimed) releaseHome(this.#home)
+    if (this.#claimed) releaseSupervisor(this.#home)
   }
 
   async #startAll(children: Child[]): Promise<void> {

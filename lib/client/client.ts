@@ -212,8 +212,13 @@ export class MeshClient {
   }
 
   async #close(): Promise<void> {
-    for (const peer of this.#peers) peer.close()
+    const gone = [...this.#peers].map((peer) => {
+      peer.close()
+      return peer.gone
+    })
     await this.#directoryReady.catch(() => {})
+    // What a connection still brings goes into the directory: that is closed last.
+    await Promise.all(gone)
     await this.#rpc.destroy({ force: true })
     await this.#dht.destroy({ force: true })
     await this.#directory.close()

@@ -21,5 +21,5 @@ export function readAdminKey(home: string): ReturnType<typeof newApiKey> | undef
 
 /** Keeps the admin's API key in the home, readable by its owner only. */
 export function writeAdminKey(home: string, key: string): void {
-  writeFileAtomic(homeFiles(home).adminKey, `${key}\n`, 0o600)
+  writeFileAtomic(homeFiles(home).adminKey, `${key}\n`, { mode: 0o600 })
 }

@@ -18,22 +18,29 @@ import { MeshError, messageOf, parseJson, systemCode, validate } from '../protoc
 /** Folders cannot be opened or synced on Windows, and some file systems refuse it. */
 const NO_FOLDER_SYNC: ReadonlySet<string> = new Set(['EACCES', 'EINVAL', 'EISDIR', 'ENOTSUP', 'EPERM'])
 
+interface WriteOptions {
+  mode?: number
+  lasting?: boolean
+}
+
 /**
- * Writes a file whole or not at all, also where the machine loses power: a reader meets the old content or the new one.
- * @param mode the file's mode whatever the umask is; 0o600 for anything secret
- * @throws the system's error; the old content is then as it was, and nothing else is left
+ * Writes a file whole or not at all: a reader meets the old content or the new one, also where the machine loses power.
+ * @param options.mode the file's mode whatever the umask is: 0o600 for anything secret. Absent: as the umask says
+ * @param options.lasting false where the content can be made anew: then nothing waits for the disk. A power cut may leave
+ * a file without content
+ * @throws the system's error; the old content is as it was where the new one could not be written
  */
-export function writeFileAtomic(path: string, text: string, mode = 0o644): void {
+export function writeFileAtomic(path: string, text: string, { mode, lasting = true }: WriteOptions = {}): void {
   const temporary = `${path}.${process.pid}.tmp`
   // One that a killed process of the same number left may be open to others.
   rmSync(temporary, { force: true })
   try {
-    const file = openSync(temporary, 'wx', mode)
+    const file = openSync(temporary, 'wx', mode ?? 0o666)
     try {
-      fchmodSync(file, mode)
+      if (mode !== undefined) fchmodSync(file, mode)
       writeFileSync(file, text)
       // Without it a file system may keep the new name and lose what was written under it.
-      fsyncSync(file)
+      if (lasting) fsyncSync(file)
     } finally {
       closeSync(file)
     }
@@ -42,7 +49,7 @@ export function writeFileAtomic(path: string, text: string, mode = 0o644): void 
     rmSync(temporary, { force: true })
     throw err
   }
-  syncFolder(dirname(path))
+  if (lasting) syncFolder(dirname(path))
 }
 
 /** Makes the names in a folder last. */

@@ -25,5 +25,5 @@ export function readHomeInvite(home: string): InviteText | undefined {
 
 /** Keeps the home's own invite, readable by its owner only. */
 export function writeHomeInvite(home: string, invite: InviteText): void {
-  writeFileAtomic(homeFiles(home).homeInvite, `${encodeInvite(invite)}\n`, 0o600)
+  writeFileAtomic(homeFiles(home).homeInvite, `${encodeInvite(invite)}\n`, { mode: 0o600 })
 }

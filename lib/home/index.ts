@@ -10,4 +10,4 @@ export { identityPath, openSecrets, readSecret, writeSecret } from './secrets.js
 export { facilitiesIn, readSettings, settingsPath } from './settings.js'
 export { findStatus, readStatuses, removeStatus, writeStatus } from './status.js'
 export { readStorePid, readStorePids, writeStorePid } from './store-pid.js'
-export { createSupervisor, readSupervisor, removeSupervisor, type SupervisorState } from './supervisor.js'
+export { claimSupervisor, readSupervisor, releaseSupervisor, type SupervisorState } from './supervisor.js'

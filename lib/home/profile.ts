@@ -26,5 +26,5 @@ export function readProfile(home: string): MeshProfile {
 
 /** Keeps how to reach the mesh in the home, for its other workers and the CLI. */
 export function writeProfile(home: string, profile: MeshProfile): void {
-  writeFileAtomic(homeFiles(home).mesh, `${JSON.stringify(profile, null, 2)}\n`)
+  writeFileAtomic(homeFiles(home).mesh, `${JSON.stringify(profile, null, 2)}\n`, { mode: 0o644 })
 }

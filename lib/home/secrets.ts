@@ -31,7 +31,7 @@ export function readSecret(path: string): string | undefined {
 
 /** Keeps a secret in a file that only its owner may read. */
 export function writeSecret(path: string, text: string): void {
-  writeFileAtomic(path, `${text}\n`, 0o600)
+  writeFileAtomic(path, `${text}\n`, { mode: 0o600 })
 }
 
 /** Files of a home that hold a secret and that others than their owner may read. */

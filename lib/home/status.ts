@@ -50,7 +50,7 @@ function readStatusFile(path: string): StatusFile | undefined {
 export function writeStatus(home: string, status: WorkerStatus): void {
   const { statusDir, status: pathOf } = homeFiles(home)
   makePrivateDir(statusDir)
-  writeFileAtomic(pathOf(status.role, status.name), `${JSON.stringify(status, null, 2)}\n`)
+  writeFileAtomic(pathOf(status.role, status.name), `${JSON.stringify(status, null, 2)}\n`, { lasting: false })
 }
 
 /** Takes a worker's own status file away. */

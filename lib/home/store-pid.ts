@@ -9,7 +9,11 @@ const FILE = 'store.pid'
 
 /** Says that this process has the worker's store open. */
 export function writeStorePid(workerDir: string): void {
-  writeFileAtomic(join(workerDir, FILE), `${process.pid}\n`)
+  try {
+    writeFileAtomic(join(workerDir, FILE), `${process.pid}\n`, { lasting: false })
+  } catch {
+    // No room, say: what needs room will tell.
+  }
 }
 
 /** The process that opened the worker's store last, and may be gone; undefined where nothing tells. */

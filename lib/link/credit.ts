@@ -87,7 +87,7 @@ export class SendCredit {
 }
 
 /** The reading end: what came and waits to be consumed, in order. Consuming it is what lets more come. */
-export class CreditQueue<T> implements AsyncIterable<T> {
+export class CreditQueue<T> {
   readonly #window: CreditWindow
   readonly #giveBack: (credit: number) => void
   readonly #change = new Change()
@@ -135,16 +135,20 @@ export class CreditQueue<T> implements AsyncIterable<T> {
     this.#change.tell()
   }
 
-  /** @throws MeshError: why it broke off */
-  async *[Symbol.asyncIterator](): AsyncGenerator<T> {
-    while (true) {
-      const first = this.#waiting.shift()
-      if (first !== undefined) {
-        this.#consume(first.cost)
-        yield first.item
-      } else if (this.#failure !== undefined) throw this.#failure
-      else if (this.#ended) return
-      else await this.#change.next()
+  /** What comes, in order. @param onEnd called when the reader leaves or has all @throws MeshError: why it broke off */
+  async *read(onEnd: () => void = () => {}): AsyncGenerator<T> {
+    try {
+      while (true) {
+        const first = this.#waiting.shift()
+        if (first !== undefined) {
+          this.#consume(first.cost)
+          yield first.item
+        } else if (this.#failure !== undefined) throw this.#failure
+        else if (this.#ended) return
+        else await this.#change.next()
+      }
+    } finally {
+      onEnd()
     }
   }
 

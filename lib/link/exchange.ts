@@ -66,14 +66,15 @@ export abstract class Exchange {
 
   /** The chunks that come in. Reading them is what lets more come. @throws MeshError */
   body(): AsyncGenerator<Uint8Array> {
-    return this.#chunks[Symbol.asyncIterator]()
+    return this.#chunks.read()
   }
 
   /** Sends bytes and resolves once they are under way, which waits for a slow reader. @throws MeshError */
   async write(bytes: Uint8Array): Promise<void> {
     for (let at = 0; at < bytes.byteLength; at += CHUNK_BYTES) {
       const chunk = bytes.subarray(at, at + CHUNK_BYTES)
-      if (!this.#credit.isLeft) await this.#credit.available()
+      // Asked again where another writer was sooner.
+      while (!this.#credit.isLeft && !this.channel.closed) await this.#credit.available()
       if (this.channel.closed) throw this.#failure ?? linkClosed(this.mux, 'Nobody reads this body any more')
       this.#credit.spend(chunk.byteLength)
       this.#send(tagged(TAG.data, chunk))

@@ -37,8 +37,11 @@ export const GENERATE_PROTOCOL = 'infermesh/generate/1'
  * loopback, and a reader that falls behind soon gets larger batches.
  */
 const EVENT_WINDOW: CreditWindow = { bytes: 64 * 1024, perMessage: 1024 }
-/** How much text may wait for a slow reader before it is cut. */
-const MAX_PENDING_BYTES = 256 * 1024
+/**
+ * How much may wait for a slow reader before it is cut: at 100 tokens/s a reader may stand still for seconds, even with 20
+ * alternatives to each token.
+ */
+const MAX_PENDING_BYTES = 1024 * 1024
 /** Generations that one link may have open at a time. */
 const MAX_OPEN_PER_LINK = 4096
 
@@ -49,13 +52,19 @@ function costOf({ ids, text, logprobs = [], calls = [] }: TokenBatch): number {
   return text.length + ids.length * 4 + ofLogprobs + ofCalls
 }
 
+/** A batch that can be added to, without changing what its maker holds. */
+function ownCopy<T extends TokenBatch>(batch: T): T {
+  const { ids, logprobs, calls } = batch
+  return { ...batch, ids: [...ids], ...(logprobs && { logprobs: [...logprobs] }), ...(calls && { calls: [...calls] }) }
+}
+
 /** Adds a batch to the one before it, where the text and calls of both keep their order. */
 function joined(last: TokenBatch, next: TokenBatch): boolean {
   if (last.calls !== undefined && next.text !== '') return false
   last.ids.push(...next.ids)
   last.text += next.text
-  if (next.logprobs !== undefined) last.logprobs = [...(last.logprobs ?? []), ...next.logprobs]
-  if (next.calls !== undefined) last.calls = [...(last.calls ?? []), ...next.calls]
+  if (next.logprobs !== undefined) (last.logprobs ??= []).push(...next.logprobs)
+  if (next.calls !== undefined) (last.calls ??= []).push(...next.calls)
   return true
 }
 
@@ -108,12 +117,8 @@ export class Generation implements AsyncIterable<GenerateEvent> {
     this.#fail(MeshError.CANCELLED('The generation was cancelled'))
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<GenerateEvent> {
-    try {
-      yield* this.#events
-    } finally {
-      this.#end()
-    }
+  [Symbol.asyncIterator](): AsyncGenerator<GenerateEvent> {
+    return this.#events.read(() => this.#end())
   }
 
   #onEvent(bytes: Uint8Array): void {
@@ -219,7 +224,7 @@ export class GenerationSink {
     const last = this.#pending.at(-1)
     if (event.type === 'tokens') {
       this.#pendingBytes += costOf(event)
-      if (last?.type !== 'tokens' || !joined(last, event)) this.#pending.push({ ...event, ids: [...event.ids] })
+      if (last?.type !== 'tokens' || !joined(last, event)) this.#pending.push(ownCopy(event))
     } else if (event.type === 'queued' && last?.type === 'queued') {
       last.position = event.position
     } else {

@@ -129,9 +129,11 @@ export class Link extends EventEmitter<LinkEvents> {
     return this.#control.rttMs
   }
 
-  /** `processor p1`, or the beginning of the key of one who has not said its name. */
+  /** `processor p1`, or the beginning of the key of one who has not said its name, or is no member whatever it says. */
   get label(): string {
-    return this.hello ? `${this.hello.role} ${this.hello.name}` : `peer ${this.publicKey.slice(0, 8)}`
+    return this.hello && this.role !== 'client'
+      ? `${this.hello.role} ${this.hello.name}`
+      : `peer ${this.publicKey.slice(0, 8)}`
   }
 
   /** @throws MeshError: the other side's answer, or TIMEOUT, CANCELLED, LINK_CLOSED */

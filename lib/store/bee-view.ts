@@ -2,7 +2,7 @@ import { EventEmitter } from 'node:events'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { z } from 'zod'
-import { MeshError, parseJson, validate } from '../protocol/index.js'
+import { MeshError, messageOf, parseJson, validate } from '../protocol/index.js'
 
 /** The longest entry that is looked at. What the authority is asked to write comes in messages of 1 MiB at most. */
 const MAX_ENTRY_BYTES = 2 * 1024 * 1024
@@ -78,11 +78,13 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
       try {
         for await (const { seq, type, key, value } of this.bee.createHistoryStream({ gte: this.#next })) {
           this.#take(key, type === 'del' ? undefined : value)
+          this.unreadable.delete(`block ${seq}`)
           this.#next = seq + 1
           changed.add(key)
         }
-      } catch {
+      } catch (err) {
         // The core closes, or a block did not come: the next append tries again from the same place.
+        if (!this.core.closed && (await this.core.has(this.#next))) this.#damaged(changed, err)
       }
       if (changed.size > 0) this.emit('change')
       for (const key of changed) {
@@ -90,6 +92,19 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
         if (reason !== undefined) this.emit('unreadable', reason)
       }
     }
+  }
+
+  /** A block that is here and cannot be read: nobody knows whose rights it tells of, so nothing behind it is applied. */
+  #damaged(changed: Set<string>, err: unknown): void {
+    const entry = `block ${this.#next}`
+    if (!this.unreadable.has(entry)) changed.add(entry)
+    this.unreadable.set(
+      entry,
+      MeshError.STORE_INVALID(
+        `The ${entry} of the ${this.store} cannot be read (${messageOf(err).slice(0, SHOWN_CHARS)}): it is damaged, or of a later version of infermesh. What comes after it is not known here`,
+        { store: this.store, entry },
+      ),
+    )
   }
 
   #take(key: string, value: Buffer | undefined): void {

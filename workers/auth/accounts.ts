@@ -58,7 +58,8 @@ export class AuthorityAccounts extends Accounts {
  * @throws MeshError STORE_INVALID naming the first entry
  */
 export function mustBeReadable(view: BeeView): void {
-  for (const err of view.unreadable.values()) throw unreadableHere(err)
+  const [first] = view.unreadable.values()
+  if (first !== undefined) throw unreadableHere(first)
 }
 
 /** What to do where the authority itself cannot read an entry. */

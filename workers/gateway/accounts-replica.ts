@@ -50,7 +50,7 @@ export class AccountsReplica {
   async enlist(authority: Link): Promise<void> {
     const { accounts, accountsEncryptionKey } = await authority.call('gateway.enlist', { journal: this.#journal })
     const credentials = { accounts, accountsEncryptionKey }
-    writeFileAtomic(this.#file, JSON.stringify(credentials), 0o600)
+    writeFileAtomic(this.#file, JSON.stringify(credentials), { mode: 0o600 })
     await this.#follow(credentials)
   }
 

@@ -11,20 +11,20 @@ export interface ProcessorLink {
   readonly load: Load | undefined
 }
 
-export interface CatalogueOptions<Link extends ProcessorLink> {
+export interface CatalogueOptions<L extends ProcessorLink> {
   /** The models of the directory, by name. */
   models: ReadonlyMap<string, Model>
   /** The links to processors that can be given work. */
-  processors: () => readonly Link[]
+  processors: () => readonly L[]
   /** The model of requests that name none; empty: the first of the mesh, by name. */
   defaultModel: string
 }
 
 /** Which models the mesh has, and which of the processors linked to this gateway can serve each. */
-export class Catalogue<Link extends ProcessorLink> {
-  readonly #options: CatalogueOptions<Link>
+export class Catalogue<L extends ProcessorLink> {
+  readonly #options: CatalogueOptions<L>
 
-  constructor(options: CatalogueOptions<Link>) {
+  constructor(options: CatalogueOptions<L>) {
     this.#options = options
   }
 
@@ -64,7 +64,7 @@ export class Catalogue<Link extends ProcessorLink> {
   }
 
   /** Links to the same. */
-  processorsWith(model: string): Link[] {
+  processorsWith(model: string): L[] {
     return this.#able(model).map(({ link }) => link)
   }
 
@@ -72,7 +72,7 @@ export class Catalogue<Link extends ProcessorLink> {
    * The processor with this name; the only one there is where none is named.
    * @throws MeshError NOT_FOUND, NO_PROCESSOR, BAD_REQUEST when there are several and none was named
    */
-  processor(name: string | undefined): Link {
+  processor(name: string | undefined): L {
     const links = this.#options.processors()
     const names = links.map(nameOf).join(', ')
     if (name !== undefined) {
@@ -99,9 +99,9 @@ export class Catalogue<Link extends ProcessorLink> {
     return [...this.#options.models.keys()].sort()
   }
 
-  #able(model: string): { link: Link; candidate: Candidate }[] {
+  #able(model: string): { link: L; candidate: Candidate }[] {
     const hash = this.#options.models.get(model)?.hash
-    const able: { link: Link; candidate: Candidate }[] = []
+    const able: { link: L; candidate: Candidate }[] = []
     for (const link of this.#options.processors()) {
       if (link.load?.state !== 'ready') continue
       const found = link.load.models.find(

@@ -277,7 +277,7 @@ export class JournalWriter implements BudgetLedger {
     for (const key of this.#totals.keys()) if (!running.has(periodOf(key))) this.#totals.delete(key)
     const saved: Saved = { counted, totals: Object.fromEntries(this.#totals) }
     try {
-      writeFileAtomic(this.#totalsFile, JSON.stringify(saved), 0o600)
+      writeFileAtomic(this.#totalsFile, JSON.stringify(saved), { mode: 0o600, lasting: false })
       this.#savedCount = counted
     } catch (err) {
       this.#options.onError?.(err)

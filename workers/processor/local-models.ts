@@ -106,8 +106,9 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
     model.file = file
     model.refused = undefined
     this.#files.set(path, file)
+    let engine: Engine
     try {
-      await this.loaded(model)
+      engine = await this.loaded(model)
     } catch (err) {
       // A file that cannot be loaded is not kept. One that was here before stays, with its reason.
       if (!known) await this.#drop(model)
@@ -115,7 +116,9 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
     }
     this.#save()
     this.emit('change')
-    return modelRecord(name, file, factsOf(await model.engine.load()))
+    // It may have crashed since: what it said of its model stands.
+    if (engine.info === undefined) throw MeshError.ENGINE_FAILED(`The engine of ${name} said nothing of its model`)
+    return modelRecord(name, file, factsOf(engine.info))
   }
 
   /**

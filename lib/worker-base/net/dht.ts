@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { DHTOptions, KeyPair } from 'hyperdht'
 import DHT from 'hyperdht'
 import { writeFileAtomic } from '../../home/index.js'
-import { isLoopback, LOOPBACK, MeshError, type MeshProfile, type Role } from '../../protocol/index.js'
+import { isLoopback, LOOPBACK, MeshError, type MeshProfile, messageOf, type Role } from '../../protocol/index.js'
 import type { NetConfig } from './config.js'
 
 /** How this worker's DHT node is made for a kind of network. */
@@ -56,7 +56,7 @@ export async function serveBootstrap(workerDir: string, kind: 'local' | 'lan', c
   } catch (err) {
     await node.destroy()
     throw MeshError.PORT_IN_USE(
-      `The DHT's bootstrap node cannot use ${host}:${port} (UDP): ${err instanceof Error ? err.message : err}. Is another authority of this home running?`,
+      `The DHT's bootstrap node cannot use ${host}:${port} (UDP): ${messageOf(err)}. Is another authority of this home running?`,
       { port },
       { cause: err },
     )

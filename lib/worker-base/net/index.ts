@@ -1,3 +1,2 @@
-export type { CallContext, Handler } from './dispatcher.js'
-export { Dispatcher } from './dispatcher.js'
-export { type GenerationHandler, Net } from './net.js'
+export type { CallContext } from './dispatcher.js'
+export { Net } from './net.js'

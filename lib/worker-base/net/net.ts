@@ -350,8 +350,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   /** Makes dials and links fit the directory: dials whom it should, admits the newly known, cuts the removed. */
   #reconcile(dialling: Dialling): void {
     if (this.#stopping) return
-    dialling.reconcile()
     this.#cutRemoved()
+    dialling.reconcile()
     for (const link of this.#links) this.#admit(link, dialling)
   }
 

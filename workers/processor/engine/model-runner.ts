@@ -1,4 +1,4 @@
-import { type InferenceRequest, MeshError, type TokenBatch } from '../../../lib/protocol/index.js'
+import { type InferenceRequest, MeshError, messageOf, type TokenBatch } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
 import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
@@ -75,11 +75,7 @@ export class ModelRunner {
     this.#jobs.set(job.id, job)
     outcome
       .catch((err: unknown): FromEngine => {
-        const error = MeshError.from(
-          err,
-          'ENGINE_FAILED',
-          `The engine failed: ${err instanceof Error ? err.message : String(err)}`,
-        )
+        const error = MeshError.from(err, 'ENGINE_FAILED', `The engine failed: ${messageOf(err)}`)
         return { type: 'error', id: job.id, error: error.toJSON() }
       })
       .then((last) => {

@@ -9,7 +9,7 @@ import {
   type LlamaModel,
   NoBinaryFoundError,
 } from 'node-llama-cpp'
-import { type Gpu, MeshError } from '../../../lib/protocol/index.js'
+import { type Gpu, MeshError, messageOf } from '../../../lib/protocol/index.js'
 import { Batching } from './batching.js'
 import type { EngineInfo, GpuChoice, LoadOptions } from './messages.js'
 
@@ -148,6 +148,6 @@ function loadFailure(cause: unknown, lastError: string): MeshError {
   if (cause instanceof InsufficientMemoryError) {
     return MeshError.ENGINE_FAILED(`There is not enough memory for this model: ${cause.message}`, {}, { cause })
   }
-  const reason = lastError || (cause instanceof Error ? cause.message : String(cause))
+  const reason = lastError || messageOf(cause)
   return MeshError.MODEL_INVALID(`llama.cpp cannot load this file: ${reason}`, {}, { cause })
 }

@@ -8,7 +8,7 @@ import {
   resolveChatWrapper,
   type Token,
 } from 'node-llama-cpp'
-import { type ChatMessage, type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
+import { type ChatMessage, type InferenceRequest, MeshError, messageOf } from '../../../lib/protocol/index.js'
 import { nativeTemplate } from './llama-internals.js'
 import {
   type CallSyntax,
@@ -132,7 +132,7 @@ export class Prompts {
     try {
       return this.#withBeginning(render().tokenize(this.#model.tokenizer))
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause)
+      const reason = messageOf(cause)
       throw MeshError.BAD_REQUEST(
         `The model's chat template refuses these messages: ${reason}`,
         { param: 'messages' },
