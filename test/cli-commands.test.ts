@@ -167,7 +167,8 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     const { adminKey, status, configDir, worker } = homeFiles(home)
     t.is((await doctor(home)).code, 0)
     chmodSync(adminKey, 0o644)
-    writeFileSync(status('gateway', 'ghost'), '{}')
+    const real = JSON.parse(readFileSync(status('gateway', 'gateway'), 'utf8')) as object
+    writeFileSync(status('gateway', 'ghost'), JSON.stringify({ ...real, name: 'ghost', pid: 2 ** 22 + 1 }))
     const found = await doctor(home)
     t.is(found.code, 69)
     t.ok(
