@@ -169,6 +169,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     chmodSync(adminKey, 0o644)
     const real = JSON.parse(readFileSync(status('gateway', 'gateway'), 'utf8')) as object
     writeFileSync(status('gateway', 'ghost'), JSON.stringify({ ...real, name: 'ghost', pid: 2 ** 22 + 1 }))
+    writeFileSync(status('gateway', 'torn'), '{}')
     const found = await doctor(home)
     t.is(found.code, 69)
     t.ok(
@@ -178,14 +179,16 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     )
     t.ok(
       found.findings.some(
-        ({ check, state, message }) => check === 'files' && state === 'fail' && message.includes('gateway-ghost.json'),
+        ({ check, state, message }) => check === 'files' && state === 'fail' && message.includes('gateway-torn.json'),
       ),
     )
+    t.ok(found.findings.some(({ state, message }) => state === 'warn' && message.includes('gateway-ghost.json')))
     t.ok(found.findings.some(({ check, message }) => check === 'gpu' && message.startsWith('processor processor uses')))
     const shown = await infermesh(['doctor'], { home })
     t.ok(/^fail {2}permissions +\S+admin\.key can be read by others\n +→ chmod 600 /m.test(shown.stdout), shown.stdout)
     chmodSync(adminKey, 0o600)
     rmSync(status('gateway', 'ghost'))
+    rmSync(status('gateway', 'torn'))
 
     const empty = join(await testHome(t), 'not-made')
     const none = await doctor(empty)
