@@ -5,12 +5,13 @@ import { ERROR_CODES } from '../lib/protocol/errors.js'
 import { MeshError } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 
-test('docs/errors.md lists every code with its HTTP status and exit code', (t) => {
+test('docs/errors.md lists every code with its HTTP status and exit code, and no other', (t) => {
   const docs = readFileSync(join(PACKAGE_ROOT, 'docs', 'errors.md'), 'utf8')
-  for (const code of ERROR_CODES) {
+  const rows = ERROR_CODES.map((code) => {
     const { httpStatus, exitCode } = MeshError[code]('x')
-    t.ok(docs.includes(`| \`${code}\` | ${httpStatus} | ${exitCode} |`), code)
-  }
+    return `| \`${code}\` | ${httpStatus} | ${exitCode} |`
+  })
+  t.alike([...docs.matchAll(/^\| `[A-Z_]+` \| \d+ \| \d+ \|/gm)].map(([row]) => row).sort(), rows.sort())
 })
 
 test('an error crosses the wire with its code, message and details', (t) => {
