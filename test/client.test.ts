@@ -368,6 +368,23 @@ test('leaving a loop, cancel, a signal and a deadline end the generation at the 
   await until(() => seen.cancelled === 4, 'each generation was cancelled')
 })
 
+test('a request id that is none, or is taken, is refused alone: the answers beside it go on', async (t) => {
+  const { home } = await meshOf(t)
+  await startGateway(t, home, 'g1', goesOn)
+  const mesh = startClient(t, { home })
+  const beside = mesh.chat(HELLO, { requestId: 'mine' })
+  const events = beside[Symbol.asyncIterator]()
+  await events.next()
+  for (const requestId of ['a b', 'x'.repeat(80), '', 5 as unknown as string]) {
+    t.is(await codeOf(mesh.chat(HELLO, { requestId }).result), 'BAD_REQUEST', JSON.stringify(requestId))
+  }
+  t.is(await codeOf(mesh.models({ requestId: 'a b' })), 'BAD_REQUEST')
+  t.is(await codeOf(mesh.chat(HELLO, { requestId: 'mine' }).result), 'CONFLICT')
+  for (let i = 0; i < 5; i++) t.absent((await events.next()).done)
+  beside.cancel()
+  t.is(await codeOf(beside.result), 'CANCELLED')
+})
+
 test('a lost gateway is replaced on the next call', async (t) => {
   const { home } = await meshOf(t)
   const gateways = [await startGateway(t, home, 'g1', answers), await startGateway(t, home, 'g2', answers)]

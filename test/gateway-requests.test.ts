@@ -557,6 +557,15 @@ test('a record that cannot be written: the caller is not told that it finished',
   t.is(requests.running, 0)
 })
 
+test('a log that cannot be written keeps nothing of what was reserved', async (t) => {
+  const { generate, faults, seen, requests } = setup({ processors: [answers('p1')] })
+  faults.log = new Error('ENOSPC')
+  await generate().catch(() => {})
+  t.alike([...new Set(seen.settledTokens)], [9], 'settled, with what was used')
+  t.is(requests.running, 0)
+  t.is(seen.records.length, 1)
+})
+
 test('a failure whose record cannot be written is told as what it was', async (t) => {
   const { generate, faults, seen } = setup({ processors: [fails('p1', 'BAD_REQUEST')] })
   faults.append = MeshError.DISK_FULL('no room')

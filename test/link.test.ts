@@ -153,7 +153,7 @@ test('a generation takes no more than it gave credit for, and says so', async (t
       for await (const event of generation) if (event.type === 'tokens') tokens++
     })(),
   )
-  t.is(failure.code, 'BAD_REQUEST')
+  t.is(failure.code, 'LINK_CLOSED')
   t.ok(failure.message.includes('more than its credit'), failure.message)
   t.ok(tokens > 32 && tokens <= 64, `${tokens} events were taken`)
 })

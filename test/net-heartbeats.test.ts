@@ -1,5 +1,5 @@
 import test from 'brittle'
-import type { Hello, Load } from '../lib/protocol/index.js'
+import type { Caller, Hello, Load } from '../lib/protocol/index.js'
 import { type BeatingLink, Heartbeats } from '../lib/worker-base/net/heartbeats.js'
 import { until } from './helpers/wait.js'
 
@@ -13,6 +13,7 @@ class FakeLink implements BeatingLink {
   constructor(
     readonly hello: Hello | undefined,
     readonly dialled = false,
+    readonly role: Caller = hello?.role ?? 'client',
   ) {}
 
   report(told: Load): void {
@@ -55,12 +56,21 @@ test('after a pause of this process one heartbeat goes out, not those it missed'
   t.is(member.reports.length, 2)
 })
 
+test('a stranger that says it is a member gets no load reports', (t) => {
+  const stranger = new FakeLink(hello, false, 'client')
+  const heartbeats = new Heartbeats([stranger], () => load())
+  heartbeats.tick(0)
+  heartbeats.tick(500)
+  t.is(stranger.reports.length, 0)
+  t.is(stranger.checks.length, 2, 'its silence counts all the same')
+})
+
 test('links that come and go between ticks are seen, and one that is closed by its check ends nothing', (t) => {
   const links = new Set<BeatingLink>()
   const heartbeats = new Heartbeats(links, () => load())
   heartbeats.tick(0)
   const second = new FakeLink(hello)
-  const first: BeatingLink = { hello, dialled: false, report() {}, check: () => links.delete(first) }
+  const first: BeatingLink = { hello, role: 'processor', dialled: false, report() {}, check: () => links.delete(first) }
   links.add(first)
   links.add(second)
   heartbeats.tick(500)

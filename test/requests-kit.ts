@@ -156,11 +156,16 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
     limits?: MeshError
     disk?: MeshError
     append?: MeshError
+    log?: Error
     /** Runs while the request waits in the queue. */
     onQueue?: (request: SlotRequest) => void | Promise<void>
   } = {}
   const fail = (err: MeshError | undefined): void => {
     if (err !== undefined) throw err
+  }
+  const logLine = (message: string): void => {
+    if (faults.log !== undefined) throw faults.log
+    seen.logged.push(message)
   }
   const requests = new Requests({
     catalogue: {
@@ -217,8 +222,8 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
       retried: (reason) => seen.observed.push(`retried ${reason}`),
     },
     log: {
-      info: (_facts, message) => seen.logged.push(message),
-      warn: (_facts, message) => seen.logged.push(message),
+      info: (_facts, message) => logLine(message),
+      warn: (_facts, message) => logLine(message),
     },
     clock,
     gateway: 'g1',

@@ -40,6 +40,8 @@ declare module 'protomux' {
     readonly stream: Duplex
     cork(): void
     uncork(): void
+    /** Whether a channel is open, or being opened, at this side. */
+    opened(channel: { protocol: string; id?: Uint8Array | null }): boolean
     destroy(err?: Error): void
     /** Null when the stream is destroyed or a channel with this protocol and id is open. */
     createChannel(options: {
@@ -244,6 +246,8 @@ declare module 'hypercore' {
     readonly key: Buffer
     readonly discoveryKey: Buffer
     readonly length: number
+    /** Blocks from the first on that are here, without a gap. */
+    readonly contiguousLength: number
     readonly writable: boolean
     readonly opened: boolean
     readonly closed: boolean
@@ -255,6 +259,7 @@ declare module 'hypercore' {
     update(options?: { wait?: boolean }): Promise<boolean>
     get(index: number, options?: { timeout?: number; wait?: boolean }): Promise<Buffer>
     has(start: number, end?: number): Promise<boolean>
+    clear(start: number, end?: number): Promise<void>
     download(range?: { start?: number; end?: number; linear?: boolean }): { done(): Promise<void>; destroy(): void }
     /** Call the returned function once there are no more peers to find: until then `update` waits. */
     findingPeers(): () => void
@@ -294,6 +299,7 @@ declare module 'corestore' {
       globalCache?: Rache
     }): Hypercore
     replicate(stream: Duplex): void
+    replicate(isInitiator: boolean): Duplex
     close(): Promise<void>
   }
 }
@@ -350,6 +356,8 @@ declare module 'hyperbee' {
       live?: boolean
       limit?: number
     }): AsyncIterable<HistoryEntry>
+    /** The bee as it was at a version. `reuseSession`: of this one's core, with nothing to close. */
+    checkout(version: number, options?: { reuseSession?: boolean }): Hyperbee
     close(): Promise<void>
   }
 }

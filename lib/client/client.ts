@@ -17,6 +17,8 @@ import {
   methods,
   newRequestId,
   type ResponseOf,
+  requestIdSchema,
+  validate,
 } from '../protocol/index.js'
 import { type Admin, makeAdmin } from './admin.js'
 import { Answer, cancelReason } from './answer.js'
@@ -239,6 +241,7 @@ export class MeshClient {
 
   /** The events of a generation. A stream that is lost before its first token is asked for once more elsewhere. */
   async *#events(input: InferenceInput, requestId: string, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
+    checkRequestId(requestId)
     const key = this.#key('A generation')
     for (let attempt = 1; ; attempt++) {
       const gateway = await this.#connected(signal)
@@ -275,6 +278,7 @@ export class MeshClient {
     options: CallOptions,
   ): Promise<ResponseOf<M>> {
     const { signal, timeoutMs, requestId = newRequestId() } = options
+    checkRequestId(requestId)
     const key = methods[name].credential === 'none' ? undefined : this.#key(name)
     for (let attempt = 1; ; attempt++) {
       const peer = await connect(signal)
@@ -398,6 +402,11 @@ export class MeshClient {
   #assertOpen(): void {
     if (this.#closing !== undefined) throw MeshError.LINK_CLOSED('This client was closed')
   }
+}
+
+/** @throws MeshError BAD_REQUEST for what is no request id */
+function checkRequestId(requestId: string): void {
+  validate(requestIdSchema, requestId, 'requestId')
 }
 
 /** True where another gateway may do what this one could not. */

@@ -176,7 +176,7 @@ export class Search {
 
   /** What came last may still be on its way from the core into the view. */
   async #takeAsOfNow(): Promise<void> {
-    await this.#options.directory.view.refresh()
+    await this.#options.directory.view.refreshWhole()
     const found = this.#over ? undefined : this.#listedGateway()
     if (found !== undefined) this.#take(found)
   }

@@ -28,7 +28,7 @@ export function acceptChannels<T extends Accepted>(
   mux.pair({ protocol }, (id) => {
     // Not creating the channel makes protomux reject it.
     const requestId = requestIdSchema.safeParse(id?.toString())
-    if (count >= mostOpen || !requestId.success) return
+    if (count >= mostOpen || !requestId.success || mux.opened({ protocol, id })) return
     count++
     const channel = open(requestId.data, () => count--)
     channel.handshake.then((bytes) => run(bytes, channel)).catch((err: unknown) => channel.fail(MeshError.from(err)))

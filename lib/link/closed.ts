@@ -14,3 +14,10 @@ export function linkClosed(mux: Protomux, message: string, details?: ErrorDetail
   if (reason === undefined) return MeshError.LINK_CLOSED(message, details, cause === undefined ? {} : { cause })
   return MeshError.LINK_CLOSED(`${message}: ${reason.message}`, details, { cause: reason })
 }
+
+/** Why a channel for a request could not be opened: CONFLICT where its id is in use on this link, else LINK_CLOSED. */
+export function notOpened(mux: Protomux, protocol: string, requestId: string): MeshError {
+  return mux.opened({ protocol, id: Buffer.from(requestId) })
+    ? MeshError.CONFLICT(`The request id ${requestId} is in use`, { requestId })
+    : linkClosed(mux, 'The link is closed', { requestId })
+}

@@ -40,8 +40,14 @@ function encodeTagged(tag: number, value: unknown): Buffer {
   return Buffer.concat([Buffer.from([tag]), encodeJson(value)])
 }
 
+/** The other end of an answer: it failed. */
+interface ErrorEvent {
+  type: 'error'
+  error: MeshError
+}
+
 /** One event as one message. */
-export function encodeEvent(event: GenerateEvent | { type: 'error'; error: MeshError }): Buffer {
+export function encodeEvent(event: GenerateEvent | ErrorEvent): Buffer {
   switch (event.type) {
     case 'tokens':
       return encodeTokens(event)
@@ -54,8 +60,8 @@ export function encodeEvent(event: GenerateEvent | { type: 'error'; error: MeshE
   }
 }
 
-/** @throws MeshError BAD_REQUEST for a malformed message; the error itself for an error event */
-export function decodeEvent(bytes: Uint8Array): GenerateEvent {
+/** @throws MeshError BAD_REQUEST for a malformed message */
+export function decodeEvent(bytes: Uint8Array): GenerateEvent | ErrorEvent {
   const tag = bytes[0]
   const json = () => parseJson(bytes.subarray(1), 'A generation event')
   switch (tag) {
@@ -68,7 +74,7 @@ export function decodeEvent(bytes: Uint8Array): GenerateEvent {
     case TAG.finish:
       return { type: 'finish', ...validate(finishSchema, json(), 'finish event') }
     case TAG.error:
-      throw MeshError.fromJSON(json())
+      return { type: 'error', error: MeshError.fromJSON(json()) }
     default:
       throw MeshError.BAD_REQUEST(`A generation event has the unknown tag ${tag}`)
   }

@@ -2,7 +2,7 @@ import c from 'compact-encoding'
 import type Protomux from 'protomux'
 import type { Channel, Message } from 'protomux'
 import { encodeJson, MeshError, parseJson } from '../protocol/index.js'
-import { linkClosed } from './closed.js'
+import { linkClosed, notOpened } from './closed.js'
 import { cork } from './cork.js'
 import { CreditQueue, type CreditWindow, decodeCredit, encodeCredit, SendCredit } from './credit.js'
 
@@ -52,8 +52,7 @@ export abstract class Exchange {
         hooks.onEnd?.()
       },
     })
-    if (channel === null)
-      throw linkClosed(mux, 'The link is closed, or this request id is already in use on it', { requestId })
+    if (channel === null) throw notOpened(mux, FETCH_PROTOCOL, requestId)
     this.channel = channel
     this.#chunks = new CreditQueue(FETCH_WINDOW, (credit) => this.#send(tagged(TAG.credit, encodeCredit(credit))))
     this.#frame = channel.addMessage({ encoding: c.raw, onmessage: (bytes) => this.#onFrame(bytes) })

@@ -9,12 +9,13 @@ import {
   type GenerateRequest,
   generateRequestSchema,
   MeshError,
+  messageOf,
   parseJson,
   type TokenBatch,
   validate,
 } from '../protocol/index.js'
 import { acceptChannels } from './accept.js'
-import { linkClosed } from './closed.js'
+import { linkClosed, notOpened } from './closed.js'
 import { cork } from './cork.js'
 import { CreditQueue, type CreditWindow, decodeCredit, encodeCredit, SendCredit } from './credit.js'
 import { decodeEvent, encodeEvent } from './events.js'
@@ -63,8 +64,14 @@ function joined(last: TokenBatch, next: TokenBatch): boolean {
   if (last.calls !== undefined && next.text !== '') return false
   last.ids.push(...next.ids)
   last.text += next.text
-  if (next.logprobs !== undefined) (last.logprobs ??= []).push(...next.logprobs)
-  if (next.calls !== undefined) (last.calls ??= []).push(...next.calls)
+  if (next.logprobs !== undefined) {
+    last.logprobs ??= []
+    last.logprobs.push(...next.logprobs)
+  }
+  if (next.calls !== undefined) {
+    last.calls ??= []
+    last.calls.push(...next.calls)
+  }
   return true
 }
 
@@ -97,8 +104,7 @@ export class Generation implements AsyncIterable<GenerateEvent> {
       handshake: c.raw,
       onclose: () => this.#fail(linkClosed(mux, 'The stream ended before the answer was complete', { requestId })),
     })
-    if (channel === null)
-      throw linkClosed(mux, 'The link is closed, or this request id is already in use on it', { requestId })
+    if (channel === null) throw notOpened(mux, GENERATE_PROTOCOL, requestId)
     this.#channel = channel
     this.done = new Promise((resolve) => (this.#finish = resolve))
     channel.addMessage({ encoding: c.raw, onmessage: (bytes) => this.#onEvent(bytes) })
@@ -125,10 +131,12 @@ export class Generation implements AsyncIterable<GenerateEvent> {
     if (this.#events.over) return
     try {
       const event = decodeEvent(bytes)
+      if (event.type === 'error') return this.#fail(event.error)
       this.#events.push(event, bytes.byteLength)
       if (event.type === 'finish') this.#events.end()
-    } catch (err) {
-      this.#fail(MeshError.from(err, 'INTERNAL', 'A generation event could not be read'))
+    } catch (cause) {
+      // The other side's mistake, and none of whoever asked for this: as good as lost.
+      this.#fail(MeshError.LINK_CLOSED(`The answer broke off: ${messageOf(cause)}`, {}, { cause }))
     }
   }
 

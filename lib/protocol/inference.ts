@@ -128,12 +128,15 @@ const logprobSchema = z.object({
 export const tokenLogprobSchema = logprobSchema.extend({ top: z.array(logprobSchema) })
 export type TokenLogprob = z.infer<typeof tokenLogprobSchema>
 
+/** More than any request has: what a faulty processor claims must not make sums overflow. */
+const tokenCount = z.int().min(0).max(1_000_000_000)
+
 /** Tokens counted by the engine that served the request. */
 export const usageSchema = z.object({
-  promptTokens: z.int().min(0),
+  promptTokens: tokenCount,
   /** How many of the prompt's tokens were still in the slot's KV cache. */
-  cachedTokens: z.int().min(0),
-  completionTokens: z.int().min(0),
+  cachedTokens: tokenCount,
+  completionTokens: tokenCount,
 })
 export type Usage = z.infer<typeof usageSchema>
 

@@ -1,11 +1,12 @@
-import { EventEmitter } from 'node:events'
-import Hyperbee from 'hyperbee'
+import { EventEmitter, once } from 'node:events'
+import Hyperbee, { type HistoryEntry } from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { z } from 'zod'
 import { MeshError, messageOf, parseJson, validate } from '../protocol/index.js'
 
 /** The longest entry that is looked at. What the authority is asked to write comes in messages of 1 MiB at most. */
 const MAX_ENTRY_BYTES = 2 * 1024 * 1024
+const EVENTS = ['append', 'download'] as const
 /** As much of an entry's key, and of the reason, as messages show. */
 const SHOWN_CHARS = 200
 
@@ -42,15 +43,16 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
    */
   protected abstract apply(kind: string, id: string, value: Buffer | undefined): void
 
-  /** Reads what is on disk and follows what comes. Does not wait for the network. */
+  /** Reads what is on disk, in order up to the first block that is missing, and follows what comes. Needs no network. */
   async open(): Promise<void> {
     await this.bee.ready()
     if (!this.core.writable) this.core.download({ start: 0, end: -1 })
-    this.core.on('append', this.#onAppend)
+    // A length that is known tells nothing of the blocks: those come after it, in any order.
+    for (const event of EVENTS) this.core.on(event, this.#onCore)
     await this.refresh()
   }
 
-  #onAppend = (): void => {
+  #onCore = (): void => {
     void this.refresh()
   }
 
@@ -59,7 +61,13 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
     return this.core.length > 1 && this.#next >= this.core.length
   }
 
-  /** Applies every change up to the length known now. */
+  /** Applies every change that is known to have been written, and waits for those that are still on their way. */
+  async refreshWhole(): Promise<void> {
+    await this.refresh()
+    while (this.#next < this.core.length && !this.core.closed) await once(this, 'change')
+  }
+
+  /** Applies every change that is here, in order up to the first block that is missing. */
   async refresh(): Promise<void> {
     this.#again = true
     // Again where a run that had read its last entry was under way still: it would not see what has just come.
@@ -76,7 +84,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
       this.#again = false
       const changed = new Set<string>()
       try {
-        for await (const { seq, type, key, value } of this.bee.createHistoryStream({ gte: this.#next })) {
+        for await (const { seq, type, key, value } of this.#history()) {
           this.#take(key, type === 'del' ? undefined : value)
           this.unreadable.delete(`block ${seq}`)
           this.#next = seq + 1
@@ -107,6 +115,13 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
     )
   }
 
+  /** The changes that are here and not yet applied. As of the last of them: to begin with, the bee reads the newest block. */
+  #history(): AsyncIterable<HistoryEntry> | HistoryEntry[] {
+    const { contiguousLength } = this.core
+    if (this.#next >= contiguousLength) return []
+    return this.bee.checkout(contiguousLength, { reuseSession: true }).createHistoryStream({ gte: this.#next })
+  }
+
   #take(key: string, value: Buffer | undefined): void {
     const slash = key.indexOf('/')
     const [kind, id] = slash === -1 ? [key, ''] : [key.slice(0, slash), key.slice(slash + 1)]
@@ -128,7 +143,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
   }
 
   async close(): Promise<void> {
-    this.core.off('append', this.#onAppend)
+    for (const event of EVENTS) this.core.off(event, this.#onCore)
     this.removeAllListeners()
     await this.bee.close()
   }

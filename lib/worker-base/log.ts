@@ -36,7 +36,7 @@ export async function openLog(options: {
     rotate(options.file)
     streams.push({
       level: streamLevel,
-      stream: destination({ dest: options.file, sync: true, append: true, mode: 0o600 }),
+      stream: whereThereIsRoom(destination({ dest: options.file, sync: true, append: true, mode: 0o600 })),
     })
   }
   if (options.terminal) {
@@ -59,6 +59,19 @@ export async function openLog(options: {
     },
     multistream(streams),
   )
+}
+
+/** A line that cannot be written, for want of room, say, is lost: it ends nothing of what it tells about. */
+function whereThereIsRoom(file: { write(line: string): unknown }): { write(line: string): void } {
+  return {
+    write(line) {
+      try {
+        file.write(line)
+      } catch {
+        // Whoever looks at the disk tells that it is full.
+      }
+    },
+  }
 }
 
 function rotate(file: string): void {

@@ -49,6 +49,13 @@ export class Store implements Facility {
           { cause: err },
         )
       }
+      if (/invalid device file/i.test(message)) {
+        throw MeshError.STORE_INVALID(
+          `${this.#dir} was copied or moved here. Where the one that it was copied from runs no more, and never will, delete ${join(this.#dir, 'CORESTORE')} and start again: two that run would each write on, and the mesh could trust neither`,
+          {},
+          { cause: err },
+        )
+      }
       throw MeshError.STORE_INVALID(`${this.#dir} cannot be opened: ${message}`, {}, { cause: err })
     }
     writeStorePid(this.#workerDir)

@@ -1,4 +1,4 @@
-import type { Hello, Load } from '../../protocol/index.js'
+import type { Caller, Hello, Load } from '../../protocol/index.js'
 
 const HEARTBEAT_MS = 500
 /** A change of load is told at once, but not more often than this. */
@@ -8,6 +8,8 @@ const REPORT_SPACING_MS = 10
 export interface BeatingLink {
   /** Undefined until the other side has said that it is a member, and so that it sends heartbeats too. */
   readonly hello: Hello | undefined
+  /** What the directory says that the other side is. */
+  readonly role: Caller
   /** Whether this side dialled: then the other side is a member. */
   readonly dialled: boolean
   report(load: Load): void
@@ -58,6 +60,6 @@ export class Heartbeats {
 
   #report(): void {
     const load = this.#load()
-    for (const link of this.#links) if (link.hello !== undefined) link.report(load)
+    for (const link of this.#links) if (link.hello !== undefined && link.role !== 'client') link.report(load)
   }
 }

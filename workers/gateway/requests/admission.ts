@@ -63,8 +63,8 @@ export class Admission {
     } catch (err) {
       const failure = MeshError.from(err)
       const { code, message: reason } = failure
-      log.info({ requestId, keyId: principal.keyId, model: known, code, reason }, 'request not served')
       observer.refused(kind, known, code, clock.now() - startedMs)
+      log.info({ requestId, keyId: principal.keyId, model: known, code, reason }, 'request not served')
       throw failure
     }
   }

@@ -17,8 +17,9 @@ export class Settlement {
    */
   finished(request: RequestState, outcome: string): number {
     const totalMs = this.#elapsedMs(request)
-    this.#record(request, outcome, totalMs)
+    const record = this.#record(request, outcome, totalMs)
     this.#settle(request, outcome)
+    this.#parts.log.info(record, 'request')
     return totalMs
   }
 
@@ -27,10 +28,6 @@ export class Settlement {
     const failure = MeshError.from(err)
     const { requestId, principal } = request.context
     const { code, message: reason } = failure
-    this.#parts.log.info(
-      { requestId, keyId: principal.keyId, model: request.model.name, code, reason },
-      'request not served',
-    )
     if (!request.recorded) {
       try {
         this.#record(request, code, this.#elapsedMs(request))
@@ -39,10 +36,13 @@ export class Settlement {
       }
     }
     this.#settle(request, code)
+    const facts = { requestId, keyId: principal.keyId, model: request.model.name, code, reason }
+    this.#parts.log.info(facts, 'request not served')
     return failure
   }
 
-  #record(request: RequestState, outcome: string, totalMs: number): void {
+  /** @throws MeshError DISK_FULL */
+  #record(request: RequestState, outcome: string, totalMs: number): JournalRecord {
     const { kind, context, model, arrivedAt, processor, usage, queueMs, firstTokenMs } = request
     const { requestId, principal } = context
     const record: JournalRecord = {
@@ -61,7 +61,7 @@ export class Settlement {
     }
     request.recorded = true
     this.#parts.journal.append(record)
-    this.#parts.log.info(record, 'request')
+    return record
   }
 
   #settle(request: RequestState, outcome: string): void {

@@ -1,0 +1,65 @@
+import test, { type Test } from 'brittle'
+import Corestore from 'corestore'
+import Hyperbee from 'hyperbee'
+import { encodeJson, encodeKey } from '../lib/protocol/index.js'
+import { Directory, directoryKeys } from '../lib/store/index.js'
+import { until } from './helpers/wait.js'
+
+/** A view on a replica whose blocks have not all come. */
+
+const key = (n: number) => encodeKey(Buffer.alloc(32, n))
+
+async function openStore(t: Test): Promise<Corestore> {
+  const store = new Corestore(await t.tmp())
+  t.teardown(() => store.close(), { order: 1 })
+  return store
+}
+
+async function writeMembers(bee: Hyperbee, from: number, to: number): Promise<void> {
+  for (let n = from; n < to; n++) {
+    const member = { publicKey: key(n), role: 'processor', name: `p${n}`, addedAt: n }
+    await bee.put(directoryKeys.member(key(n)), encodeJson(member))
+  }
+}
+
+/** Replicates two stores until the test says that they part. */
+function connect(a: Corestore, b: Corestore): () => void {
+  const left = a.replicate(true)
+  const right = b.replicate(false)
+  left.pipe(right).pipe(left)
+  for (const stream of [left, right]) stream.on('error', () => {})
+  return () => {
+    left.destroy()
+    right.destroy()
+  }
+}
+
+test('a replica that lacks blocks opens with what stands before them, and goes on when they come', async (t) => {
+  const writer = await openStore(t)
+  const core = writer.get({ name: 'directory' })
+  const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await bee.ready()
+  await writeMembers(bee, 1, 6)
+
+  const reader = await openStore(t)
+  const replica = reader.get({ key: core.key })
+  await replica.ready()
+  replica.download({ start: 0, end: -1 })
+  const part = connect(writer, reader)
+  await until(() => replica.contiguousLength === core.length, 'all blocks came', 5000)
+  part()
+  // As a process leaves it that is ended between a length and its blocks.
+  await replica.clear(4, replica.length)
+  t.is(replica.contiguousLength, 4)
+
+  const directory = new Directory(replica)
+  await directory.open()
+  t.alike([...directory.members.keys()], [key(1), key(2), key(3)])
+  t.absent(directory.caughtUp, 'it knows that there is more')
+  await writeMembers(bee, 6, 8)
+  connect(writer, reader)
+  await directory.refreshWhole()
+  await until(() => directory.members.size === 7, 'the rest came', 5000)
+  t.ok(directory.caughtUp)
+  t.alike([...directory.unreadable.keys()], [])
+})
