@@ -1,6 +1,9 @@
 import test from 'brittle'
 import { bytesText, countText, durationText, printable, table, timeText } from '../cli/shared/output.js'
 import { budget, decimal, duration, integer, limitsOf, limitsText, list, port, since } from '../cli/shared/parse.js'
+import { planWorkers } from '../cli/supervisor/plan.js'
+import { writeProfile } from '../lib/home/index.js'
+import { encodeKey } from '../lib/protocol/index.js'
 
 /** How the command reads option values and writes figures. */
 
@@ -37,6 +40,15 @@ test('option values are read, and what is wrong is refused with what was expecte
   ] as const) {
     await t.exception(() => read(text), expected, `${read.name} ${text}`)
   }
+})
+
+test('a mesh stays on the network that it was made for, and `up` says so', async (t) => {
+  const home = await t.tmp()
+  t.ok(planWorkers(home, { network: 'lan' }).makesMesh)
+  const key = encodeKey(Buffer.alloc(32, 1))
+  writeProfile(home, { address: key, authority: key, network: { kind: 'local', bootstrap: [] } })
+  t.absent(planWorkers(home, { network: 'local' }).makesMesh)
+  t.exception(() => planWorkers(home, { network: 'public' }), /--network public: the mesh of .* is local, and stays so/)
 })
 
 test('limits are told in the words of the options', (t) => {

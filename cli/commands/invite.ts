@@ -8,7 +8,7 @@ export function define(command: Command): void {
   command
     .addOption(new Option('--role <role>', 'what the other machine will be').choices(ROLES).default('processor'))
     .option('--name <name>', 'what it will be called (default: what it asks for)')
-    .option('--expires <time>', 'how long the invite is valid', duration, 86_400_000)
+    .option('--expires <time>', 'how long the invite is valid (default: 1d)', duration)
     .addHelpText(
       'after',
       `
@@ -20,7 +20,7 @@ Examples:
   infermesh invite --json | jq -r .invite`,
     )
     .action(async (_options, self: Command) => {
-      const options = optionsOf<{ role: Role; name?: string; expires: number }>(self)
+      const options = optionsOf<{ role: Role; name?: string; expires?: number }>(self)
       const { role, name, expires } = options
       const made = await withMesh(options, (mesh, signal) =>
         mesh.admin.invites.create({ role, name, expiresInMs: expires }, { signal }),

@@ -1,6 +1,14 @@
 import { hostname } from 'node:os'
 import { findProfile, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
-import { MeshError, nameSchema, ROLES, type Role, roleSchema, validate } from '../../lib/protocol/index.js'
+import {
+  MeshError,
+  type MeshProfile,
+  nameSchema,
+  ROLES,
+  type Role,
+  roleSchema,
+  validate,
+} from '../../lib/protocol/index.js'
 import type { WorkerSpec } from './child.js'
 
 /** What `infermesh up` takes. */
@@ -29,7 +37,9 @@ export interface Plan {
  * @throws MeshError BAD_REQUEST, CONFIG_INVALID
  */
 export function planWorkers(home: string, options: UpOptions): Plan {
-  const makesMesh = findProfile(home) === undefined
+  const profile = findProfile(home)
+  const makesMesh = profile === undefined
+  mustBeItsNetwork(home, profile, options.network)
   const asked = options.role?.map((text) => parseRole(text, options.name))
   const workers = asked ?? readRoles(home) ?? ROLES.map((role) => ({ role, name: options.name ?? role }))
   const twice = workers.find(({ role, name }, i) => workers.findIndex((w) => w.role === role && w.name === name) !== i)
@@ -44,6 +54,15 @@ export function planWorkers(home: string, options: UpOptions): Plan {
     )
   }
   return { specs: workers.map((worker) => ({ ...worker, settings: settingsFor(worker.role, options) })), makesMesh }
+}
+
+/** @throws MeshError CONFIG_INVALID: what a mesh is found on was settled when it was made */
+function mustBeItsNetwork(home: string, profile: MeshProfile | undefined, asked: string | undefined): void {
+  const kind = profile?.network.kind
+  if (kind === undefined || asked === undefined || asked === kind) return
+  throw MeshError.CONFIG_INVALID(
+    `--network ${asked}: the mesh of ${home} is ${kind}, and stays so: leave --network out, or make another mesh with --home`,
+  )
 }
 
 /** `processor` or `processor:p1`. */

@@ -216,7 +216,7 @@ export class Dispatcher {
     if (credential === 'admin' && principal.role !== 'admin') {
       this.#refused.inc({ reason: 'role' })
       throw MeshError.FORBIDDEN(
-        `${name} is for admins; the key ${principal.keyId} belongs to ${principal.user}, who is none`,
+        `${name} is for admins; the key ${principal.keyId} belongs to ${principal.user}, who is no admin`,
       )
     }
     return principal

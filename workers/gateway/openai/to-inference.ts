@@ -64,7 +64,7 @@ export function chatInference(body: ChatBody): InferenceRequest {
 export function completionInferences(body: CompletionBody): InferenceRequest[] {
   const prompts = inputsOf(body.prompt)
   refuseParams(body, { suffix: 'text before a suffix cannot be generated' })
-  if ((body.best_of ?? 1) > (body.n ?? 1)) refuse('best_of', 'only 1 is supported')
+  if ((body.best_of ?? 1) > (body.n ?? 1)) refuse('best_of', 'it may not be more than n')
   if (body.echo === true && body.logprobs != null) refuse('echo', 'the log-probabilities of a prompt are not computed')
   if (body.echo === true && prompts.some((prompt) => typeof prompt !== 'string')) {
     refuse('echo', 'a prompt of token ids cannot be echoed')
