@@ -102,7 +102,11 @@ export class Generation implements AsyncIterable<GenerateEvent> {
       protocol: GENERATE_PROTOCOL,
       id: Buffer.from(requestId),
       handshake: c.raw,
-      onclose: () => this.#fail(linkClosed(mux, 'The stream ended before the answer was complete', { requestId })),
+      onclose: () => {
+        // Nearly all end whole, and an error's stack is dear.
+        if (this.#events.over) this.#end()
+        else this.#fail(linkClosed(mux, 'The stream ended before the answer was complete', { requestId }))
+      },
     })
     if (channel === null) throw notOpened(mux, GENERATE_PROTOCOL, requestId)
     this.#channel = channel

@@ -62,14 +62,13 @@ export interface ToldAnswer {
   readonly calls: ToolCall[]
 }
 
-/** A request that was let in as a generation. */
+/** Makes the state of a request that was let in that of a generation: the same one, for a copy of it is dear. */
 export function generationState(admitted: RequestState, request: InferenceRequest): GenerationState {
   const maxTokens = admitted.reservation.maxTokens ?? request.maxTokens
-  return {
-    ...admitted,
-    request: { ...request, model: admitted.model.name, ...(maxTokens !== undefined && { maxTokens }) },
+  return Object.assign(admitted, {
+    request: { ...request, model: admitted.model.name, maxTokens },
     told: { ids: [], textChars: 0, calls: [] },
-  }
+  })
 }
 
 /** Adds a batch to what the caller has been told. */
