@@ -48,7 +48,9 @@ export abstract class Exchange {
       handshake: c.raw,
       onopen: hooks.onOpen,
       onclose: () => {
-        this.stop(linkClosed(mux, 'The stream ended before the response was complete', { requestId }))
+        // Nearly all end whole, and an error's stack is dear.
+        if (this.isOver) this.#credit.close()
+        else this.stop(linkClosed(mux, 'The stream ended before the response was complete', { requestId }))
         hooks.onEnd?.()
       },
     })
