@@ -1,6 +1,6 @@
 import type { Test } from 'brittle'
 import Corestore from 'corestore'
-import { encodeKey, newApiKey } from '../lib/protocol/index.js'
+import { encodeKey, type JournalRecord, newApiKey } from '../lib/protocol/index.js'
 import { Directory } from '../lib/store/index.js'
 import { AuthorityAccounts } from '../workers/auth/accounts.js'
 import { Invites } from '../workers/auth/invites.js'
@@ -11,10 +11,31 @@ import { StoreWriter } from '../workers/auth/store-writer.js'
 import { Throttle } from '../workers/auth/throttle.js'
 import { Users } from '../workers/auth/users.js'
 
+/** When the requests of `usageRecord` were made. */
+export const USED_AT = Date.UTC(2026, 0, 31, 15, 30)
 /** Public keys that nobody has. */
 export const peerKey = (number: number): string => encodeKey(Buffer.alloc(32, number))
 export const AUTHORITY = peerKey(255)
 export const ADMIN = { user: 'root', role: 'admin' } as const
+
+/** What a gateway records of a request, with what the test sets. */
+export function usageRecord(over: Partial<JournalRecord> = {}): JournalRecord {
+  return {
+    requestId: 'req_1',
+    at: USED_AT,
+    keyId: 'key1',
+    user: 'alice',
+    model: 'org/m:Q8_0',
+    kind: 'chat',
+    promptTokens: 10,
+    cachedTokens: 4,
+    completionTokens: 5,
+    outcome: 'stop',
+    queueMs: 0,
+    totalMs: 12,
+    ...over,
+  }
+}
 
 /** What the authority decides with, on real stores, without a network and with a clock that the test moves. */
 export async function openDomain(t: Test, dir?: string) {

@@ -3,9 +3,10 @@ import test from 'brittle'
 import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import { encodeJson, encodeKey, type JournalRecord, type UsageDimension } from '../lib/protocol/index.js'
+import { encodeJson, encodeKey, type UsageDimension } from '../lib/protocol/index.js'
 import { JournalReader } from '../workers/auth/journal-reader.js'
 import { UsageLedger } from '../workers/auth/ledger.js'
+import { USED_AT as AT, usageRecord as record } from './auth-kit.js'
 import {
   adminKey,
   codeOf,
@@ -19,26 +20,7 @@ import {
   untilJoined,
 } from './helpers/mesh.js'
 
-const AT = Date.UTC(2026, 0, 31, 15, 30)
 const ENCODINGS = { keyEncoding: 'utf-8', valueEncoding: 'binary' } as const
-
-function record(over: Partial<JournalRecord> = {}): JournalRecord {
-  return {
-    requestId: 'req_1',
-    at: AT,
-    keyId: 'key1',
-    user: 'alice',
-    model: 'org/m:Q8_0',
-    kind: 'chat',
-    promptTokens: 10,
-    cachedTokens: 4,
-    completionTokens: 5,
-    outcome: 'stop',
-    queueMs: 0,
-    totalMs: 12,
-    ...over,
-  }
-}
 
 const BY = ['hour', 'user', 'key', 'model'] as const
 

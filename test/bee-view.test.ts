@@ -58,8 +58,31 @@ test('a replica that lacks blocks opens with what stands before them, and goes o
   t.absent(directory.caughtUp, 'it knows that there is more')
   await writeMembers(bee, 6, 8)
   connect(writer, reader)
-  await directory.refreshWhole()
   await until(() => directory.members.size === 7, 'the rest came', 5000)
   t.ok(directory.caughtUp)
   t.alike([...directory.unreadable.keys()], [])
+})
+
+test('behind a block that is no entry nothing is applied, and it is told once; closing tells nothing', async (t) => {
+  const store = await openStore(t)
+  const core = store.get({ name: 'directory' })
+  const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await bee.ready()
+  await writeMembers(bee, 1, 3)
+  const directory = new Directory(core)
+  const told: string[] = []
+  directory.on('unreadable', ({ message }) => told.push(message))
+  await directory.open()
+  await core.append(Buffer.from([255, 255, 255, 255]))
+  await until(() => told.length === 1, 'it is told')
+  t.ok(told[0]?.startsWith('The block 3 of the directory cannot be read'), told[0])
+  await directory.refresh()
+  t.alike([...directory.members.keys()], [key(1), key(2)])
+  t.alike([...directory.unreadable.keys()], ['block 3'])
+  t.absent(directory.caughtUp)
+
+  const refreshing = directory.refresh()
+  await store.close()
+  await refreshing
+  t.is(told.length, 1)
 })

@@ -1,34 +1,16 @@
 import test from 'brittle'
 import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
-import { encodeJson, type JournalRecord, loginKeyId, loginUserOf, nameSchema } from '../lib/protocol/index.js'
+import { encodeJson, loginKeyId, loginUserOf, nameSchema } from '../lib/protocol/index.js'
 import { journalRecordSchema } from '../lib/protocol/records.js'
 import { readGroup, UsageLedger } from '../workers/auth/ledger.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
 import { JournalWriter } from '../workers/gateway/journal.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
+import { USED_AT as AT, usageRecord as record } from './auth-kit.js'
 import { adminKey, codeOf, start, startAuth, startStranger, testHome, testOptions, until } from './helpers/mesh.js'
 
-const AT = Date.UTC(2026, 0, 31, 15, 30)
 const BY = ['hour', 'user', 'key', 'model'] as const
-
-function record(over: Partial<JournalRecord> = {}): JournalRecord {
-  return {
-    requestId: 'req_1',
-    at: AT,
-    keyId: 'key1',
-    user: 'alice',
-    model: 'org/m:Q8_0',
-    kind: 'chat',
-    promptTokens: 10,
-    cachedTokens: 4,
-    completionTokens: 5,
-    outcome: 'stop',
-    queueMs: 0,
-    totalMs: 12,
-    ...over,
-  }
-}
 
 /** Names as the schema of names allows them, the longest included. */
 const NAMES = ['ann', 'ann.b@x', 'A_b-c.d@e', `a${'.'.repeat(62)}`, `a${'x'.repeat(62)}`]

@@ -176,7 +176,10 @@ export class Search {
 
   /** What came last may still be on its way from the core into the view. */
   async #takeAsOfNow(): Promise<void> {
-    await this.#options.directory.view.refreshWhole()
+    const { view } = this.#options.directory
+    await view.refresh()
+    // Judged again when more of it comes.
+    if (!view.caughtUp) return
     const found = this.#over ? undefined : this.#listedGateway()
     if (found !== undefined) this.#take(found)
   }

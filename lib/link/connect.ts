@@ -1,4 +1,4 @@
-import { MeshError } from '../protocol/index.js'
+import { MeshError, systemCode } from '../protocol/index.js'
 
 /** HyperDHT's error codes by the step of connecting that they belong to. */
 const PEER_NOT_FOUND = new Set(['PEER_NOT_FOUND'])
@@ -14,19 +14,13 @@ const HOLE_PUNCH = new Set([
 ])
 const REFUSED = new Set(['REMOTE_ABORTED', 'SERVER_ERROR', 'SERVER_INCOMPATIBLE'])
 
-/** The code that a library gave its error. */
-export function codeOf(err: unknown): string | undefined {
-  if (typeof err !== 'object' || err === null || !('code' in err)) return undefined
-  return typeof err.code === 'string' ? err.code : undefined
-}
-
 /**
  * Says which step of a failed dial went wrong.
  * @param peer how to name the other side to a person
  */
 export function connectError(err: unknown, peer: string): MeshError {
   if (err instanceof MeshError) return err
-  const code = codeOf(err)
+  const code = systemCode(err)
   const details = code === undefined ? {} : { cause: code }
   const options = { cause: err }
   if (code === undefined) return MeshError.PEER_NOT_FOUND(`${peer} does not answer`, details, options)

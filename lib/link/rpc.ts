@@ -12,10 +12,10 @@ import {
   parseJson,
   type ResponseOf,
   requestIdSchema,
+  systemCode,
   validate,
 } from '../protocol/index.js'
 import { linkClosed } from './closed.js'
-import { codeOf } from './connect.js'
 
 /**
  * How a unary call looks on the wire. Payloads are raw buffers of JSON: an encoding that throws inside protomux-rpc
@@ -140,7 +140,7 @@ export async function callMethod<M extends MethodName>(
 }
 
 function transportError(err: unknown, rpc: ProtomuxRPC, name: string, requestId: string): MeshError {
-  if (codeOf(err) === 'UNKNOWN_METHOD')
+  if (systemCode(err) === 'UNKNOWN_METHOD')
     return MeshError.UNKNOWN_METHOD(`The other side has no method ${name}`, { requestId }, { cause: err })
   return linkClosed(rpc.mux, `The link closed while ${name} was under way`, { requestId }, err)
 }

@@ -157,7 +157,7 @@ function detailsOf(value: unknown): ErrorDetails {
   }
 }
 
-/** The system's name for what went wrong, such as ENOENT; undefined for any other error. */
+/** The name that the system or a library gives to what went wrong, such as ENOENT; undefined where it gives none. */
 export function systemCode(err: unknown): string | undefined {
   return err instanceof Error && 'code' in err && typeof err.code === 'string' ? err.code : undefined
 }

@@ -56,6 +56,15 @@ export type GenerateEvent =
 export const queuedSchema = z.object({ position: z.int().min(1) })
 export const startedSchema = z.object({ processor: z.string() })
 
+/** Adds a piece of a call to the calls of its answer. */
+export function addCallPiece(calls: ToolCall[], { call: number, id, name, arguments: piece }: ToolCallDelta): void {
+  const call = calls[number] ?? { id: '', name: '', arguments: '' }
+  calls[number] = call
+  if (id !== undefined) call.id = id
+  if (name !== undefined) call.name = name
+  call.arguments += piece
+}
+
 /** Puts the batches of one answer together. */
 export class AnswerCollector {
   text = ''
@@ -66,7 +75,7 @@ export class AnswerCollector {
     if (event.type !== 'tokens') return
     this.text += event.text
     for (const one of event.logprobs ?? []) this.logprobs.push(one)
-    for (const piece of event.calls ?? []) this.#addCall(piece)
+    for (const piece of event.calls ?? []) addCallPiece(this.toolCalls, piece)
   }
 
   /** The whole answer, once its finish is known. */
@@ -79,13 +88,5 @@ export class AnswerCollector {
       ...(logprobs.length > 0 && { logprobs }),
       finish,
     }
-  }
-
-  #addCall({ call: number, id, name, arguments: piece }: ToolCallDelta): void {
-    const call = this.toolCalls[number] ?? { id: '', name: '', arguments: '' }
-    this.toolCalls[number] = call
-    if (id !== undefined) call.id = id
-    if (name !== undefined) call.name = name
-    call.arguments += piece
   }
 }

@@ -1,6 +1,7 @@
 export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf, systemCode } from './errors.js'
 export {
   AnswerCollector,
+  addCallPiece,
   type GenerateEvent,
   type GenerateInput,
   type GenerateRequest,

@@ -1,4 +1,4 @@
-import { EventEmitter, once } from 'node:events'
+import { EventEmitter } from 'node:events'
 import Hyperbee, { type HistoryEntry } from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { z } from 'zod'
@@ -61,12 +61,6 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
     return this.core.length > 1 && this.#next >= this.core.length
   }
 
-  /** Applies every change that is known to have been written, and waits for those that are still on their way. */
-  async refreshWhole(): Promise<void> {
-    await this.refresh()
-    while (this.#next < this.core.length && !this.core.closed) await once(this, 'change')
-  }
-
   /** Applies every change that is here, in order up to the first block that is missing. */
   async refresh(): Promise<void> {
     this.#again = true
@@ -91,14 +85,23 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
           changed.add(key)
         }
       } catch (err) {
-        // The core closes, or a block did not come: the next append tries again from the same place.
-        if (!this.core.closed && (await this.core.has(this.#next))) this.#damaged(changed, err)
+        // The core closes, or its disk fails: the next append tries again from the same place.
+        if (await this.#hasBlock(this.#next)) this.#damaged(changed, err)
       }
       if (changed.size > 0) this.emit('change')
       for (const key of changed) {
         const reason = this.unreadable.get(key)
         if (reason !== undefined) this.emit('unreadable', reason)
       }
+    }
+  }
+
+  /** Whether a block itself can be read: then it is what the block says that could not be. Never throws. */
+  async #hasBlock(index: number): Promise<boolean> {
+    try {
+      return (await this.core.get(index, { wait: false })) !== null
+    } catch {
+      return false
     }
   }
 

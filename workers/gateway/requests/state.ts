@@ -1,10 +1,11 @@
-import type {
-  InferenceRequest,
-  JournalRecord,
-  Model,
-  TokenBatch,
-  ToolCall,
-  Usage,
+import {
+  addCallPiece,
+  type InferenceRequest,
+  type JournalRecord,
+  type Model,
+  type TokenBatch,
+  type ToolCall,
+  type Usage,
 } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
 import type { Reservation } from './limiter.js'
@@ -75,11 +76,7 @@ export function generationState(admitted: RequestState, request: InferenceReques
 export function addBatch({ told, usage }: GenerationState, batch: TokenBatch): void {
   for (const id of batch.ids) told.ids.push(id)
   told.textChars += batch.text.length
-  for (const { call, id, name, arguments: piece } of batch.calls ?? []) {
-    const open = told.calls[call]
-    if (open === undefined) told.calls[call] = { id: id ?? '', name: name ?? '', arguments: piece }
-    else open.arguments += piece
-  }
+  for (const piece of batch.calls ?? []) addCallPiece(told.calls, piece)
   usage.completionTokens = told.ids.length
 }
 
