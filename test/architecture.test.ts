@@ -260,6 +260,18 @@ test('the files of a home are read and written in lib/home alone', (t) => {
   for (const [line, isWrong] of cases) t.is(wrong(line), isWrong ? 1 : 0, line)
 })
 
+test('every store of the product is opened by openCorestore, which can be closed at any moment', (t) => {
+  const makers = [...sources].filter(
+    ([path, text]) =>
+      /^(cli|lib|workers|worker\.ts)/.test(path) &&
+      /\bnew Corestore\b|from 'corestore'/.test(text.replace(/import type.*/g, '')),
+  )
+  t.alike(
+    makers.map(([path]) => path),
+    ['lib/store/corestore.ts'],
+  )
+})
+
 test('no file imports itself by way of others', (t) => {
   t.alike(cycles(new Map([...sources].filter(([path]) => /^(lib|workers|cli)\//.test(path)))), [])
 })

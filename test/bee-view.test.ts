@@ -1,8 +1,9 @@
 import test, { type Test } from 'brittle'
-import Corestore from 'corestore'
+import type Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
+import SessionState from 'hypercore/lib/session-state.js'
 import { encodeJson, encodeKey } from '../lib/protocol/index.js'
-import { Directory, directoryKeys } from '../lib/store/index.js'
+import { Directory, directoryKeys, openCorestore } from '../lib/store/index.js'
 import { until } from './helpers/wait.js'
 
 /** A view on a replica whose blocks have not all come. */
@@ -10,7 +11,7 @@ import { until } from './helpers/wait.js'
 const key = (n: number) => encodeKey(Buffer.alloc(32, n))
 
 async function openStore(t: Test): Promise<Corestore> {
-  const store = new Corestore(await t.tmp())
+  const store = openCorestore(await t.tmp())
   t.teardown(() => store.close(), { order: 1 })
   return store
 }
@@ -85,4 +86,47 @@ test('behind a block that is no entry nothing is applied, and it is told once; c
   await store.close()
   await refreshing
   t.is(told.length, 1)
+})
+
+test('a replica closes while blocks come in, and nothing fails that nobody waits for', async (t) => {
+  const unhandled: unknown[] = []
+  const note = (reason: unknown): void => {
+    unhandled.push(reason)
+  }
+  const others = process.listeners('unhandledRejection')
+  process.removeAllListeners('unhandledRejection').on('unhandledRejection', note)
+  const { flush } = SessionState.prototype
+  let late = 0
+  // A slow disk: what is written comes to an end only after the core was closed.
+  SessionState.prototype.flush = async function () {
+    const done = await flush.call(this)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+    if (this.core.replicator.destroyed) late++
+    return done
+  }
+  t.teardown(() => {
+    SessionState.prototype.flush = flush
+    process.removeAllListeners('unhandledRejection')
+    for (const listener of others) process.on('unhandledRejection', listener)
+  })
+
+  const writer = await openStore(t)
+  const core = writer.get({ name: 'directory' })
+  const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await bee.ready()
+  await writeMembers(bee, 1, 40)
+  for (let round = 0; round < 40; round++) {
+    const reader = openCorestore(await t.tmp())
+    const directory = new Directory(reader.get({ key: core.key }))
+    await directory.open()
+    const part = connect(writer, reader)
+    const writing = writeMembers(bee, 100, 106)
+    await new Promise((resolve) => setTimeout(resolve, round % 30))
+    part()
+    await directory.close()
+    await reader.close()
+    await writing
+  }
+  t.ok(late > 0, `${late} blocks were written after their core had closed`)
+  t.alike(unhandled, [])
 })

@@ -269,6 +269,14 @@ declare module 'hypercore' {
   }
 }
 
+declare module 'hypercore/lib/session-state.js' {
+  /** Private to the library: a test slows down what it writes. */
+  export default class SessionState {
+    core: { replicator: { destroyed: boolean } }
+    flush(): Promise<boolean>
+  }
+}
+
 declare module 'hypercore-storage' {
   /** Cores on disk, in one RocksDB. */
   export default class HypercoreStorage {
@@ -284,11 +292,21 @@ declare module 'corestore' {
   import type Rache from 'rache'
   import type { Duplex } from 'streamx'
 
+  export interface CorestoreOptions {
+    primaryKey?: Uint8Array
+    unsafe?: boolean
+    globalCache?: Rache
+  }
+
+  /** What every session of one core shares. Private to the library, but for `watch`. */
+  export interface Core {
+    replicator: { readonly destroyed: boolean; _resolveBlocksLocally: () => Promise<void> }
+  }
+
   export default class Corestore extends EventEmitter {
-    constructor(
-      storage: string | HypercoreStorage,
-      options?: { primaryKey?: Uint8Array; unsafe?: boolean; globalCache?: Rache },
-    )
+    constructor(storage: string | HypercoreStorage, options?: CorestoreOptions)
+    /** Calls back with each core before it opens. */
+    watch(callback: (core: Core) => void): void
     ready(): Promise<void>
     get(options: {
       name?: string

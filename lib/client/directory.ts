@@ -1,10 +1,10 @@
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import Corestore from 'corestore'
+import type Corestore from 'corestore'
 import { isAlive } from '../home/index.js'
 import type { Role } from '../protocol/index.js'
-import { Directory } from '../store/index.js'
+import { Directory, openCorestore } from '../store/index.js'
 
 const PREFIX = 'infermesh-client-'
 
@@ -25,7 +25,7 @@ export class DirectoryCopy {
     if (open.size === 0) process.once('exit', removeAll)
     this.#path = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`))
     open.add(this.#path)
-    this.store = new Corestore(this.#path)
+    this.store = openCorestore(this.#path)
     this.view = new Directory(this.store.get({ key: core }))
   }
 

@@ -1,10 +1,11 @@
 import { join } from 'node:path'
-import Corestore from 'corestore'
+import type Corestore from 'corestore'
 import type Hypercore from 'hypercore'
 import HypercoreStorage from 'hypercore-storage'
 import Rache from 'rache'
 import { readStorePid, writeStorePid } from '../home/index.js'
 import { MeshError, messageOf } from '../protocol/index.js'
+import { openCorestore } from '../store/index.js'
 import type { Facility } from './facility.js'
 
 /** Blocks of trees that are kept in memory, about 2 KB each. The library's own bound is 16 times as many. */
@@ -30,7 +31,7 @@ export class Store implements Facility {
       writeBufferSize: WRITE_BUFFER_BYTES,
       treeCache: { maxSize: CACHED_TREE_NODES },
     })
-    this.corestore = new Corestore(storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
+    this.corestore = openCorestore(storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
     // `start` reports it; until then it must not count as unhandled.
     this.corestore.ready().catch(() => {})
   }
