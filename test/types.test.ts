@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import RPC from '@hyperswarm/rpc'
 import autocannon from 'autocannon'
 import test, { type Test } from 'brittle'
-import Corestore from 'corestore'
+import Corestore, { type Core } from 'corestore'
 import Hyperbee from 'hyperbee'
 import DHT from 'hyperdht'
 import createTestnet from 'hyperdht/testnet.js'
@@ -117,6 +117,8 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
 
   const store = new Corestore(await t.tmp())
   t.teardown(() => store.close())
+  const cores: Core[] = []
+  store.watch((core) => cores.push(core))
   const core = store.get({ name: 'types' })
   const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
   await bee.put('key', Buffer.from('value'))
@@ -156,6 +158,9 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['hyperswarm: Discovery', discovery],
     ['hyperswarm: Hyperswarm', client],
     ['hypercore: Hypercore', core],
+    ['hypercore/lib/session-state.js: SessionState', Reflect.get(core, 'state')],
+    ['corestore: Core', cores[0]],
+    ['corestore: Replicator', cores[0]?.replicator],
     ['corestore: Corestore', store],
     ['rache: Rache', new Rache({ maxSize: 1 })],
     ['hyperbee: Entry', await bee.get('key')],

@@ -298,9 +298,15 @@ declare module 'corestore' {
     globalCache?: Rache
   }
 
-  /** What every session of one core shares. Private to the library, but for `watch`. */
+  /** What all sessions of one core share. */
   export interface Core {
-    replicator: { readonly destroyed: boolean; _resolveBlocksLocally: () => Promise<void> }
+    readonly replicator: Replicator
+  }
+
+  /** Private to hypercore. */
+  export interface Replicator {
+    readonly destroyed: boolean
+    _resolveBlocksLocally(): Promise<void>
   }
 
   export default class Corestore extends EventEmitter {
