@@ -1,9 +1,10 @@
 import test from 'brittle'
-import { encodeJson, type Model, newApiKey } from '../lib/protocol/index.js'
+import { encodeJson, newApiKey } from '../lib/protocol/index.js'
 import { directoryKeys } from '../lib/store/index.js'
 import { authorityAccountKeys } from '../workers/auth/accounts.js'
 import { ADMIN, AUTHORITY, openDomain, peerKey } from './auth-kit.js'
 import { codeOf } from './helpers/mesh.js'
+import { testModel } from './helpers/model.js'
 
 type Domain = Awaited<ReturnType<typeof openDomain>>
 
@@ -148,7 +149,7 @@ test('a removal that was cut between its two stores is completed at the next sta
   const { accounts, directory, members, models } = domain
   const home = await homeInvite(domain)
   await members.join(peerKey(1), { ...home, role: 'processor', name: 'p1' })
-  await models.announce(peerKey(1), model('m', 'aa'))
+  await models.announce(peerKey(1), testModel('m', 'aa'))
   // As if the accounts' batch alone had been written.
   await accounts.bee.put(authorityAccountKeys.removed(peerKey(1)), encodeJson({ at: 1 }))
   await accounts.bee.del(authorityAccountKeys.announced('m'))
@@ -159,35 +160,22 @@ test('a removal that was cut between its two stores is completed at the next sta
   t.absent(directory.models.has('m'))
 })
 
-function model(name: string, hash: string): Model {
-  return {
-    name,
-    hash,
-    sizeBytes: 1,
-    architecture: 'llama',
-    quantisation: 'Q8_0',
-    parameters: 1,
-    contextLength: 8,
-    licence: 'MIT',
-  }
-}
-
 test('a model stays in the directory until the last processor has withdrawn it', async (t) => {
   const domain = await openDomain(t)
   const { members, models, directory, accounts } = domain
   const home = await homeInvite(domain)
   await members.join(peerKey(1), { ...home, role: 'processor', name: 'p1' })
   await members.join(peerKey(2), { ...home, role: 'processor', name: 'p2' })
-  await models.announce(peerKey(1), model('org/m:Q8_0', 'aa'))
-  await models.announce(peerKey(2), model('org/m:Q8_0', 'aa'))
+  await models.announce(peerKey(1), testModel('org/m:Q8_0', 'aa'))
+  await models.announce(peerKey(2), testModel('org/m:Q8_0', 'aa'))
   const audits = accounts.nextAudit
-  await models.announce(peerKey(2), model('org/m:Q8_0', 'aa'))
+  await models.announce(peerKey(2), testModel('org/m:Q8_0', 'aa'))
   t.is(accounts.nextAudit, audits, 'announcing again writes nothing')
-  await t.exception(models.announce(peerKey(2), model('org/m:Q8_0', 'bb')), /another file on processor\/p1/)
+  await t.exception(models.announce(peerKey(2), testModel('org/m:Q8_0', 'bb')), /another file on processor\/p1/)
   await models.withdraw(peerKey(1), 'org/m:Q8_0')
   await models.withdraw(peerKey(1), 'org/m:Q8_0')
   t.ok(directory.models.has('org/m:Q8_0'))
-  await models.announce(peerKey(2), model('org/m:Q8_0', 'bb'))
+  await models.announce(peerKey(2), testModel('org/m:Q8_0', 'bb'))
   t.is(directory.models.get('org/m:Q8_0')?.hash, 'bb', 'the only processor that has it may change its file')
   await members.remove(ADMIN, 'p2')
   t.absent(directory.models.has('org/m:Q8_0'), 'a removed processor has nothing any more')

@@ -1,19 +1,9 @@
 import test from 'brittle'
-import { MeshError, type Model, type ModelLoad } from '../lib/protocol/index.js'
+import { MeshError, type ModelLoad } from '../lib/protocol/index.js'
 import { Catalogue, type ProcessorLink } from '../workers/gateway/catalogue.js'
+import { testModel } from './helpers/model.js'
 
-function model(name: string, hash = `hash of ${name}`): Model {
-  return {
-    name,
-    hash,
-    sizeBytes: 1,
-    architecture: 'llama',
-    quantisation: 'Q8_0',
-    parameters: 1,
-    contextLength: 2048,
-    licence: 'mit',
-  }
-}
+const model = (name: string) => testModel(name, `hash of ${name}`)
 
 function has(name: string, more: Partial<ModelLoad> = {}): ModelLoad {
   return { name, hash: `hash of ${name}`, state: 'loaded', slots: 4, busySlots: 0, contextLength: 2048, ...more }

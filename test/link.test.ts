@@ -1,10 +1,7 @@
 import RPC from '@hyperswarm/rpc'
 import test, { type Test } from 'brittle'
 import c from 'compact-encoding'
-import type Corestore from 'corestore'
 import type { NoiseStream } from 'hyperdht'
-import DHT from 'hyperdht'
-import createTestnet from 'hyperdht/testnet.js'
 import type Protomux from 'protomux'
 import { Peer } from '../lib/client/peer.js'
 import { encodeCredit } from '../lib/link/credit.js'
@@ -20,7 +17,8 @@ import {
   newRequestId,
   PROTOCOL_VERSION,
 } from '../lib/protocol/index.js'
-import { connect } from './helpers/connection.js'
+import { openCorestore } from '../lib/store/index.js'
+import { connect, listen } from './helpers/connection.js'
 import {
   codeOf,
   linked,
@@ -227,19 +225,11 @@ test('a profile that is given to a net stays as it is; the net’s own names the
 
 /** A client's peer, and the far end of its connection. */
 async function dialPeer(t: Test, onConnection: (conn: NoiseStream) => void): Promise<Peer> {
-  const { bootstrap } = await createTestnet(3, { teardown: t.teardown })
-  const far = new DHT({ bootstrap, host: '127.0.0.1' })
-  const near = new DHT({ bootstrap, host: '127.0.0.1' })
-  t.teardown(() => near.destroy({ force: true }), { order: -1 })
-  t.teardown(() => far.destroy({ force: true }), { order: -1 })
-  const server = far.createServer((conn) => {
-    conn.on('error', () => {})
-    onConnection(conn)
-  })
-  await server.listen()
-  const store = { replicate() {} } as unknown as Corestore
+  const { near, publicKey } = await listen(t, onConnection)
+  const store = openCorestore(await t.tmp())
+  t.teardown(() => store.close(), { order: 1 })
   const rpc = new RPC({ dht: near })
-  return new Peer({ rpc, store, publicKey: server.publicKey, nodes: [], dialMs: 5000, roleOf: () => 'client' })
+  return new Peer({ rpc, store, publicKey, nodes: [], dialMs: 5000, roleOf: () => 'client' })
 }
 
 test('a client whose peer sends garbage is told that the link closed, not that it asked wrongly', async (t) => {

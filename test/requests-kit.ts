@@ -6,13 +6,13 @@ import {
   inferenceRequestSchema,
   type JournalRecord,
   MeshError,
-  type Model,
 } from '../lib/protocol/index.js'
 import type { Principal } from '../lib/store/index.js'
 import type { Clock } from '../workers/gateway/requests/clock.js'
 import { type Processor, type RequestContext, type RequestState, Requests } from '../workers/gateway/requests/index.js'
 import type { AnswerEvents } from '../workers/gateway/requests/ports.js'
 import type { SlotRequest } from '../workers/gateway/requests/scheduler.js'
+import { testModel } from './helpers/model.js'
 
 /** A request's way with nothing around it: processors that follow a script, and a clock that the test moves. */
 
@@ -21,16 +21,7 @@ export const STALL_MS = 1000
 /** What each slot is waited for. */
 export const QUEUE_MS = 10
 
-export const MODEL: Model = {
-  name: 'tiny',
-  hash: 'ab12',
-  sizeBytes: 1,
-  architecture: 'llama',
-  quantisation: 'Q8_0',
-  parameters: 1,
-  contextLength: 2048,
-  licence: 'mit',
-}
+export const MODEL = testModel('tiny', 'ab12')
 
 const PRINCIPAL: Principal = { keyId: 'k1', user: 'ann', role: 'user', limits: { key: {}, user: {} } }
 

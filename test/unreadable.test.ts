@@ -13,6 +13,7 @@ import {
 } from '../lib/protocol/index.js'
 import { Accounts, accountKeys, Directory, directoryKeys, passwordMark } from '../lib/store/index.js'
 import { AuthorityAccounts, mustBeReadable } from '../workers/auth/accounts.js'
+import { testModel } from './helpers/model.js'
 
 /** What a view does with entries that it does not understand, on real cores. */
 
@@ -177,16 +178,7 @@ test('a member or model of a later version is not there, and the others are', as
   await put(directoryKeys.member(one), member(one))
   t.is(directory.membersWithRole('gateway').length, 2)
 
-  const model = {
-    name: 'm',
-    hash: 'aa',
-    sizeBytes: 1,
-    architecture: 'a',
-    quantisation: 'Q8_0',
-    parameters: 1,
-    contextLength: 10,
-    licence: 'MIT',
-  }
+  const model = testModel('m', 'aa')
   await put(directoryKeys.model('m'), model)
   await put(directoryKeys.model('m'), { ...model, hash: ['aa', 'bb'] })
   t.absent(directory.models.has('m'), 'an older file is not served under a name that stands for another by now')

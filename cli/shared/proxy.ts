@@ -5,7 +5,7 @@ import {
   errorAnswerOf,
   isCredential,
   isLoopbackHost,
-  MAX_FETCH_BODY_BYTES,
+  MAX_BODY_BYTES,
   MeshError,
 } from '../../lib/protocol/index.js'
 
@@ -141,8 +141,8 @@ async function readBody(request: IncomingMessage): Promise<Uint8Array> {
   let bytes = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.byteLength
-    if (bytes > MAX_FETCH_BODY_BYTES) {
-      throw MeshError.MESSAGE_TOO_LARGE(`The body has more than ${MAX_FETCH_BODY_BYTES} bytes; send less at a time`)
+    if (bytes > MAX_BODY_BYTES) {
+      throw MeshError.MESSAGE_TOO_LARGE(`The body has more than ${MAX_BODY_BYTES} bytes; send less at a time`)
     }
     chunks.push(chunk)
   }

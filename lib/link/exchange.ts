@@ -2,6 +2,7 @@ import c from 'compact-encoding'
 import type Protomux from 'protomux'
 import type { Channel, Message } from 'protomux'
 import { encodeJson, MeshError, parseJson } from '../protocol/index.js'
+import type { ChannelHooks } from './accept.js'
 import { linkClosed, notOpened } from './closed.js'
 import { cork } from './cork.js'
 import { CreditQueue, type CreditWindow, decodeCredit, encodeCredit, SendCredit } from './credit.js'
@@ -35,11 +36,7 @@ export abstract class Exchange {
   #outEnded = false
   #failure: MeshError | undefined
 
-  protected constructor(
-    mux: Protomux,
-    requestId: string,
-    hooks: { onOpen?: (handshake: Uint8Array) => void; onEnd?: () => void } = {},
-  ) {
+  protected constructor(mux: Protomux, requestId: string, hooks: Partial<ChannelHooks> = {}) {
     this.mux = mux
     this.requestId = requestId
     const channel = mux.createChannel({
@@ -51,7 +48,7 @@ export abstract class Exchange {
         // Nearly all end whole, and an error's stack is dear.
         if (this.isOver) this.#credit.close()
         else this.stop(linkClosed(mux, 'The stream ended before the response was complete', { requestId }))
-        hooks.onEnd?.()
+        hooks.onClose?.()
       },
     })
     if (channel === null) throw notOpened(mux, FETCH_PROTOCOL, requestId)

@@ -1,8 +1,7 @@
 import type Protomux from 'protomux'
 import { z } from 'zod'
 import { encodeJson, MeshError, parseJson, requestIdSchema, validate } from '../protocol/index.js'
-import { acceptChannels } from './accept.js'
-import { cork } from './cork.js'
+import { acceptChannels, type ChannelHooks } from './accept.js'
 import { Exchange, FETCH_PROTOCOL } from './exchange.js'
 
 /**
@@ -125,17 +124,10 @@ export class FetchCall extends Exchange {
 
 /** The answering end. */
 export class FetchExchange extends Exchange {
-  /** The request as bytes, once the channel is open. */
-  readonly handshake: Promise<Uint8Array>
   #responded = false
 
-  /** @param onEnd called once, when the channel is closed */
-  constructor(mux: Protomux, requestId: string, onEnd: () => void) {
-    cork(mux)
-    let opened: (bytes: Uint8Array) => void = () => {}
-    const handshake = new Promise<Uint8Array>((resolve) => (opened = resolve))
-    super(mux, requestId, { onOpen: (bytes) => opened(bytes), onEnd })
-    this.handshake = handshake
+  constructor(mux: Protomux, requestId: string, hooks: ChannelHooks) {
+    super(mux, requestId, hooks)
     this.channel.open(Buffer.alloc(0))
   }
 
@@ -185,7 +177,7 @@ export function acceptFetches(mux: Protomux, handler: FetchHandler): void {
   acceptChannels(mux, {
     protocol: FETCH_PROTOCOL,
     mostOpen: MAX_OPEN_PER_LINK,
-    open: (requestId, onEnd) => new FetchExchange(mux, requestId, onEnd),
+    open: (requestId, hooks) => new FetchExchange(mux, requestId, hooks),
     run: (bytes, exchange) => {
       if (bytes.byteLength > MAX_HEAD_BYTES) throw MeshError.MESSAGE_TOO_LARGE('The head of the request is too long')
       return handler(validate(fetchRequestSchema, parseJson(bytes, 'The request'), 'request'), exchange)

@@ -14,7 +14,7 @@ import {
   type TokenBatch,
   validate,
 } from '../protocol/index.js'
-import { acceptChannels } from './accept.js'
+import { acceptChannels, type ChannelHooks } from './accept.js'
 import { linkClosed, notOpened } from './closed.js'
 import { cork } from './cork.js'
 import { CreditQueue, type CreditWindow, decodeCredit, encodeCredit, SendCredit } from './credit.js'
@@ -167,24 +167,19 @@ export class GenerationSink {
   #pendingBytes = 0
   #closing = false
   readonly requestId: string
-  /** The request as bytes, once the channel is open. */
-  readonly handshake: Promise<Uint8Array>
 
-  constructor(mux: Protomux, requestId: string, onclose: () => void) {
+  constructor(mux: Protomux, requestId: string, { onOpen, onClose }: ChannelHooks) {
     this.requestId = requestId
     this.#mux = mux
-    let opened: (handshake: Uint8Array) => void = () => {}
-    this.handshake = new Promise((resolve) => (opened = resolve))
-    cork(mux)
     const channel = mux.createChannel({
       protocol: GENERATE_PROTOCOL,
       id: Buffer.from(requestId),
       handshake: c.raw,
-      onopen: (handshake) => opened(handshake),
+      onopen: onOpen,
       onclose: () => {
         // After the finish there is nothing left to cancel.
         if (!this.#closing) this.#cancelled.abort(this.#gone())
-        onclose()
+        onClose()
       },
     })
     if (channel === null) throw linkClosed(mux, 'The link is closed')
@@ -285,7 +280,7 @@ export function acceptGenerations(mux: Protomux, handler: GenerateHandler): void
   acceptChannels(mux, {
     protocol: GENERATE_PROTOCOL,
     mostOpen: MAX_OPEN_PER_LINK,
-    open: (requestId, onEnd) => new GenerationSink(mux, requestId, onEnd),
+    open: (requestId, hooks) => new GenerationSink(mux, requestId, hooks),
     run: (bytes, sink) => {
       const request = validate(generateRequestSchema, parseJson(bytes, 'The request'), 'request')
       return handler({ ...request, requestId: sink.requestId }, sink)

@@ -4,8 +4,8 @@ import { MAX_CREDENTIAL_CHARS } from './ids.js'
 
 /** What every HTTP door of the product shares: the gateway's, the proxy's, the metrics'. */
 
-/** Longest body of a request, as at the HTTP door. */
-export const MAX_FETCH_BODY_BYTES = 8 * 1024 * 1024
+/** Longest body of a request, where no setting says otherwise. */
+export const MAX_BODY_BYTES = 8 * 1024 * 1024
 
 /** Headers that belong to one connection, and the length, which follows from the body: they are not carried on. */
 export const CONNECTION_HEADERS: ReadonlySet<string> = new Set([

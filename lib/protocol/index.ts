@@ -27,7 +27,7 @@ export {
   type ErrorAnswer,
   errorAnswerOf,
   isLoopbackHost,
-  MAX_FETCH_BODY_BYTES,
+  MAX_BODY_BYTES,
   noRequestAnswer,
   type OpenAiError,
 } from './http.js'

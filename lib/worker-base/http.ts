@@ -9,7 +9,15 @@ import {
   fastify,
 } from 'fastify'
 import { z } from 'zod'
-import { MeshError, messageOf, newRequestId, noRequestAnswer, requestIdSchema, systemCode } from '../protocol/index.js'
+import {
+  MAX_BODY_BYTES,
+  MeshError,
+  messageOf,
+  newRequestId,
+  noRequestAnswer,
+  requestIdSchema,
+  systemCode,
+} from '../protocol/index.js'
 import type { Facility } from './facility.js'
 
 const positive = z.int().min(1)
@@ -24,7 +32,7 @@ export const httpConfigSchema = z.strictObject({
   /** Web pages of these origins may call from a browser; `*` is any. Empty: none. */
   corsOrigins: z.array(z.string().min(1)).default([]),
   /** Longest body; past it the answer is 413. */
-  bodyLimitBytes: positive.default(8 * 1024 * 1024),
+  bodyLimitBytes: positive.default(MAX_BODY_BYTES),
   /** Connections past these are closed at once. */
   maxConnections: positive.default(10_000),
   /** A client that has not sent its headers by then is cut. */

@@ -205,7 +205,7 @@ export abstract class BaseWorker {
 
   status(): WorkerStatus {
     const { role, name, publicKey, version, since, addresses } = this.#hello()
-    return { role, name, publicKey: publicKey, version, since, pid: process.pid, addresses, load: this.load() }
+    return { role, name, publicKey, version, since, pid: process.pid, addresses, load: this.load() }
   }
 
   /** This worker's load as its links see it. */

@@ -18,7 +18,7 @@ export class Settlement {
   finished(request: RequestState, outcome: string): number {
     const totalMs = this.#elapsedMs(request)
     const record = this.#record(request, outcome, totalMs)
-    this.#settle(request, outcome)
+    this.#settle(request, outcome, totalMs)
     this.#parts.log.info(record, 'request')
     return totalMs
   }
@@ -28,14 +28,15 @@ export class Settlement {
     const failure = MeshError.from(err)
     const { requestId, principal } = request.context
     const { code, message: reason } = failure
+    const totalMs = this.#elapsedMs(request)
     if (!request.recorded) {
       try {
-        this.#record(request, code, this.#elapsedMs(request))
+        this.#record(request, code, totalMs)
       } catch {
         // The journal keeps the record and takes no more requests; this caller is told of its own failure.
       }
     }
-    this.#settle(request, code)
+    this.#settle(request, code, totalMs)
     const facts = { requestId, keyId: principal.keyId, model: request.model.name, code, reason }
     this.#parts.log.info(facts, 'request not served')
     return failure
@@ -64,9 +65,9 @@ export class Settlement {
     return record
   }
 
-  #settle(request: RequestState, outcome: string): void {
+  #settle(request: RequestState, outcome: string, totalMs: number): void {
     request.reservation.settle(tokensUsed(request))
-    this.#parts.observer.settled(request, outcome, this.#elapsedMs(request))
+    this.#parts.observer.settled(request, outcome, totalMs)
   }
 
   #elapsedMs({ startedMs }: RequestState): number {
