@@ -22,6 +22,7 @@ const LARGEST = 15
 const ROOMS = [
   'cli',
   'lib/client',
+  'lib/errors',
   'lib/home',
   'lib/link',
   'lib/protocol',

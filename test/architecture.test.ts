@@ -22,7 +22,8 @@ const ARROWS: Record<string, string[]> = {
   'lib/link': ['lib/protocol'],
   'lib/store': ['lib/protocol'],
   'lib/home': ['lib/protocol'],
-  'lib/protocol': [],
+  'lib/protocol': ['lib/errors'],
+  'lib/errors': [],
   'workers/auth': WORKER,
   [GATEWAY]: [...WORKER, `${GATEWAY}/requests`, `${GATEWAY}/http`, `${GATEWAY}/openai`, `${GATEWAY}/api`],
   [`${GATEWAY}/requests`]: ['lib/store', 'lib/protocol'],
@@ -31,9 +32,9 @@ const ARROWS: Record<string, string[]> = {
   [`${GATEWAY}/api`]: [`${GATEWAY}/http`, 'lib/worker-base', 'lib/store', 'lib/protocol'],
   'workers/metrics': WORKER,
   'workers/processor': [...WORKER, ENGINE],
-  [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/tools`, 'lib/protocol'],
-  [`${ENGINE}/tools`]: [`${ENGINE}/json`, 'lib/protocol'],
-  [`${ENGINE}/json`]: ['lib/protocol'],
+  [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/tools`, 'lib/protocol', 'lib/errors'],
+  [`${ENGINE}/tools`]: [`${ENGINE}/json`, 'lib/protocol', 'lib/errors'],
+  [`${ENGINE}/json`]: ['lib/protocol', 'lib/errors'],
   'worker.ts': [
     'workers/auth',
     'workers/gateway',
@@ -276,10 +277,10 @@ test('no file imports itself by way of others', (t) => {
   t.alike(cycles(new Map([...sources].filter(([path]) => /^(lib|workers|cli)\//.test(path)))), [])
 })
 
-test('an engine process loads no network', (t) => {
+test('an engine process loads no network, and of the protocol only its types', (t) => {
   const packages = packagesFrom(`${ENGINE}/main.ts`, sources)
   t.alike(
-    [...packages].filter((name) => NETWORK.test(name)),
+    [...packages].filter((name) => NETWORK.test(name) || name === 'zod'),
     [],
   )
   t.ok(packages.has('node-llama-cpp'))
@@ -326,6 +327,9 @@ test('an import against an arrow is reported', (t) => {
     ['lib/worker-base/net/net.ts', '../../client/index.js', true],
     ['workers/processor/engine/main.ts', '../../../lib/protocol/index.js', false],
     ['workers/processor/engine/main.ts', '../../../lib/protocol/errors.js', true],
+    ['workers/processor/engine/main.ts', '../../../lib/errors/index.js', false],
+    ['workers/auth/worker.ts', '../../lib/errors/index.js', true],
+    ['lib/errors/errors.ts', '../protocol/index.js', true],
     ['workers/auth/worker.ts', '../../lib/worker-base/index.js', false],
     ['workers/auth/worker.ts', '../../lib/client/index.js', true],
     ['workers/auth/worker.ts', '../gateway/index.js', true],

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
-import { ERROR_CODES } from '../lib/protocol/errors.js'
+import { ERROR_CODES } from '../lib/errors/errors.js'
 import { MeshError } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 

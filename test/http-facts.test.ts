@@ -1,5 +1,5 @@
 import test from 'brittle'
-import { MeshError } from '../lib/protocol/errors.js'
+import { MeshError } from '../lib/errors/index.js'
 import {
   bearerCredential,
   CONNECTION_HEADERS,

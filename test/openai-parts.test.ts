@@ -1,5 +1,5 @@
 import test from 'brittle'
-import { ERROR_CODES } from '../lib/protocol/errors.js'
+import { ERROR_CODES } from '../lib/errors/errors.js'
 import { MeshError } from '../lib/protocol/index.js'
 import { errorAnswer } from '../workers/gateway/http/errors.js'
 import { durationText } from '../workers/gateway/openai/headers.js'

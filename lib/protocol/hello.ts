@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MeshError } from './errors.js'
+import { MeshError } from '../errors/index.js'
 import { nameSchema, PROTOCOL_VERSION } from './ids.js'
 import { loadSchema } from './load.js'
 import { roleSchema } from './records.js'

@@ -1,5 +1,5 @@
 import { isIPv4 } from 'node:net'
-import type { ErrorCode, MeshError } from './errors.js'
+import type { ErrorCode, MeshError } from '../errors/index.js'
 import { MAX_CREDENTIAL_CHARS } from './ids.js'
 
 /** What every HTTP door of the product shares: the gateway's, the proxy's, the metrics'. */

@@ -1,7 +1,7 @@
 import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
 import z32 from 'z32'
 import { z } from 'zod'
-import { MeshError } from './errors.js'
+import { MeshError } from '../errors/index.js'
 
 /** The protocol spoken on links. Two workers whose versions differ refuse each other. */
 export const PROTOCOL_VERSION = 2

@@ -1,4 +1,4 @@
-export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf, systemCode } from './errors.js'
+export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf, systemCode } from '../errors/index.js'
 export {
   AnswerCollector,
   addCallPiece,

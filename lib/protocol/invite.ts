@@ -1,6 +1,6 @@
 import z32 from 'z32'
 import { z } from 'zod'
-import { MeshError } from './errors.js'
+import { MeshError } from '../errors/index.js'
 import { nameSchema } from './ids.js'
 import { meshProfileSchema } from './profile.js'
 import { roleSchema } from './records.js'

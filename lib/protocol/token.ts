@@ -1,6 +1,6 @@
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
 import { z } from 'zod'
-import { MeshError } from './errors.js'
+import { MeshError } from '../errors/index.js'
 import { decodeKey, MAX_CREDENTIAL_CHARS } from './ids.js'
 import { userRoleSchema } from './records.js'
 import { parseJson, validate } from './validate.js'

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { type ErrorCode, MeshError } from './errors.js'
+import { type ErrorCode, MeshError } from '../errors/index.js'
 
 /**
  * Checks a value against its schema.

@@ -1,4 +1,4 @@
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/errors/index.js'
 
 /** Sampling one token takes far less. */
 const STUCK_MS = 200

@@ -1,5 +1,5 @@
 import type { LlamaEmbeddingContext, LlamaModel } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/errors/index.js'
 import type { EmbeddingInput, EngineInfo } from './messages.js'
 import { asTokens } from './vocabulary.js'
 

@@ -1,5 +1,6 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
-import { type FinishReason, type InferenceRequest, MeshError, type TokenBatch } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/errors/index.js'
+import type { FinishReason, InferenceRequest, TokenBatch } from '../../../lib/protocol/index.js'
 import type { Batching } from './batching.js'
 import type { Constraint } from './constraint.js'
 import type { DeadEnds, GrammarWatch } from './dead-end.js'

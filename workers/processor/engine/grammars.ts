@@ -1,5 +1,5 @@
 import { type Llama, type LlamaGrammar, LlamaGrammarEvaluationState, type LlamaModel } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/errors/index.js'
 import { nativeGrammarState, nativeSamplerClass } from './llama-internals.js'
 
 /** Compiling costs milliseconds, and the same few schemas come again and again. */

@@ -1,5 +1,5 @@
 import type { Llama, LlamaContext, LlamaGrammarEvaluationState, LlamaModel, Token, TokenBias } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/errors/index.js'
 
 /**
  * Everything that the engine uses of node-llama-cpp and that the library does not declare. Its version is pinned, each

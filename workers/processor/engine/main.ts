@@ -1,4 +1,4 @@
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/errors/index.js'
 import type { FromEngine, ToEngine } from './messages.js'
 import { type EngineLog, loadModel } from './model.js'
 import { ModelRunner } from './model-runner.js'

@@ -1,4 +1,5 @@
-import { type InferenceRequest, MeshError, messageOf, type TokenBatch } from '../../../lib/protocol/index.js'
+import { MeshError, messageOf } from '../../../lib/errors/index.js'
+import type { InferenceRequest, TokenBatch } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
 import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'

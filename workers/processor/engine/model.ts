@@ -9,7 +9,8 @@ import {
   type LlamaModel,
   NoBinaryFoundError,
 } from 'node-llama-cpp'
-import { type Gpu, MeshError, messageOf } from '../../../lib/protocol/index.js'
+import { MeshError, messageOf } from '../../../lib/errors/index.js'
+import type { Gpu } from '../../../lib/protocol/index.js'
 import { Batching } from './batching.js'
 import type { EngineInfo, GpuChoice, LoadOptions } from './messages.js'
 

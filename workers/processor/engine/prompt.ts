@@ -8,7 +8,8 @@ import {
   resolveChatWrapper,
   type Token,
 } from 'node-llama-cpp'
-import { type ChatMessage, type InferenceRequest, MeshError, messageOf } from '../../../lib/protocol/index.js'
+import { MeshError, messageOf } from '../../../lib/errors/index.js'
+import type { ChatMessage, InferenceRequest } from '../../../lib/protocol/index.js'
 import { nativeTemplate } from './llama-internals.js'
 import {
   type CallSyntax,

@@ -1,5 +1,5 @@
 import { type LlamaModel, type Token, TokenBias } from 'node-llama-cpp'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/errors/index.js'
 import { biasesOf } from './llama-internals.js'
 
 /** How many token ids the model has. */

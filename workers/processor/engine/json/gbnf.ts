@@ -1,4 +1,4 @@
-import { MeshError } from '../../../../lib/protocol/index.js'
+import { MeshError } from '../../../../lib/errors/index.js'
 
 /**
  * Why a schema cannot be used.

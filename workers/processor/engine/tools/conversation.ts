@@ -1,4 +1,5 @@
-import { type ChatMessage, type InferenceRequest, MeshError, type Tool } from '../../../../lib/protocol/index.js'
+import { MeshError } from '../../../../lib/errors/index.js'
+import type { ChatMessage, InferenceRequest, Tool } from '../../../../lib/protocol/index.js'
 import { GENERIC_SYNTAX } from './syntax.js'
 
 /** A request for the next turn of a conversation. */

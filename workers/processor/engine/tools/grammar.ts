@@ -1,4 +1,5 @@
-import { MeshError, type Tool } from '../../../../lib/protocol/index.js'
+import { MeshError } from '../../../../lib/errors/index.js'
+import type { Tool } from '../../../../lib/protocol/index.js'
 import { addSchema, GrammarRules, oneOf, quoted } from '../json/index.js'
 import type { ChatRequest } from './conversation.js'
 import { type CallSyntax, ID_SIGN } from './syntax.js'

@@ -1,0 +1,1 @@
+export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf, systemCode } from './errors.js'
