@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { basename, join } from 'node:path'
+import { join, relative } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -37,7 +37,7 @@ interface FileResult {
 }
 
 async function runFile(path: string): Promise<FileResult> {
-  const name = basename(path, '.test.js')
+  const name = relative(folder, path).replace(/\.test\.js$/, '')
   const startedAt = performance.now()
   const tap = new Tap()
   const stderr: string[] = []
@@ -141,7 +141,7 @@ for (const [signal, code] of [
   })
 }
 
-const files = readdirSync(folder)
+const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.test.js'))
   .filter((file) => positionals.length === 0 || positionals.some((word) => file.includes(word)))
   .sort()
