@@ -17,8 +17,10 @@ const START_MS = 20_000
 
 export interface BenchMesh {
   home: string
-  /** Process ids by role. */
-  pids: Map<Role, number>
+  /** Process ids by the workers' names: the role, where it has no other. */
+  pids: Map<string, number>
+  /** Names of workers whose process is gone. */
+  ended(): string[]
   client(): MeshClient
   /** How often a worker has warned that listeners leak. */
   warnings(): number
@@ -35,22 +37,33 @@ export function benchHome(): string {
 /**
  * Starts one worker of each role as a process of its own.
  * @param standIn variables of the stand-in engine; absent: the embedded model
+ * @param gateways names of the gateways, in their order
  */
 export async function startMesh(
-  options: { standIn?: Record<string, string>; roles?: Role[]; set?: Partial<Record<Role, string[]>> } = {},
+  options: {
+    standIn?: Record<string, string>
+    roles?: Role[]
+    gateways?: string[]
+    set?: Partial<Record<Role, string[]>>
+  } = {},
 ): Promise<BenchMesh> {
-  const { standIn, roles = ['auth', 'gateway', 'processor'], set = {} } = options
+  const { standIn, roles = ['auth', 'gateway', 'processor'], gateways = ['gateway'], set = {} } = options
   const home = benchHome()
-  const children: ChildProcess[] = []
-  const pids = new Map<Role, number>()
+  const children = new Map<string, ChildProcess>()
+  const pids = new Map<string, number>()
   let warnings = 0
-  for (const role of roles) {
+  const workers = roles.flatMap((role) =>
+    (role === 'gateway' ? gateways : [role]).map((name): [Role, string] => [role, name]),
+  )
+  for (const [role, name] of workers) {
     const isStandIn = role === 'processor' && standIn !== undefined
     const settings = ['log.level=warn', 'http.port=0', 'metrics.port=0', ...(set[role] ?? [])].flatMap((one) => [
       '--set',
       one,
     ])
-    const args = isStandIn ? [STAND_IN, home] : [WORKER, '--wtype', role, '--data-dir', home, ...settings]
+    const args = isStandIn
+      ? [STAND_IN, home]
+      : [WORKER, '--wtype', role, '--rack', name, '--data-dir', home, ...settings]
     const child = spawn(process.execPath, args, {
       stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, ...standIn },
@@ -59,15 +72,16 @@ export async function startMesh(
       if (bytes.includes('MaxListenersExceededWarning')) warnings++
       process.stderr.write(bytes)
     })
-    children.push(child)
-    await untilReady(home, role, child)
-    pids.set(role, child.pid as number)
+    children.set(name, child)
+    await untilReady(home, role, name, child)
+    pids.set(name, child.pid as number)
   }
   const clients: MeshClient[] = []
   const mesh: BenchMesh = {
     home,
     pids,
     warnings: () => warnings,
+    ended: () => [...children].filter(([, child]) => hasEnded(child)).map(([name]) => name),
     client() {
       const client = new MeshClient({ home })
       clients.push(client)
@@ -75,29 +89,33 @@ export async function startMesh(
     },
     async stop() {
       await Promise.all(clients.map((client) => client.close()))
-      await Promise.all(children.reverse().map((child) => end(child)))
+      await Promise.all([...children.values()].reverse().map((child) => end(child)))
     },
   }
   await untilServing(mesh)
   return mesh
 }
 
+function hasEnded({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null
+}
+
 async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
+  if (hasEnded(child)) return
   const ended = new Promise((resolve) => child.once('exit', resolve))
   child.kill('SIGTERM')
   await ended
 }
 
-async function untilReady(home: string, role: Role, child: ChildProcess): Promise<void> {
-  const file = homeFiles(home).status(role, role)
+async function untilReady(home: string, role: Role, name: string, child: ChildProcess): Promise<void> {
+  const file = homeFiles(home).status(role, name)
   const deadline = Date.now() + START_MS
   while (Date.now() < deadline) {
-    if (child.exitCode !== null) throw new Error(`${role} exited with ${child.exitCode}`)
-    if (existsSync(file) && readStatus(home, role).load.state === 'ready') return
+    if (child.exitCode !== null) throw new Error(`${name} exited with ${child.exitCode}`)
+    if (existsSync(file) && readStatus(home, role, name).load.state === 'ready') return
     await sleep(10)
   }
-  throw new Error(`${role} was not ready within ${START_MS} ms`)
+  throw new Error(`${name} was not ready within ${START_MS} ms`)
 }
 
 async function untilServing(mesh: BenchMesh): Promise<void> {
