@@ -1,5 +1,5 @@
 export { readAdminKey, writeAdminKey } from './admin-key.js'
-export { makePrivateDir, writeFileAtomic } from './files.js'
+export { makePrivateDir, readRecord, writeFileAtomic } from './files.js'
 export { readHomeInvite, writeHomeInvite } from './home-invite.js'
 export { loadSeed } from './identity.js'
 export { homeFiles, homePath } from './paths.js'
