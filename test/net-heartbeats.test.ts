@@ -1,9 +1,16 @@
 import test from 'brittle'
-import type { Caller, Hello, Load } from '../lib/protocol/index.js'
+import { type Caller, type Hello, type Load, PROTOCOL_VERSION } from '../lib/protocol/index.js'
 import { type BeatingLink, Heartbeats } from '../lib/worker-base/net/heartbeats.js'
 import { until } from './helpers/wait.js'
 
-const hello: Hello = { protocolVersion: 2, version: '0', role: 'processor', name: 'p1', since: 0, addresses: {} }
+const hello: Hello = {
+  protocolVersion: PROTOCOL_VERSION,
+  version: '0',
+  role: 'processor',
+  name: 'p1',
+  since: 0,
+  addresses: {},
+}
 const load = (running = 0): Load => ({ state: 'ready', running, queued: 0, models: [] })
 
 class FakeLink implements BeatingLink {
