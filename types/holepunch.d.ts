@@ -226,7 +226,9 @@ declare module 'hyperswarm' {
     readonly server: { readonly _announcer: { refresh(): void; readonly _sleeper: { resume(): void } } | null }
     readonly peers: Map<string, PeerInfo>
     /** Every connection, those still being dialled included. Private to Hyperswarm: see lib/worker-base/net. */
-    readonly _allConnections: { get(publicKey: Uint8Array): NoiseStream | undefined }
+    readonly _allConnections: { get(publicKey: Uint8Array): NoiseStream | undefined; delete(conn: NoiseStream): void }
+    /** Private: takes a connection that a peer has made. */
+    _handleServerConnection(conn: NoiseStream): void
     on(event: 'connection', listener: (conn: NoiseStream, info: PeerInfo) => void): this
     on(event: 'update', listener: () => void): this
     join(topic: Uint8Array, options?: { client?: boolean; server?: boolean }): Discovery

@@ -1,16 +1,32 @@
 import type DHT from 'hyperdht'
-import type { KeyPair } from 'hyperdht'
+import type { KeyPair, NoiseStream } from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
 import { encodeKey } from '../../protocol/index.js'
 
 const BACKOFFS_MS = [100, 200, 400, 500]
 
 /**
+ * Of the calls of one peer the newest counts. A worker that was paused finds in its socket all the calls of that time, and
+ * takes the first for a connection, though the caller has long given it up: Hyperswarm's tie-break would keep that, where
+ * the keys are in one of their two orders, and refuse the call that lives, until the transport's deadline after 13 s.
+ */
+class Swarm extends Hyperswarm {
+  override _handleServerConnection(conn: NoiseStream): void {
+    const known = this._allConnections.get(conn.remotePublicKey)
+    if (known !== undefined && !known.isInitiator && known.rawBytesRead === 0) {
+      this._allConnections.delete(known)
+      known.destroy()
+    }
+    super._handleServerConnection(conn)
+  }
+}
+
+/**
  * A swarm that refuses nobody: what a peer may do is decided on its link.
  * @param onCall told of each peer that calls, before there is a connection
  */
 export function openSwarm(dht: DHT, keyPair: KeyPair, onCall: (publicKey: string) => void): Hyperswarm {
-  return new Hyperswarm({
+  return new Swarm({
     dht,
     keyPair,
     maxPeers: 65_536,
