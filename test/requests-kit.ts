@@ -166,6 +166,7 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
       },
     },
     limiter: {
+      assertMayAsk: () => {},
       admit: (_principal, _model, demand) => {
         fail(faults.limits)
         seen.demands.push(demand)

@@ -2,12 +2,16 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import {
   bearerCredential,
   CONNECTION_HEADERS,
+  EMBEDDINGS_FACTOR,
   errorAnswerOf,
   isCredential,
   isLoopbackHost,
   MAX_BODY_BYTES,
   MeshError,
 } from '../../lib/protocol/index.js'
+
+/** The gateway itself says of each path how long its bodies may be. */
+const LONGEST_BODY = MAX_BODY_BYTES * EMBEDDINGS_FACTOR
 
 export interface ProxyOptions {
   /** Carries a request over the mesh. */
@@ -141,8 +145,8 @@ async function readBody(request: IncomingMessage): Promise<Uint8Array> {
   let bytes = 0
   for await (const chunk of request as AsyncIterable<Buffer>) {
     bytes += chunk.byteLength
-    if (bytes > MAX_BODY_BYTES) {
-      throw MeshError.MESSAGE_TOO_LARGE(`The body has more than ${MAX_BODY_BYTES} bytes; send less at a time`)
+    if (bytes > LONGEST_BODY) {
+      throw MeshError.MESSAGE_TOO_LARGE(`The body has more than ${LONGEST_BODY} bytes; send less at a time`)
     }
     chunks.push(chunk)
   }

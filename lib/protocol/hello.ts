@@ -1,9 +1,10 @@
 import { z } from 'zod'
 import { MeshError } from '../errors/index.js'
 import { nameSchema, PROTOCOL_VERSION } from './ids.js'
+import { parseJson } from './json.js'
 import { loadSchema } from './load.js'
 import { roleSchema } from './records.js'
-import { parseJson, validate } from './validate.js'
+import { validate } from './validate.js'
 
 /** What the control channel of a link carries: hello, reports, goodbye. */
 

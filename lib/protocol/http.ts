@@ -5,7 +5,9 @@ import { MAX_CREDENTIAL_CHARS } from './ids.js'
 /** What every HTTP door of the product shares: the gateway's, the proxy's, the metrics'. */
 
 /** Longest body of a request, where no setting says otherwise. */
-export const MAX_BODY_BYTES = 8 * 1024 * 1024
+export const MAX_BODY_BYTES = 2 * 1024 * 1024
+/** Embeddings bring many texts at a time: their bodies may be this many times as long. */
+export const EMBEDDINGS_FACTOR = 4
 
 /** Headers that belong to one connection, and the length, which follows from the body: they are not carried on. */
 export const CONNECTION_HEADERS: ReadonlySet<string> = new Set([

@@ -24,6 +24,7 @@ export {
 export {
   bearerCredential,
   CONNECTION_HEADERS,
+  EMBEDDINGS_FACTOR,
   type ErrorAnswer,
   errorAnswerOf,
   isLoopbackHost,
@@ -51,6 +52,7 @@ export {
   type ChatMessage,
   type EmbeddingRequest,
   type EmbeddingResult,
+  embeddingRequestSchema,
   type Finish,
   type FinishReason,
   finishSchema,
@@ -69,6 +71,7 @@ export {
   type Usage,
 } from './inference.js'
 export { decodeInvite, encodeInvite, type InviteText } from './invite.js'
+export { encodeJson, type JsonBounds, jsonFault, parseJson, REQUEST_BOUNDS } from './json.js'
 export { type Gpu, type Load, type ModelLoad, type WorkerStatus, type WorkerView, workerStatusSchema } from './load.js'
 export {
   type ApiKeyInfo,
@@ -125,4 +128,4 @@ export {
   userSchema,
 } from './records.js'
 export { isCredential, isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
-export { encodeJson, parseJson, validate } from './validate.js'
+export { validate } from './validate.js'

@@ -74,7 +74,18 @@ const common = {
   /** Tells each token's log-probability, and those of this many alternatives. */
   logprobs: z.int().min(0).max(20).optional(),
 }
-const tokenIds = z.array(z.int().min(0).max(0xffffffff)).min(1).max(1_000_000)
+/** As OpenAI bounds them, for all texts of one request. */
+const MAX_TOKEN_IDS = 300_000
+/** Checked by hand: there are many, and all are alike. */
+const tokenIds = z.custom<number[]>(isTokenIds, `expected 1 to ${MAX_TOKEN_IDS} token ids`)
+
+function isTokenIds(value: unknown): boolean {
+  return Array.isArray(value) && value.length > 0 && value.length <= MAX_TOKEN_IDS && value.every(isTokenId)
+}
+
+function isTokenId(one: unknown): boolean {
+  return typeof one === 'number' && Number.isInteger(one) && one >= 0 && one <= 0xffffffff
+}
 
 /** The one shape that every door parses into and that travels from client to gateway to processor to engine. */
 export const inferenceRequestSchema = z.discriminatedUnion('kind', [

@@ -2,9 +2,10 @@ import z32 from 'z32'
 import { z } from 'zod'
 import { MeshError } from '../errors/index.js'
 import { nameSchema } from './ids.js'
+import { parseJson } from './json.js'
 import { meshProfileSchema } from './profile.js'
 import { roleSchema } from './records.js'
-import { parseJson, validate } from './validate.js'
+import { validate } from './validate.js'
 
 export const inviteTextSchema = z.object({
   id: z.string(),

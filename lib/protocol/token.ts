@@ -2,8 +2,9 @@ import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 
 import { z } from 'zod'
 import { MeshError } from '../errors/index.js'
 import { decodeKey, MAX_CREDENTIAL_CHARS } from './ids.js'
+import { parseJson } from './json.js'
 import { userRoleSchema } from './records.js'
-import { parseJson, validate } from './validate.js'
+import { validate } from './validate.js'
 
 /**
  * Tokens that a login gives: JWTs (RFC 7519) signed with Ed25519 (RFC 8037) by the authority's identity key. Whoever

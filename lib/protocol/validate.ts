@@ -38,19 +38,3 @@ function pathText(path: PropertyKey[]): string {
 function lowerFirst(text: string): string {
   return text.charAt(0).toLowerCase() + text.slice(1)
 }
-
-const utf8 = new TextDecoder('utf-8', { fatal: true })
-
-/** Parses UTF-8 JSON from the wire. @throws MeshError BAD_REQUEST, never SyntaxError */
-export function parseJson(bytes: Uint8Array, what: string): unknown {
-  try {
-    return JSON.parse(utf8.decode(bytes))
-  } catch (cause) {
-    throw MeshError.BAD_REQUEST(`${what} is not JSON in UTF-8`, {}, { cause })
-  }
-}
-
-/** JSON in UTF-8. */
-export function encodeJson(value: unknown): Buffer {
-  return Buffer.from(JSON.stringify(value))
-}

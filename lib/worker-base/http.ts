@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
-import { type ServerOptions, STATUS_CODES } from 'node:http'
+import { type IncomingMessage, type ServerOptions, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import {
   type FastifyInstance,
@@ -62,6 +62,9 @@ const PREFLIGHT_SECONDS = '7200'
 const CHECK_MS = 1000
 const KEEP_ALIVE_PROBE_MS = 30_000
 const MAX_HEADER_BYTES = 16 * 1024
+/** What of a refused body is still read, and for how long, before its connection is closed. */
+const DRAIN_BYTES = 8 * 1024 * 1024
+const DRAIN_MS = 5000
 /** Names of models stand in paths. */
 const MAX_PARAM_CHARS = 600
 
@@ -106,10 +109,17 @@ export class Http implements Facility {
         : (fastify({ ...options, https: { ...server, ...tls } } as FastifyServerOptions) as FastifyInstance)
     this.app.server.maxConnections = maxConnections
     this.app.addHook('onRequest', async (request, reply) => this.#onRequest(request, reply))
-    this.app.addHook('onSend', async ({ raw }) => {
+    this.app.addHook('onSend', async ({ raw }, reply) => {
       // Mesh calls are carried to the same routes, with no socket under them.
-      if (raw.socket instanceof Socket) raw.socket.setTimeout(this.#config.sendTimeoutMs)
+      if (!(raw.socket instanceof Socket)) return
+      raw.socket.setTimeout(this.#config.sendTimeoutMs)
+      if (!raw.complete) drain(raw, reply)
     })
+  }
+
+  /** Longest body of a request, where its route says nothing else. */
+  get bodyLimitBytes(): number {
+    return this.#config.bodyLimitBytes
   }
 
   /** `http://host:port`, once started. */
@@ -162,6 +172,23 @@ export class Http implements Facility {
   async stop(): Promise<void> {
     await this.app.close()
   }
+}
+
+/**
+ * Lets the rest of a body that is not wanted come, up to a bound, and forgets it. Closing at once would reset the
+ * connection, and a client that is still sending would never read why its request was refused.
+ */
+function drain(request: IncomingMessage, reply: FastifyReply): void {
+  reply.removeHeader('connection')
+  const { socket } = request
+  let bytes = 0
+  const timer = setTimeout(() => socket.destroy(), DRAIN_MS)
+  request.on('data', (chunk: Buffer) => {
+    bytes += chunk.byteLength
+    if (bytes > DRAIN_BYTES) socket.destroy()
+  })
+  request.once('close', () => clearTimeout(timer))
+  request.once('end', () => clearTimeout(timer))
 }
 
 const LISTEN = '0A'

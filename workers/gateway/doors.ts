@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import type { Principal } from '../../lib/store/index.js'
 import { type Logger, type Net, VERSION } from '../../lib/worker-base/index.js'
 import { apiPart, serveApi } from './api/index.js'
 import { answerErrors, docsPage, healthPart, openApiDocument, serveHealth } from './http/index.js'
@@ -8,12 +9,13 @@ import type { GatewayParts } from './parts.js'
 /** Puts every HTTP door on the app: OpenAI's, the management's, health, and what describes them. */
 export function serveDoors(
   app: FastifyInstance,
-  { net, log, since }: { net: Net; log: Logger; since: number },
-  { accounts, catalogue, limiter, requests }: GatewayParts,
+  { net, log, since, bodyLimitBytes }: { net: Net; log: Logger; since: number; bodyLimitBytes: number },
+  { accounts, bodies, catalogue, limiter, requests }: GatewayParts,
 ): void {
   const authenticate = (credential: string) => accounts.authenticate(credential)
   answerErrors(app, log)
-  serveOpenAi(app, { requests, authenticate, rates: (principal) => limiter.rates(principal), catalogue, since })
+  const rates = (principal: Principal) => limiter.rates(principal)
+  serveOpenAi(app, { requests, bodies, authenticate, rates, catalogue, bodyLimitBytes, since })
   const document = openApiDocument(VERSION, [openAiPart, healthPart, apiPart])
   const page = docsPage(document)
   app.get('/openapi.json', async () => document)

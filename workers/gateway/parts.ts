@@ -9,6 +9,7 @@ import { AccountsReplica } from './accounts-replica.js'
 import { Catalogue } from './catalogue.js'
 import { JournalWriter } from './journal.js'
 import { GatewayMetrics } from './metrics.js'
+import { BodyReader } from './openai/index.js'
 import { processorOf } from './processor.js'
 import { Limiter, Requests, Scheduler, systemClock } from './requests/index.js'
 
@@ -26,6 +27,7 @@ export const gatewayConfigSchema = z.strictObject({
 /** What a gateway is made of, besides what every worker has. */
 export interface GatewayParts {
   accounts: AccountsReplica
+  bodies: BodyReader
   catalogue: Catalogue<Link>
   journal: JournalWriter
   limiter: Limiter
@@ -97,5 +99,5 @@ export function gatewayParts(
     gateway: name,
     stallMs: config.stallMs,
   })
-  return { accounts, catalogue, journal, limiter, requests, scheduler }
+  return { accounts, bodies: new BodyReader(), catalogue, journal, limiter, requests, scheduler }
 }

@@ -41,7 +41,7 @@ export class GatewayWorker extends BaseWorker {
   }
 
   protected override async _prepare(): Promise<void> {
-    const { name, workerDir, profile, net, store, log, registry } = this
+    const { name, workerDir, profile, net, store, log, registry, since } = this
     const core = store.journal()
     await core.ready()
     const watch = (view: BeeView) => this.watch(view)
@@ -51,7 +51,7 @@ export class GatewayWorker extends BaseWorker {
     await parts.accounts.open()
     net.dispatcher.authenticate = (key) => parts.accounts.authenticate(key)
     serveMethods(net, profile.address, parts)
-    serveDoors(this.#http.app, this, parts)
+    serveDoors(this.#http.app, { net, log, since, bodyLimitBytes: this.#http.bodyLimitBytes }, parts)
     this.#followLinks(parts)
   }
 
@@ -61,6 +61,7 @@ export class GatewayWorker extends BaseWorker {
 
   protected override async _stop(): Promise<void> {
     clearTimeout(this.#enlistTimer)
+    await this.#parts?.bodies.close()
     await this.#parts?.accounts.close()
     await this.#parts?.journal.close()
   }

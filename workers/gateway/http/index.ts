@@ -1,7 +1,9 @@
+export { BodyRoom, type HeldRoom, SMALL_BODY_BYTES } from './body-room.js'
 export { type Call, callOf } from './call.js'
 export { answerErrors, errorAnswer, noRoute, sendError } from './errors.js'
 export { healthPart, serveHealth } from './health.js'
-export { isJsonObject, parseJsonBodies } from './json.js'
+export { holdBodies } from './hold-bodies.js'
+export { isJsonObject, keepJsonBodies, parseBody, parseJsonBodies } from './json.js'
 export {
   docsPage,
   errorContent,
@@ -13,3 +15,4 @@ export {
   ref,
 } from './openapi.js'
 export { streamed } from './sse.js'
+export { type ThreadAnswer, type ThreadJob, ThreadPool } from './thread-pool.js'

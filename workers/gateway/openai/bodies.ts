@@ -10,6 +10,32 @@ import { MeshError } from '../../../lib/protocol/index.js'
 export const MAX_CHOICES = 8
 const MAX_STOPS = 4
 const MAX_TOP_LOGPROBS = 20
+const MAX_TOOLS = 128
+const MAX_KINDS = 100
+/** Messages of a conversation, or items of a response's input. */
+const MAX_MESSAGES = 10_000
+/** Token ids of all texts of a request together, as OpenAI bounds them. */
+const MAX_TOKEN_IDS = 300_000
+/** Entries of a logit bias, or of the metadata of a response. */
+const MAX_ENTRIES = 1024
+
+/**
+ * A list that is checked no further than its bound: zod looks at each member first and counts them last, and tells of
+ * 100,000 wrong ones as of one, each with its own words.
+ */
+function list<T extends z.ZodType>(item: T, max: number, least?: string) {
+  const members = z.array(item).max(max)
+  return z.preprocess(
+    (value) => (Array.isArray(value) && value.length > max ? value.slice(0, max + 1) : value),
+    least === undefined ? members : members.min(1, least),
+  )
+}
+
+/** An object of the caller's own keys. */
+function entries<T extends z.ZodType>(key: z.ZodString, value: T) {
+  const few = (given: object) => Object.keys(given).length <= MAX_ENTRIES
+  return z.record(key, value).refine(few, `expected at most ${MAX_ENTRIES} entries`)
+}
 
 const model = z.string().max(200).nullish()
 const text = z.string()
@@ -17,10 +43,7 @@ const flag = z.boolean().nullish()
 const tokens = z.int().min(1).nullish()
 const stopText = z.string().min(1)
 const stop = z
-  .union(
-    [stopText, z.array(stopText).max(MAX_STOPS)],
-    `expected a string or up to ${MAX_STOPS} strings, none of them empty`,
-  )
+  .union([stopText, list(stopText, MAX_STOPS)], `expected a string or up to ${MAX_STOPS} strings, none of them empty`)
   .nullish()
 
 const sampling = {
@@ -30,7 +53,7 @@ const sampling = {
   seed: z.int().nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
-  logit_bias: z.record(z.string().regex(/^\d+$/, 'expected a token id'), z.number().min(-100).max(100)).nullish(),
+  logit_bias: entries(z.string().regex(/^\d+$/, 'expected a token id'), z.number().min(-100).max(100)).nullish(),
   // Not OpenAI's; llama-server and others take them, and clients of those send them.
   top_k: z.int().min(0).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
@@ -72,7 +95,7 @@ const toolChoice = z
         type: z.literal('allowed_tools'),
         allowed_tools: z.looseObject({
           mode: z.enum(['auto', 'required']),
-          tools: z.array(z.looseObject({ type: z.literal('function'), function: named })),
+          tools: list(z.looseObject({ type: z.literal('function'), function: named }), MAX_TOOLS),
         }),
       }),
     ],
@@ -84,7 +107,7 @@ const streamOptions = z.looseObject({ include_usage: flag }).nullish()
 
 export const chatBodySchema = z.looseObject({
   model,
-  messages: z.array(z.looseObject({ role: text })).min(1, 'expected at least one message'),
+  messages: list(z.looseObject({ role: text }), MAX_MESSAGES, 'expected at least one message'),
   ...sampling,
   max_completion_tokens: tokens,
   max_tokens: tokens,
@@ -95,23 +118,59 @@ export const chatBodySchema = z.looseObject({
   logprobs: flag,
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
   response_format: responseFormat.nullish(),
-  tools: z.array(typed).max(128).nullish(),
+  tools: list(typed, MAX_TOOLS).nullish(),
   tool_choice: toolChoice,
   parallel_tool_calls: flag,
-  functions: z.array(functionSchema).max(128).nullish(),
+  functions: list(functionSchema, MAX_TOOLS).nullish(),
   function_call: z.union([z.enum(['none', 'auto']), named], 'expected none, auto, or the name of a function').nullish(),
-  modalities: z.array(text).nullish(),
+  modalities: list(text, MAX_KINDS).nullish(),
   prompt_cache_key: z.string().max(1000).nullish(),
 })
 export type ChatBody = z.output<typeof chatBodySchema>
 
-const tokenIds = z.array(z.int().min(0)).min(1)
 /** One text, many, one list of token ids, or many. */
-const texts = z.union(
-  [z.string().min(1), z.array(z.string().min(1)).min(1), tokenIds, z.array(tokenIds).min(1)],
-  'expected a text, texts, token ids or lists of token ids, none of them empty',
-)
-export type Texts = z.output<typeof texts>
+export type Texts = string | string[] | number[] | number[][]
+
+const TEXTS = 'expected a text, texts, token ids or lists of token ids, none of them empty'
+const textsJson = { type: 'string', minLength: 1 }
+const idsJson = { type: 'array', items: { type: 'integer', minimum: 0 }, minItems: 1 }
+
+/** Read by hand: a union of lists would check 300,000 ids as each of its kinds. */
+const texts = z
+  .unknown()
+  .transform((value, { addIssue }): Texts => {
+    const read = textsOf(value)
+    if ('texts' in read) return read.texts
+    addIssue({ code: 'custom', message: read.fault, path: read.path })
+    return z.NEVER
+  })
+  .meta({
+    anyOf: [
+      textsJson,
+      { type: 'array', items: textsJson, minItems: 1 },
+      idsJson,
+      { type: 'array', items: idsJson, minItems: 1 },
+    ],
+  })
+
+type Read = { texts: Texts } | { fault: string; path: number[] }
+
+function textsOf(value: unknown): Read {
+  if (typeof value === 'string' && value !== '') return { texts: value }
+  if (!Array.isArray(value) || value.length === 0) return { fault: TEXTS, path: [] }
+  const members: unknown[] = value
+  const ids = members.reduce<number>((sum, one) => sum + (Array.isArray(one) ? one.length : 1), 0)
+  if (ids > MAX_TOKEN_IDS) return { fault: `${ids} texts or token ids; at most ${MAX_TOKEN_IDS} at a time`, path: [] }
+  const kinds = [isText, isTokenId, isTokenIds]
+  const isOne = kinds.find((kind) => kind(members[0])) ?? isText
+  const wrong = members.findIndex((one) => !isOne(one))
+  if (wrong !== -1) return { fault: TEXTS, path: [wrong] }
+  return { texts: value }
+}
+
+const isText = (one: unknown): boolean => typeof one === 'string' && one !== ''
+const isTokenId = (one: unknown): boolean => typeof one === 'number' && Number.isInteger(one) && one >= 0
+const isTokenIds = (one: unknown): boolean => Array.isArray(one) && one.length > 0 && one.every(isTokenId)
 
 export const completionBodySchema = z.looseObject({
   model,
@@ -151,16 +210,19 @@ export type TextFormat = z.output<typeof textFormat>
 
 export const responseBodySchema = z.looseObject({
   model,
-  input: z.union([text, z.array(z.looseObject({})).min(1)], 'expected a text or a list of items'),
+  input: z.union(
+    [text, list(z.looseObject({}), MAX_MESSAGES, 'expected at least one item')],
+    'expected a text or a list of items',
+  ),
   instructions: text.nullish(),
   previous_response_id: text.nullish(),
   temperature: sampling.temperature,
   top_p: sampling.top_p,
   max_output_tokens: tokens,
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-  include: z.array(text).nullish(),
+  include: list(text, MAX_KINDS).nullish(),
   text: z.looseObject({ format: textFormat.nullish() }).nullish(),
-  tools: z.array(typed).max(128).nullish(),
+  tools: list(typed, MAX_TOOLS).nullish(),
   tool_choice: z
     .union(
       [
@@ -169,7 +231,7 @@ export const responseBodySchema = z.looseObject({
         z.looseObject({
           type: z.literal('allowed_tools'),
           mode: z.enum(['auto', 'required']),
-          tools: z.array(z.looseObject({ type: z.literal('function'), name: functionName })),
+          tools: list(z.looseObject({ type: z.literal('function'), name: functionName }), MAX_TOOLS),
         }),
       ],
       'expected none, auto, required, or an object that names a function or the allowed tools',
@@ -180,7 +242,7 @@ export const responseBodySchema = z.looseObject({
   store: flag,
   background: flag,
   truncation: z.enum(['auto', 'disabled']).nullish(),
-  metadata: z.record(z.string(), text).nullish(),
+  metadata: entries(z.string(), text).nullish(),
   user: text.nullish(),
   safety_identifier: text.nullish(),
   prompt_cache_key: z.string().max(1000).nullish(),

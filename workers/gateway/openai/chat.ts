@@ -1,8 +1,7 @@
 import type { FastifyReply } from 'fastify'
-import { AnswerCollector, type ToolCallDelta, validate } from '../../../lib/protocol/index.js'
+import { AnswerCollector, type ToolCallDelta } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
 import type { AnswerEvent } from '../requests/index.js'
-import { chatBodySchema } from './bodies.js'
 import { frameOf } from './frame.js'
 import {
   type CallStyle,
@@ -14,30 +13,27 @@ import {
   usageObject,
 } from './objects.js'
 import type { DoorOptions } from './options.js'
+import type { PreparedBody } from './prepare.js'
 import { runAll, toldPlace } from './run.js'
-import { chatInference, choicesOf } from './to-inference.js'
+import { choicesOf } from './to-inference.js'
 
 /** `POST /v1/chat/completions`. */
 export async function chat(
   { requests, catalogue }: DoorOptions,
-  given: unknown,
+  { request, n, style, streams, includesUsage, wantsLogprobs }: PreparedBody<'chat'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const body = validate(chatBodySchema, given, 'body')
-  const request = chatInference(body)
-  const style: CallStyle = body.functions?.length ? 'function' : 'tools'
-  const wantsLogprobs = body.logprobs === true
-  const choices = choicesOf(request, body.n ?? 1).map((one, index) => ({ request: one, index }))
+  const choices = choicesOf(request, n).map((one, index) => ({ request: one, index }))
   const frame = frameOf('chatcmpl-', catalogue, request.model, call)
 
-  if (body.stream !== true) {
+  if (!streams) {
     const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
     const answers = await runAll(requests, collecting, call, (event, { collected }) => collected.add(event))
     return chatCompletion(frame, answers, style, wantsLogprobs)
   }
 
-  const chunks = new ChatChunks(frame, style, wantsLogprobs, body.stream_options?.include_usage === true)
+  const chunks = new ChatChunks(frame, style, wantsLogprobs, includesUsage)
   return streamed(reply, call, async (stream) => {
     const answers = await runAll(requests, choices, call, (event, { index }) => {
       if (toldPlace(event, (text) => stream.comment(text))) return

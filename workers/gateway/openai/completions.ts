@@ -1,35 +1,31 @@
 import type { FastifyReply } from 'fastify'
-import { AnswerCollector, type InferenceRequest, validate } from '../../../lib/protocol/index.js'
+import { AnswerCollector, type InferenceRequest } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
-import { completionBodySchema } from './bodies.js'
 import { frameOf } from './frame.js'
 import { completionLogprobs, textCompletion, totalUsage, usageObject } from './objects.js'
 import type { DoorOptions } from './options.js'
+import type { PreparedBody } from './prepare.js'
 import { runAll, toldPlace } from './run.js'
-import { choicesOf, completionInferences } from './to-inference.js'
+import { choicesOf } from './to-inference.js'
 
 /** `POST /v1/completions`. Choices are numbered prompt by prompt. */
 export async function completions(
   { requests, catalogue }: DoorOptions,
-  given: unknown,
+  { requests: asked, n, echoes, streams, includesUsage, wantsLogprobs }: PreparedBody<'completions'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const body = validate(completionBodySchema, given, 'body')
-  const n = body.n ?? 1
-  const wantsLogprobs = body.logprobs != null
-  const choices = completionInferences(body)
+  const choices = asked
     .flatMap((request) => choicesOf(request, n))
-    .map((request, index) => ({ request, index, echo: body.echo === true ? promptText(request) : '' }))
+    .map((request, index) => ({ request, index, echo: echoes ? promptText(request) : '' }))
   const frame = frameOf('cmpl-', catalogue, choices[0]?.request.model, call)
 
-  if (body.stream !== true) {
+  if (!streams) {
     const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
     const answers = await runAll(requests, collecting, call, (event, { collected }) => collected.add(event))
     return textCompletion(frame, answers, n, wantsLogprobs)
   }
 
-  const includesUsage = body.stream_options?.include_usage === true
   const chunk = (choices: object[], usage: object | null = null): string =>
     JSON.stringify({ ...frame, object: 'text_completion', choices, ...(includesUsage && { usage }) })
   /** With the characters told of each. */

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
-import { bearerCredential, MeshError } from '../../../lib/protocol/index.js'
+import { bearerCredential, EMBEDDINGS_FACTOR, type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import { type Call, callOf, noRoute, parseJsonBodies, sendError } from '../http/index.js'
+import { type Call, callOf, holdBodies, keepJsonBodies, noRoute, sendError } from '../http/index.js'
 import { chat } from './chat.js'
 import { completions } from './completions.js'
 import { embeddings } from './embeddings.js'
@@ -22,6 +22,14 @@ type Answering = (request: Request, reply: FastifyReply) => Promise<unknown>
 
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
 
+/** What the bodies of a path ask for, as usage is recorded. */
+const KINDS: Partial<Record<string, JournalRecord['kind']>> = {
+  '/v1/chat/completions': 'chat',
+  '/v1/completions': 'completion',
+  '/v1/embeddings': 'embedding',
+  '/v1/responses': 'chat',
+}
+
 /**
  * Puts the OpenAI routes on a gateway's HTTP app. All of it is in the app and none in the socket, so that `app.inject`
  * serves the same.
@@ -39,11 +47,15 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
     return principal
   }
   void app.register(async (v1) => {
-    parseJsonBodies(v1)
+    keepJsonBodies(v1)
     v1.addHook('onRequest', async (request) => {
       startedAt.set(request, performance.now())
-      principalOf(request)
+      const principal = principalOf(request)
+      const kind = request.method === 'POST' ? KINDS[request.routeOptions.url ?? ''] : undefined
+      // Before the body is read: what is refused anyway costs nothing.
+      if (kind !== undefined) options.requests.assertMayAsk(kind, { requestId: request.id, principal })
     })
+    holdBodies(v1, (request, bytes) => options.bodies.hold(principalOf(request).user, bytes))
     v1.addHook('onSend', async (request, reply) => {
       const tookMs = performance.now() - (startedAt.get(request) ?? performance.now())
       reply.header('openai-processing-ms', String(Math.round(tookMs)))
@@ -60,17 +72,41 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
         }
       }
 
-    route(v1, '/v1/chat/completions', { POST: answering((call, { body }, reply) => chat(options, body, call, reply)) })
-    route(v1, '/v1/completions', {
-      POST: answering((call, { body }, reply) => completions(options, body, call, reply), 'completions'),
+    const { bodies } = options
+    route(v1, '/v1/chat/completions', {
+      POST: answering(async (call, { body }, reply) =>
+        chat(options, await bodies.read('chat', call.principal.user, body), call, reply),
+      ),
     })
-    route(v1, '/v1/embeddings', { POST: answering((call, { body }) => embeddings(options, body, call), 'embeddings') })
+    route(v1, '/v1/completions', {
+      POST: answering(
+        async (call, { body }, reply) =>
+          completions(options, await bodies.read('completions', call.principal.user, body), call, reply),
+        'completions',
+      ),
+    })
+    route(
+      v1,
+      '/v1/embeddings',
+      {
+        POST: answering(
+          async (call, { body }) =>
+            embeddings(options, await bodies.read('embeddings', call.principal.user, body), call),
+          'embeddings',
+        ),
+      },
+      options.bodyLimitBytes * EMBEDDINGS_FACTOR,
+    )
     route(v1, '/v1/models', { GET: answering(({ principal }) => modelList(options, principal)) })
     route(v1, '/v1/models/*', {
       GET: answering(({ principal }, { params }) => modelById(options, principal, params['*'] ?? '')),
     })
     route(v1, '/v1/responses', {
-      POST: answering((call, { body }, reply) => respond(options, responses, body, call, reply), 'responses'),
+      POST: answering(
+        async (call, { body }, reply) =>
+          respond(options, responses, await bodies.read('responses', call.principal.user, body), call, reply),
+        'responses',
+      ),
     })
     const idOf = ({ params }: Request): string => params.id ?? ''
     route(v1, '/v1/responses/:id', {
@@ -88,12 +124,13 @@ function route(
   app: FastifyInstance,
   url: string,
   handlers: Partial<Record<(typeof METHODS)[number], Answering>>,
+  bodyLimit?: number,
 ): void {
   const missing: HTTPMethods[] = []
   for (const method of METHODS) {
     const handler = handlers[method]
     if (handler === undefined) missing.push(method)
-    else app.route<Route>({ method, url, handler })
+    else app.route<Route>({ method, url, handler, ...(bodyLimit !== undefined && { bodyLimit }) })
   }
   const allowed = METHODS.filter((method) => !missing.includes(method)).join(', ')
   app.route({

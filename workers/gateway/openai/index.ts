@@ -1,2 +1,3 @@
+export { BodyReader } from './body-reader.js'
 export { serveOpenAi } from './door.js'
 export { openAiPart } from './openapi.js'

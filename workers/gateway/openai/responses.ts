@@ -1,9 +1,10 @@
 import type { FastifyReply } from 'fastify'
-import { MeshError, validate } from '../../../lib/protocol/index.js'
+import { MeshError } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
-import { refuse, responseBodySchema } from './bodies.js'
+import { refuse } from './bodies.js'
 import { frameOf } from './frame.js'
 import type { DoorOptions } from './options.js'
+import type { PreparedBody } from './prepare.js'
 import { type Item, itemsOf, messagesOf } from './response-input.js'
 import { ResponseBuilder } from './response-objects.js'
 import type { ResponseStore } from './response-store.js'
@@ -14,11 +15,10 @@ import { responseInference } from './to-inference.js'
 export async function respond(
   { requests, catalogue }: DoorOptions,
   store: ResponseStore,
-  given: unknown,
+  body: PreparedBody<'responses'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const body = validate(responseBodySchema, given, 'body')
   const { keyId } = call.principal
   const items = itemsOf(body.input)
   const messages = messagesOf(items, historyOf(store, keyId, body.previous_response_id))

@@ -22,6 +22,21 @@ export class Admission {
   }
 
   /**
+   * Says no to a request that has not been read, where its limits or this gateway's state say so whatever it asks.
+   * @throws MeshError SHUTTING_DOWN, CONFLICT, DISK_FULL, RATE_LIMITED
+   */
+  assertMayAsk(kind: JournalRecord['kind'], context: Pick<RequestContext, 'requestId' | 'principal'>): void {
+    const startedMs = this.#parts.clock.now()
+    try {
+      this.#assertOpen(context.requestId)
+      this.#parts.journal.assertWritable()
+      this.#parts.limiter.assertMayAsk(context.principal)
+    } catch (err) {
+      throw this.#refused(kind, undefined, context, startedMs, err)
+    }
+  }
+
+  /**
    * Lets a request in: from then on it must be settled and leave. One that is refused has cost nothing, and is counted
    * in the metrics alone.
    * @throws MeshError SHUTTING_DOWN, CONFLICT, DISK_FULL, MODEL_NOT_FOUND, and what the limits say
@@ -32,7 +47,7 @@ export class Admission {
     demand: Demand,
     context: RequestContext,
   ): RequestState {
-    const { catalogue, limiter, journal, observer, log, clock } = this.#parts
+    const { catalogue, limiter, journal, observer, clock } = this.#parts
     const { requestId, principal } = context
     const startedMs = clock.now()
     let known: string | undefined
@@ -61,12 +76,23 @@ export class Admission {
         recorded: false,
       }
     } catch (err) {
-      const failure = MeshError.from(err)
-      const { code, message: reason } = failure
-      observer.refused(kind, known, code, clock.now() - startedMs)
-      log.info({ requestId, keyId: principal.keyId, model: known, code, reason }, 'request not served')
-      throw failure
+      throw this.#refused(kind, known, context, startedMs, err)
     }
+  }
+
+  #refused(
+    kind: JournalRecord['kind'],
+    model: string | undefined,
+    { requestId, principal }: Pick<RequestContext, 'requestId' | 'principal'>,
+    startedMs: number,
+    err: unknown,
+  ): MeshError {
+    const { observer, log, clock } = this.#parts
+    const failure = MeshError.from(err)
+    const { code, message: reason } = failure
+    observer.refused(kind, model, code, clock.now() - startedMs)
+    log.info({ requestId, keyId: principal.keyId, model, code, reason }, 'request not served')
+    return failure
   }
 
   /** A request that was let in is done. */

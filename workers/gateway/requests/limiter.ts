@@ -66,16 +66,14 @@ export class Limiter {
    */
   admit(principal: Principal, model: string, demand: Demand): Reservation {
     const now = this.#clock()
-    const subjects = [
-      { subject: `key/${principal.keyId}`, what: `key im_${principal.keyId}_…`, limits: principal.limits.key },
-      { subject: `user/${principal.user}`, what: `user ${principal.user}`, limits: principal.limits.user },
-    ]
+    const subjects = subjectsOf(principal)
     let maxTokens = demand.maxTokens
     const estimate = demand.promptTokens + (demand.maxTokens ?? ASSUMED_COMPLETION_TOKENS)
     for (const { subject, what, limits } of subjects) {
       const meter = this.#meter(subject)
       this.#checkModel(limits, what, model)
-      this.#checkRates(meter, limits, what, estimate, now)
+      this.#checkRequests(meter, limits, what, now)
+      this.#checkTokens(meter, limits, what, estimate, now)
       maxTokens = this.#checkBudget(meter, limits, what, subject, { ...demand, maxTokens }, now)
     }
     // Where a budget bounds the answer, all of the bound is reserved: nothing else may spend it meanwhile.
@@ -100,6 +98,17 @@ export class Limiter {
           meter.tokens.add(tokens - estimate, now, then)
         }
       },
+    }
+  }
+
+  /**
+   * Says no to a request that has not been read, where it would be refused whatever it asks. Nothing is charged.
+   * @throws MeshError RATE_LIMITED with the time to wait
+   */
+  assertMayAsk(principal: Principal): void {
+    const now = this.#clock()
+    for (const { subject, what, limits } of subjectsOf(principal)) {
+      this.#checkRequests(this.#meter(subject), limits, what, now)
     }
   }
 
@@ -150,8 +159,7 @@ export class Limiter {
     )
   }
 
-  #checkRates(meter: Meter, limits: Limits, what: string, estimate: number, now: number): void {
-    const { requestsPerMinute, tokensPerMinute, concurrentRequests } = limits
+  #checkRequests(meter: Meter, { requestsPerMinute, concurrentRequests }: Limits, what: string, now: number): void {
     if (concurrentRequests !== undefined && meter.running >= concurrentRequests) {
       this.#refuse(
         'concurrent',
@@ -172,6 +180,9 @@ export class Limiter {
         ),
       )
     }
+  }
+
+  #checkTokens(meter: Meter, { tokensPerMinute }: Limits, what: string, estimate: number, now: number): void {
     // A request that is larger than the whole limit is let in when nothing else was: else it could never run.
     if (tokensPerMinute !== undefined) {
       const used = meter.tokens.sum(now)
@@ -219,6 +230,14 @@ export class Limiter {
     }
     return demand.maxTokens ?? room
   }
+}
+
+/** Those whose limits hold for a caller: its key and its user. */
+function subjectsOf({ keyId, user, limits }: Principal): { subject: string; what: string; limits: Limits }[] {
+  return [
+    { subject: `key/${keyId}`, what: `key im_${keyId}_…`, limits: limits.key },
+    { subject: `user/${user}`, what: `user ${user}`, limits: limits.user },
+  ]
 }
 
 function rate(used: SlidingMinute, limit: number | undefined, now: number): Rate | undefined {

@@ -16,7 +16,12 @@ import type { RequestState } from './state.js'
 /** What a request's way needs of its gateway: each as narrow as it is used, so that a test gives it in a few lines. */
 export interface RequestsParts {
   catalogue: { /** @throws MeshError MODEL_NOT_FOUND */ model(name: string | undefined): Model }
-  limiter: { /** @throws MeshError */ admit(principal: Principal, model: string, demand: Demand): Reservation }
+  limiter: {
+    /** @throws MeshError */
+    admit(principal: Principal, model: string, demand: Demand): Reservation
+    /** @throws MeshError */
+    assertMayAsk(principal: Principal): void
+  }
   scheduler: { /** @throws MeshError */ acquire(request: SlotRequest): Promise<Slot> }
   /** The processor with this public key, while it is linked. */
   processorAt: (publicKey: string) => Processor | undefined

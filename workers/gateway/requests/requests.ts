@@ -1,4 +1,11 @@
-import type { EmbeddingRequest, EmbeddingResult, Finish, InferenceRequest, Route } from '../../../lib/protocol/index.js'
+import type {
+  EmbeddingRequest,
+  EmbeddingResult,
+  Finish,
+  InferenceRequest,
+  JournalRecord,
+  Route,
+} from '../../../lib/protocol/index.js'
 import { Admission } from './admission.js'
 import { demandOf } from './demand.js'
 import { embed } from './embed.js'
@@ -30,6 +37,11 @@ export class Requests {
   /** Refuses new requests, and resolves once none runs. */
   drain(): Promise<void> {
     return this.#admission.drain()
+  }
+
+  /** Says no before a request is read. @throws MeshError where it would be refused whatever it asks */
+  assertMayAsk(kind: JournalRecord['kind'], context: Pick<RequestContext, 'requestId' | 'principal'>): void {
+    this.#admission.assertMayAsk(kind, context)
   }
 
   /**

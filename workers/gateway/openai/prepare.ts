@@ -1,0 +1,75 @@
+import { embeddingRequestSchema, inferenceRequestSchema, validate } from '../../../lib/protocol/index.js'
+import { parseBody } from '../http/index.js'
+import { chatBodySchema, completionBodySchema, embeddingBodySchema, refuse, responseBodySchema } from './bodies.js'
+import type { CallStyle } from './objects.js'
+import { chatInference, completionInferences, inputsOf } from './to-inference.js'
+
+/**
+ * All that a body is looked at for, from its bytes to what is asked of the mesh: nothing in it needs anything of the
+ * gateway, so that a thread can do it as well.
+ */
+
+const MAX_INPUTS = 2048
+
+function chat(given: unknown) {
+  const body = validate(chatBodySchema, given, 'body')
+  const style: CallStyle = body.functions?.length ? 'function' : 'tools'
+  return {
+    request: chatInference(body),
+    n: body.n ?? 1,
+    style,
+    streams: body.stream === true,
+    includesUsage: body.stream_options?.include_usage === true,
+    wantsLogprobs: body.logprobs === true,
+  }
+}
+
+function completions(given: unknown) {
+  const body = validate(completionBodySchema, given, 'body')
+  return {
+    requests: completionInferences(body),
+    n: body.n ?? 1,
+    echoes: body.echo === true,
+    streams: body.stream === true,
+    includesUsage: body.stream_options?.include_usage === true,
+    wantsLogprobs: body.logprobs != null,
+  }
+}
+
+function embeddings(given: unknown) {
+  const body = validate(embeddingBodySchema, given, 'body')
+  const input = inputsOf(body.input)
+  if (input.length > MAX_INPUTS) refuse('input', `has ${input.length} members; at most ${MAX_INPUTS} at a time`)
+  return {
+    model: body.model ? body.model : undefined,
+    input,
+    dimensions: body.dimensions ?? undefined,
+    inBase64: body.encoding_format === 'base64',
+  }
+}
+
+/** What an earlier response said is added by the gateway that keeps it. */
+const responses = (given: unknown) => validate(responseBodySchema, given, 'body')
+
+/** A generation as a client of the mesh asks for it. */
+const generation = (given: unknown) => validate(inferenceRequestSchema, given, 'request')
+const embedding = (given: unknown) => validate(embeddingRequestSchema, given, 'request')
+
+const preparations = { chat, completions, embeddings, responses, generation, embedding }
+
+/** The kinds of bodies. */
+export type BodyKind = keyof typeof preparations
+type Prepared = { [K in BodyKind]: ReturnType<(typeof preparations)[K]> }
+/** What a body of one kind says. */
+export type PreparedBody<K extends BodyKind> = Prepared[K]
+
+const PREPARE: { [K in BodyKind]: (given: unknown) => Prepared[K] } = preparations
+
+export function isBodyKind(kind: string): kind is BodyKind {
+  return Object.hasOwn(PREPARE, kind)
+}
+
+/** @param body the bytes of a body, or whatever else came in its place @throws MeshError BAD_REQUEST naming the parameter */
+export function prepare<K extends BodyKind>(kind: K, body: unknown): PreparedBody<K> {
+  return PREPARE[kind](body instanceof Uint8Array ? parseBody(body) : body)
+}
