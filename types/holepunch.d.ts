@@ -358,6 +358,8 @@ declare module 'hyperbee' {
     reverse?: boolean
   }
   export interface Batch {
+    /** Keeps other batches and writes waiting until `flush` or `close`. Without it only the first write does. */
+    lock(): Promise<void>
     put(key: string, value: Uint8Array): Promise<void>
     del(key: string): Promise<void>
     get(key: string): Promise<Entry | null>

@@ -1,4 +1,5 @@
 export { Accounts, accountKeys, type Principal, passwordMark } from './accounts.js'
 export { applyTo, type BeeView } from './bee-view.js'
+export { changeBee } from './change.js'
 export { openCorestore } from './corestore.js'
 export { Directory, directoryKeys } from './directory.js'

@@ -1,6 +1,6 @@
 import type Hyperbee from 'hyperbee'
 import { type AuditEntry, encodeJson, MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
-import { accountKeys, type Directory } from '../../lib/store/index.js'
+import { accountKeys, changeBee, type Directory } from '../../lib/store/index.js'
 import type { AuthorityAccounts } from './accounts.js'
 
 /** What one change writes, collected while it is decided. A value of undefined deletes the entry. */
@@ -102,17 +102,15 @@ export class StoreWriter {
 
 /** Writes all edits or none. @throws MeshError DISK_FULL */
 async function writeBatch(bee: Hyperbee, edits: Edit[]): Promise<void> {
-  const batch = bee.batch()
   try {
-    for (const { key, value } of edits) {
-      if (value === undefined) await batch.del(key)
-      else await batch.put(key, encodeJson(value))
-    }
-    await batch.flush()
+    await changeBee(bee, async (batch) => {
+      for (const { key, value } of edits) {
+        if (value === undefined) await batch.del(key)
+        else await batch.put(key, encodeJson(value))
+      }
+    })
   } catch (err) {
     throw storeError(err)
-  } finally {
-    await batch.close()
   }
 }
 

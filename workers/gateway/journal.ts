@@ -21,6 +21,7 @@ import {
   usageTotalsSchema,
   validate,
 } from '../../lib/protocol/index.js'
+import { changeBee } from '../../lib/store/index.js'
 import type { BudgetLedger } from './requests/index.js'
 import { WriteAheadLog } from './write-ahead-log.js'
 
@@ -257,16 +258,12 @@ export class JournalWriter implements BudgetLedger {
   }
 
   async #write(records: string[]): Promise<void> {
-    const batch = this.#bee.batch()
-    try {
+    await changeBee(this.#bee, async (batch) => {
       for (let at = 0; at < records.length; at += GROUP) {
         const group = `[${records.slice(at, at + GROUP).join(',')}]`
         await batch.put(groupKey(this.#next + at), Buffer.from(group))
       }
-      await batch.flush()
-    } finally {
-      await batch.close()
-    }
+    })
   }
 
   /** Saves the totals of the periods that are running, and forgets the others. Never throws. */
