@@ -81,8 +81,18 @@ process.stdout.on('error', (err: NodeJS.ErrnoException) => {
 })
 
 const args = process.argv.slice(2)
-main(args).catch((err: unknown) => {
-  // Help and version were printed: commander says so by a throw.
-  if (err instanceof CommanderError && err.exitCode === 0) return
-  process.exitCode = printError(err, args.includes('--json'))
+const json = args.includes('--json')
+let done = false
+// Nothing is under way that could bring what the command waits for. Node would end here as if all were well.
+process.once('beforeExit', () => {
+  if (!done) process.exitCode = printError(new Error('the command waits for what nothing can bring'), json)
 })
+main(args)
+  .catch((err: unknown) => {
+    // Help and version were printed: commander says so by a throw.
+    if (err instanceof CommanderError && err.exitCode === 0) return
+    process.exitCode = printError(err, json)
+  })
+  .finally(() => {
+    done = true
+  })

@@ -273,6 +273,15 @@ test('every store of the product is opened by openCorestore, which can be closed
   )
 })
 
+test('every change of a bee that reads before it writes holds the bee’s lock', (t) => {
+  const makers = [...sources].filter(([path, text]) => /^(cli|lib|workers)/.test(path) && /\.batch\(/.test(text))
+  t.alike(
+    makers.map(([path]) => path),
+    ['lib/store/changes.ts'],
+    'batches are made by changeBee alone',
+  )
+})
+
 test('no file imports itself by way of others', (t) => {
   t.alike(cycles(new Map([...sources].filter(([path]) => /^(lib|workers|cli)\//.test(path)))), [])
 })

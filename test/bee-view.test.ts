@@ -3,7 +3,7 @@ import type Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import SessionState from 'hypercore/lib/session-state.js'
 import { encodeJson, encodeKey } from '../lib/protocol/index.js'
-import { Directory, directoryKeys, openCorestore } from '../lib/store/index.js'
+import { changeBee, Directory, directoryKeys, openCorestore } from '../lib/store/index.js'
 import { until } from './helpers/wait.js'
 
 /** A view on a replica whose blocks have not all come. */
@@ -129,4 +129,22 @@ test('a replica closes while blocks come in, and nothing fails that nobody waits
   }
   t.ok(late > 0, `${late} blocks were written after their core had closed`)
   t.alike(unhandled, [])
+})
+
+test('a replica that ends within a batch is incomplete, not damaged', async (t) => {
+  const writer = await openStore(t)
+  const core = writer.get({ name: 'directory' })
+  const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await writeMembers(bee, 1, 3)
+  await changeBee(bee, async (batch) => {
+    for (let n = 3; n < 7; n++) {
+      const member = { publicKey: key(n), role: 'processor', name: `p${n}`, addedAt: n }
+      await batch.put(directoryKeys.member(key(n)), encodeJson(member))
+    }
+  })
+  await core.clear(5, core.length)
+  const directory = new Directory(core)
+  await directory.open()
+  t.is(directory.members.size, 4)
+  t.alike([...directory.unreadable.keys()], [])
 })

@@ -7,6 +7,15 @@ import { sleep, TestWorker, testOptions } from './helpers/mesh.js'
 const [role, home, name, behaviour] = process.argv.slice(2) as [Role, string, string, string | undefined]
 
 class ChildWorker extends TestWorker {
+  protected override async _prepare(): Promise<void> {
+    if (behaviour === 'waits for nothing') await new Promise(() => {})
+    if (behaviour === 'waits for ever') await new Promise((resolve) => setInterval(resolve, 2 ** 30))
+  }
+
+  protected override async _stop(): Promise<void> {
+    if (behaviour === 'never stops') await new Promise(() => {})
+  }
+
   protected override async _start(): Promise<void> {
     if (behaviour === 'throws') setTimeout(() => failUnexpectedly(), 200)
     if (behaviour === 'rejects') setTimeout(() => Promise.reject(new Error('a rejection nobody handles')), 200)
@@ -23,4 +32,5 @@ function failUnexpectedly(): void {
   throw new Error('an error nobody expected')
 }
 
-await runWorker((options) => new ChildWorker(role, options), testOptions(home, name))
+const flags = { worker: { startDeadlineMs: behaviour === 'waits for ever' ? 500 : 30_000 } }
+await runWorker((options) => new ChildWorker(role, options), testOptions(home, name, flags))

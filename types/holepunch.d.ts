@@ -363,6 +363,8 @@ declare module 'hyperbee' {
     put(key: string, value: Uint8Array): Promise<void>
     del(key: string): Promise<void>
     get(key: string): Promise<Entry | null>
+    /** The entry in one block; a value of null: deleted. */
+    getBySeq(seq: number): Promise<{ key: string; value: Buffer | null }>
     flush(): Promise<void>
     close(): Promise<void>
   }
@@ -374,7 +376,8 @@ declare module 'hyperbee' {
     get(key: string): Promise<Entry | null>
     put(key: string, value: Uint8Array, options?: { cas?: (prev: Entry, next: Entry) => boolean }): Promise<void>
     del(key: string): Promise<void>
-    batch(): Batch
+    /** `wait` false: a block that is not here is an error. */
+    batch(options?: { wait?: boolean }): Batch
     createReadStream(range?: Range): AsyncIterable<Entry>
     /** Every change with `gte <= seq < lt`, oldest first; seq starts at 1. */
     createHistoryStream(range?: {

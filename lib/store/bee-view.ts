@@ -1,8 +1,9 @@
 import { EventEmitter } from 'node:events'
-import Hyperbee, { type HistoryEntry } from 'hyperbee'
+import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { z } from 'zod'
 import { MeshError, messageOf, parseJson, validate } from '../protocol/index.js'
+import { readChanges } from './changes.js'
 
 /** The longest entry that is looked at. What the authority is asked to write comes in messages of 1 MiB at most. */
 const MAX_ENTRY_BYTES = 2 * 1024 * 1024
@@ -78,8 +79,8 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
       this.#again = false
       const changed = new Set<string>()
       try {
-        for await (const { seq, type, key, value } of this.#history()) {
-          this.#take(key, type === 'del' ? undefined : value)
+        for await (const { seq, key, value } of readChanges(this.bee, this.#next, this.core.contiguousLength)) {
+          this.#take(key, value)
           this.unreadable.delete(`block ${seq}`)
           this.#next = seq + 1
           changed.add(key)
@@ -116,13 +117,6 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
         { store: this.store, entry },
       ),
     )
-  }
-
-  /** The changes that are here and not yet applied. As of the last of them: to begin with, the bee reads the newest block. */
-  #history(): AsyncIterable<HistoryEntry> | HistoryEntry[] {
-    const { contiguousLength } = this.core
-    if (this.#next >= contiguousLength) return []
-    return this.bee.checkout(contiguousLength, { reuseSession: true }).createHistoryStream({ gte: this.#next })
   }
 
   #take(key: string, value: Buffer | undefined): void {

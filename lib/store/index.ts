@@ -1,5 +1,5 @@
 export { Accounts, accountKeys, type Principal, passwordMark } from './accounts.js'
 export { applyTo, type BeeView } from './bee-view.js'
-export { changeBee } from './change.js'
+export { changeBee, readChanges } from './changes.js'
 export { openCorestore } from './corestore.js'
 export { Directory, directoryKeys } from './directory.js'

@@ -8,7 +8,10 @@ export interface Facility {
   stop(): Promise<void>
 }
 
-/** @throws MeshError TIMEOUT when the work is not done in time; the work itself goes on */
+/**
+ * The deadline alone keeps no process running: one in which nothing else is under way has failed already.
+ * @throws MeshError TIMEOUT when the work is not done in time; the work itself goes on
+ */
 export async function withDeadline<T>(work: Promise<T>, ms: number, what: string): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   try {
@@ -16,6 +19,7 @@ export async function withDeadline<T>(work: Promise<T>, ms: number, what: string
       work,
       new Promise<never>((_, reject) => {
         timer = setTimeout(() => reject(MeshError.TIMEOUT(`${what} was not done within ${ms} ms`)), ms)
+        timer.unref()
       }),
     ])
   } finally {

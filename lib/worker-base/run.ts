@@ -1,6 +1,9 @@
 import { MeshError } from '../protocol/index.js'
 import type { BaseWorker, WorkerOptions } from './worker.js'
 
+/** EX_SOFTWARE of sysexits(3). */
+const SOFTWARE = 70
+
 /**
  * Runs one worker as this process: starts it, drains it on SIGTERM or SIGINT, ends at once on a second signal, and
  * exits non-zero on anything unexpected, so that its supervisor starts it again.
@@ -34,6 +37,17 @@ export async function runWorker(make: (options: WorkerOptions) => BaseWorker, op
   process.on('unhandledRejection', (err) => {
     worker?.fatal(err)
     if (worker === undefined) fail(err)
+  })
+  // Nothing is under way that could bring what is waited for. Node would end here as if all were well.
+  process.on('beforeExit', () => {
+    if (ending) {
+      process.stderr.write('infermesh: the worker could not stop in order: it waited for what never came\n')
+      process.exit(exitCode || SOFTWARE)
+    }
+    const doing = worker?.state ?? 'starting'
+    const err = MeshError.INTERNAL(`The worker waits, while ${doing}, for what nothing on this machine can bring`)
+    if (worker === undefined) fail(err)
+    else worker.fatal(err)
   })
   try {
     worker = make({ ...options, onFatal: fail })

@@ -34,6 +34,8 @@ export const VERSION = z
 const workerConfigSchema = z.strictObject({
   /** How long one facility may take to start or stop. */
   facilityDeadlineMs: z.int().min(1),
+  /** How long all of a start may take, the reading of what is stored included. */
+  startDeadlineMs: z.int().min(1),
   /** How long a stopping worker may take to finish what runs. */
   drainMs: z.int().min(0),
 })
@@ -142,18 +144,7 @@ export abstract class BaseWorker {
     })
     for (const line of removedSettings(this.#sources)) this.log.warn(line)
     try {
-      this.#store = new Store(this.workerDir)
-      await this.#startFacility(this.#store)
-      this.#profile = await this._profile()
-      this.#directory = new Directory(this._directoryCore())
-      this.watch(this.#directory)
-      await this.#directory.open()
-      this.#net = this.#makeNet()
-      this.#serveBase(this.#net)
-      await this._prepare()
-      await this.#startFacility(this.#net)
-      for (const facility of this._facilities()) await this.#startFacility(facility)
-      await this._start()
+      await withDeadline(this.#open(), this.#settings.startDeadlineMs, 'The start')
     } catch (err) {
       this.log.error({ err }, 'could not start')
       await this.stop()
@@ -162,6 +153,21 @@ export abstract class BaseWorker {
     registerWorkerMetrics(this.registry, VERSION, this.#views)
     this.setState('ready')
     this.log.info({ publicKey: this.publicKey, env: this.options.env, version: VERSION, ...this._addresses() }, 'ready')
+  }
+
+  async #open(): Promise<void> {
+    this.#store = new Store(this.workerDir)
+    await this.#startFacility(this.#store)
+    this.#profile = await this._profile()
+    this.#directory = new Directory(this._directoryCore())
+    this.watch(this.#directory)
+    await this.#directory.open()
+    this.#net = this.#makeNet()
+    this.#serveBase(this.#net)
+    await this._prepare()
+    await this.#startFacility(this.#net)
+    for (const facility of this._facilities()) await this.#startFacility(facility)
+    await this._start()
   }
 
   /** Drains, then stops in reverse order. Safe to call more than once. */

@@ -1,6 +1,7 @@
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { StoredRecord } from '../../lib/protocol/index.js'
+import { readChanges } from '../../lib/store/index.js'
 import { readGroup, type UsageLedger } from './ledger.js'
 
 /** Entries folded in one batch. */
@@ -99,10 +100,10 @@ export class JournalReader {
     const { key, ledger, onFolded } = this.#options
     const records: StoredRecord[] = []
     let malformed = 0
-    for await (const entry of this.#bee.createHistoryStream({ gte: this.#next, lt: end })) {
+    for await (const { key: entry, value } of readChanges(this.#bee, this.#next, end)) {
       // A journal may hold entries of the gateway's own besides.
-      if (entry.type !== 'put' || !entry.key.startsWith('record/')) continue
-      const group = readGroup(entry.value)
+      if (value === undefined || !entry.startsWith('record/')) continue
+      const group = readGroup(value)
       records.push(...group.records)
       malformed += group.malformed
     }

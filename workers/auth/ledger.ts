@@ -16,6 +16,7 @@ import {
   usageRowSchema,
   validate,
 } from '../../lib/protocol/index.js'
+import { changeBee } from '../../lib/store/index.js'
 
 const HOUR_MS = 3_600_000
 /** As many rows as one answer holds. */
@@ -66,7 +67,6 @@ export function readGroup(value: Uint8Array): { records: StoredRecord[]; malform
 export class UsageLedger {
   readonly #bee: Hyperbee
   readonly #lastUsedAt = new Map<string, number>()
-  #folding: Promise<unknown> = Promise.resolve()
 
   constructor(bee: Hyperbee) {
     this.#bee = bee
@@ -97,41 +97,29 @@ export class UsageLedger {
    * @returns false when these entries were folded before
    */
   fold(journal: string, from: number, next: number, records: StoredRecord[]): Promise<boolean> {
-    // One after another: a batch takes the store's lock only when it first writes, so two that read the same row side by
-    // side would each add to what the other does not know of.
-    const result = this.#folding.then(() => this.#fold(journal, from, next, records))
-    this.#folding = result.catch(() => {})
-    return result
-  }
-
-  async #fold(journal: string, from: number, next: number, records: StoredRecord[]): Promise<boolean> {
     const rows = new Map<string, UsageRow>()
     const last = new Map<string, number>()
     for (const record of records) {
-      const hour = hourOf(record.at)
-      const key = keys.hour(hour, record.keyId, record.model)
-      const { keyId, user, model } = record
-      rows.set(key, addUsage(rows.get(key) ?? { hour, keyId, user, model, ...NO_USAGE }, usageOf(record)))
-      const known = last.get(record.keyId) ?? this.#lastUsedAt.get(record.keyId) ?? 0
-      last.set(record.keyId, Math.max(known, record.at))
+      const key = rowKey(record)
+      rows.set(key, addUsage(rows.get(key) ?? emptyRow(record), usageOf(record)))
+      last.set(record.keyId, Math.max(last.get(record.keyId) ?? 0, record.at))
     }
-    const batch = this.#bee.batch()
-    try {
-      const cursorKey = keys.cursor(journal)
+    const cursorKey = keys.cursor(journal)
+    return changeBee(this.#bee, async (batch) => {
       const cursor = await batch.get(cursorKey)
       if ((cursor === null ? 1 : read(cursorSchema, cursor.value, cursorKey).next) !== from) return false
       for (const [key, row] of rows) {
         const stored = await batch.get(key)
         await batch.put(key, encodeJson(stored === null ? row : addUsage(read(usageRowSchema, stored.value, key), row)))
       }
-      for (const [keyId, at] of last) await batch.put(keys.last(keyId), encodeJson({ at }))
+      for (const [keyId, recent] of last) {
+        const at = Math.max(recent, this.#lastUsedAt.get(keyId) ?? 0)
+        this.#lastUsedAt.set(keyId, at)
+        await batch.put(keys.last(keyId), encodeJson({ at }))
+      }
       await batch.put(cursorKey, encodeJson({ next }))
-      await batch.flush()
-    } finally {
-      await batch.close()
-    }
-    for (const [keyId, at] of last) this.#lastUsedAt.set(keyId, at)
-    return true
+      return true
+    })
   }
 
   /**
@@ -159,6 +147,16 @@ export class UsageLedger {
     }
     return [...sums.values()]
   }
+}
+
+/** Where the totals are that a record adds to. */
+export function rowKey({ at, keyId, model }: StoredRecord): string {
+  return keys.hour(hourOf(at), keyId, model)
+}
+
+/** The totals that a record adds to, before anything was added. */
+export function emptyRow({ at, keyId, user, model }: StoredRecord): UsageRow {
+  return { hour: hourOf(at), keyId, user, model, ...NO_USAGE }
 }
 
 /** Such as 2026-01-31T15. */
