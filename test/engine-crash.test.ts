@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import test from 'brittle'
 import { Engine } from '../workers/processor/index.js'
 import { answer, chat, engineOptions, failure, STAND_IN, startEngine, TINY } from './engine-kit.js'
+import { gguf } from './gguf-kit.js'
 
 test('a killed engine fails what runs within 200 ms and is started again', async (t) => {
   const engine = await startEngine(t)
@@ -75,7 +76,10 @@ test('files that are no whole model are refused with a reason', async (t) => {
   const short = join(folder, 'short.gguf')
   await copyFile(TINY, short)
   await truncate(short, 1_000_000)
-  t.ok((await refusal(short)).includes('cannot load this file'))
+  t.ok((await refusal(short)).includes('incomplete: 1,000,000 of 2,984,000 bytes'))
+  const strange = join(folder, 'strange.gguf')
+  await writeFile(strange, gguf.file([gguf.string('general.architecture', 'cat')], [gguf.tensor('t', [8], 0)], 32))
+  t.ok((await refusal(strange)).includes('cannot load this file'), 'what only llama.cpp knows')
 
   const headless = join(folder, 'headless.gguf')
   await copyFile(TINY, headless)

@@ -95,3 +95,40 @@ export const TOOL_TEMPLATES = {
     `{{- '<|user|>\\n' + message.content + '<|end|>\\n' }}`,
   ),
 } as const
+
+/** Bytes of a GGUF header, written by hand: what it says need not be so. */
+export const gguf = {
+  u32: (value: number) => {
+    const bytes = Buffer.alloc(4)
+    bytes.writeUInt32LE(value)
+    return bytes
+  },
+  u64: (value: number | bigint) => {
+    const bytes = Buffer.alloc(8)
+    bytes.writeBigUInt64LE(BigInt(value))
+    return bytes
+  },
+  text: (text: string) => Buffer.concat([gguf.u64(Buffer.byteLength(text)), Buffer.from(text)]),
+  /** Magic, version, and how many tensors and entries it says it has. */
+  head: (tensors: number | bigint, entries: number | bigint, version = 3) =>
+    Buffer.concat([Buffer.from('GGUF'), gguf.u32(version), gguf.u64(tensors), gguf.u64(entries)]),
+  entry: (key: string, type: number, ...value: Buffer[]) => Buffer.concat([gguf.text(key), gguf.u32(type), ...value]),
+  string: (key: string, value: string) => gguf.entry(key, STRING, gguf.text(value)),
+  number: (key: string, value: number) => gguf.entry(key, 4, gguf.u32(value)),
+  list: (key: string, type: number, items: number | bigint, ...bytes: Buffer[]) =>
+    gguf.entry(key, ARRAY, gguf.u32(type), gguf.u64(items), ...bytes),
+  tensor: (name: string, dimensions: (number | bigint)[], offset: number | bigint, type = 0) =>
+    Buffer.concat([
+      gguf.text(name),
+      gguf.u32(dimensions.length),
+      ...dimensions.map((length) => gguf.u64(length)),
+      gguf.u32(type),
+      gguf.u64(offset),
+    ]),
+  /** A file of these entries and tensors, with so many bytes of data. */
+  file: (entries: Buffer[], tensors: Buffer[], dataBytes = 0) => {
+    const head = Buffer.concat([gguf.head(tensors.length, entries.length), ...entries, ...tensors])
+    const pad = (ALIGNMENT - (head.byteLength % ALIGNMENT)) % ALIGNMENT
+    return Buffer.concat([head, Buffer.alloc(pad + dataBytes)])
+  },
+}

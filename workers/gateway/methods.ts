@@ -70,9 +70,9 @@ function serveModels({ dispatcher }: Net, { catalogue }: GatewayParts): void {
     if (links.length > 0) return links
     throw MeshError.MODEL_NOT_FOUND(`No connected processor has the model ${name}`, { param: 'name' })
   }
-  dispatcher.respond('models.add', async ({ path, name, processor }) => {
+  dispatcher.respond('models.add', async ({ path, name, processor }, { signal }) => {
     const link = catalogue.processor(processor)
-    const model = await link.call('processor.models.add', { path, name })
+    const model = await link.call('processor.models.add', { path, name }, { signal })
     return { ...model, processor: nameOf(link) }
   })
   dispatcher.respond('models.remove', async (request) => {

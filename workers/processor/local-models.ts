@@ -91,11 +91,12 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
 
   /**
    * Adds a file, loads it and remembers it. Adding the same file under the same name again does nothing.
-   * @throws MeshError MODEL_INVALID, MODEL_CONFLICT, BAD_REQUEST, ENGINE_FAILED
+   * @param signal ends the reading of the file
+   * @throws MeshError MODEL_INVALID, MODEL_CONFLICT, BAD_REQUEST, ENGINE_FAILED; the signal's reason
    */
-  async add(path: string, given?: string): Promise<Model> {
+  async add(path: string, given?: string, signal?: AbortSignal): Promise<Model> {
     const name = modelNameFor(path, given)
-    const file = await identify(path, this.#files.get(path))
+    const file = await identify(path, this.#files.get(path), signal)
     const known = this.#models.get(name)
     if (known && known.path !== path && known.file?.hash !== file.hash) {
       throw MeshError.MODEL_CONFLICT(`${name} already stands for ${known.path} here; give another name`, {
@@ -145,7 +146,12 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
 
   #put(name: string, path: string, embedded: boolean): LocalModel {
     const { engine: options, onLog } = this.#options
-    const engine = new Engine({ ...options, modelPath: path, onLog: (level, message) => onLog(level, message, name) })
+    const engine: Engine = new Engine({
+      ...options,
+      modelPath: path,
+      known: () => this.#models.get(name)?.file,
+      onLog: (level, message) => onLog(level, message, name),
+    })
     const model = new LocalModel(name, path, embedded, engine)
     this.#models.set(name, model)
     engine.on('change', () => this.emit('change'))

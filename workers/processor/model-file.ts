@@ -2,7 +2,8 @@ import { basename, isAbsolute } from 'node:path'
 import { z } from 'zod'
 import { MeshError, type Model, modelNameSchema } from '../../lib/protocol/index.js'
 import type { EngineInfo } from './engine/index.js'
-import { checkGguf, sha256OfFile } from './gguf.js'
+import { checkGguf, sha256OfFiles } from './gguf.js'
+import { invalidModel } from './gguf-reader.js'
 
 /** What loading a file once has taught about it. */
 const factsSchema = z.object({
@@ -31,13 +32,29 @@ export const modelListSchema = z.object({
 })
 
 /**
- * The file's hash, from `known` where the file is still the same; else by reading all of it.
- * @throws MeshError MODEL_INVALID
+ * The file's hash, from `known` where the file is still the same; else by reading all of it. Of a model in several files
+ * all count, as one.
+ * @throws MeshError MODEL_INVALID; the signal's reason
  */
-export async function identify(path: string, known: KnownFile | undefined): Promise<KnownFile> {
-  const { sizeBytes, modifiedMs } = await checkGguf(path)
-  if (known && known.sizeBytes === sizeBytes && known.modifiedMs === modifiedMs) return known
-  return { path, sizeBytes, modifiedMs, hash: await sha256OfFile(path) }
+export async function identify(path: string, known?: KnownFile, signal?: AbortSignal): Promise<KnownFile> {
+  const before = await checkGguf(path, signal)
+  if (known !== undefined && isSame(before, known)) return known
+  const hash = await sha256OfFiles(before.paths, signal)
+  mustBeSame(path, before, await checkGguf(path, signal))
+  const { sizeBytes, modifiedMs } = before
+  return { path, sizeBytes, modifiedMs, hash }
+}
+
+/** By what a changed file is told. */
+export type FileStamp = Pick<KnownFile, 'sizeBytes' | 'modifiedMs'>
+
+function isSame(a: FileStamp, b: FileStamp): boolean {
+  return a.sizeBytes === b.sizeBytes && a.modifiedMs === b.modifiedMs
+}
+
+/** What was checked, hashed and loaded is one file. @throws MeshError MODEL_INVALID where it was changed in between */
+export function mustBeSame(path: string, before: FileStamp, now: FileStamp): void {
+  if (!isSame(before, now)) throw invalidModel(path, 'was changed while it was read; try again once it is whole')
 }
 
 export function factsOf(info: EngineInfo): Facts {

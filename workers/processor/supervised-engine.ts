@@ -3,6 +3,7 @@ import { type InferenceRequest, MeshError, type TokenBatch } from '../../lib/pro
 import type { EmbeddingInput, EngineFinish, EngineInfo, LoadOptions } from './engine/index.js'
 import { EngineProcess } from './engine-process.js'
 import { checkGguf } from './gguf.js'
+import { type FileStamp, mustBeSame } from './model-file.js'
 
 export type EngineState = 'stopped' | 'loading' | 'loaded' | 'failed'
 
@@ -12,6 +13,8 @@ export interface EngineOptions extends LoadOptions {
   restartMinMs: number
   restartMaxMs: number
   onLog?: (level: 'info' | 'warn' | 'error', message: string) => void
+  /** How the file was when it was hashed; undefined where it was not. */
+  known?: () => FileStamp | undefined
   /** The module that runs as the engine process. For benches and fault tests only; no setting leads here. */
   modulePath?: string
   /** Variables for the engine process, on top of this process's own. */
@@ -136,12 +139,16 @@ export class Engine extends EventEmitter<EngineEvents> {
     const began = performance.now()
     this.#setState('loading')
     try {
-      if (this.#options.modulePath === undefined) await checkGguf(this.#options.modelPath)
+      const before = await this.#checkFile()
       // Stopped while the file was read: a process started now would be nobody's.
       if (this.state === 'stopped') throw MeshError.ENGINE_FAILED('The engine was stopped')
       this.#info = await this.#startProcess()
+      await this.#checkFile(before)
     } catch (err) {
       const failure = MeshError.from(err, 'ENGINE_FAILED', 'The engine could not be started')
+      // One that has loaded something else than what was checked.
+      void this.#process?.end(failure)
+      this.#process = undefined
       if (this.#state !== 'stopped') this.#setState('failed', failure)
       throw failure
     }
@@ -150,6 +157,15 @@ export class Engine extends EventEmitter<EngineEvents> {
     this.#restarting = false
     this.#setState('loaded')
     return this.#info
+  }
+
+  /** What is loaded is what was checked, and what was hashed. @throws MeshError MODEL_INVALID */
+  async #checkFile(before = this.#options.known?.()): Promise<FileStamp | undefined> {
+    const { modulePath, modelPath } = this.#options
+    if (modulePath !== undefined) return undefined
+    const now = await checkGguf(modelPath)
+    if (before !== undefined) mustBeSame(modelPath, before, now)
+    return now
   }
 
   #startProcess(): Promise<EngineInfo> {

@@ -53,7 +53,7 @@ export class ProcessorWorker extends BaseWorker {
     const { net } = this
     net.onGenerate(['gateway'], (request, sink) => this.#work(() => this.#generate(request, sink)))
     net.dispatcher.respond('processor.embed', (request, { signal }) => this.#work(() => this.#embed(request, signal)))
-    net.dispatcher.respond('processor.models.add', ({ path, name }) => this.models.add(path, name))
+    net.dispatcher.respond('processor.models.add', ({ path, name }, { signal }) => this.models.add(path, name, signal))
     net.dispatcher.respond('processor.models.remove', async ({ name }) => {
       await this.models.remove(name)
       return {}
