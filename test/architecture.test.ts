@@ -32,9 +32,10 @@ const ARROWS: Record<string, string[]> = {
   [`${GATEWAY}/api`]: [`${GATEWAY}/http`, 'lib/worker-base', 'lib/store', 'lib/protocol'],
   'workers/metrics': WORKER,
   'workers/processor': [...WORKER, ENGINE],
-  [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/tools`, 'lib/protocol', 'lib/errors'],
+  [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/grammar`, `${ENGINE}/tools`, 'lib/protocol', 'lib/errors'],
   [`${ENGINE}/tools`]: [`${ENGINE}/json`, 'lib/protocol', 'lib/errors'],
   [`${ENGINE}/json`]: ['lib/protocol', 'lib/errors'],
+  [`${ENGINE}/grammar`]: ['lib/errors'],
   'worker.ts': [
     'workers/auth',
     'workers/gateway',

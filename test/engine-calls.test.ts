@@ -2,13 +2,14 @@ import test from 'brittle'
 import type { TokenBatch } from '../lib/protocol/index.js'
 import { inferenceRequestSchema } from '../lib/protocol/index.js'
 import { constraintFor } from '../workers/processor/engine/constraint.js'
-import { DeadEnds } from '../workers/processor/engine/dead-end.js'
 import { generate } from '../workers/processor/engine/generate.js'
 import { Grammars } from '../workers/processor/engine/grammars.js'
 import { LogprobFormatter } from '../workers/processor/engine/logprobs.js'
+import { useMasks } from '../workers/processor/engine/masking.js'
 import { loadModel } from '../workers/processor/engine/model.js'
 import { Prompts } from '../workers/processor/engine/prompt.js'
 import { Slots } from '../workers/processor/engine/slots.js'
+import { tokensOf } from '../workers/processor/engine/spelling.js'
 import { CallReader } from '../workers/processor/engine/tools/reader.js'
 import { type CallSyntax, GENERIC_SYNTAX, ID_SIGN } from '../workers/processor/engine/tools/syntax.js'
 import { engineOptions } from './engine-kit.js'
@@ -87,13 +88,13 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
   const loaded = await loadModel(engineOptions({ slots: 1 }), () => {})
   t.teardown(() => loaded.context.dispose())
   const { model, context, batching, info, llama } = loaded
-  const grammars = new Grammars(llama, model)
+  useMasks(context, llama)
+  const grammars = new Grammars(tokensOf(model))
   const parts = {
     model,
     batching,
     batchSize: context.batchSize,
     contextLength: info.contextLength,
-    deadEnds: new DeadEnds(),
     logprobs: new LogprobFormatter(model),
   }
   const parameters = {
@@ -113,10 +114,11 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
     const prompt = new Prompts(model).render(request)
     const constraint = await constraintFor(request, prompt, grammars, model)
     if (!constraint?.calls) throw new Error('Tools make a constraint')
-    const { calls, state } = constraint
+    const { calls, matcher } = constraint
     // The embedded model calls no tools on its own, so its first words are put into its mouth.
     const words = `Sure. <tool_call>\n{"name": "now", "arguments": ${begun}`
-    const forced = grammars.newState(await grammars.compile(String.raw`root ::= ${JSON.stringify(words)} [^\x00]*`))
+    const text = String.raw`root ::= ${JSON.stringify(words)} [^\x00]*`
+    const forced = grammars.matcher(await grammars.compile({ of: 'grammar', text }))
     const slot = slots.take(prompt.tokens)
     if (!slot) throw new Error('A slot is free')
     const batches: TokenBatch[] = []
@@ -125,10 +127,10 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
       { id: 1, request, cancelled: false },
       slot,
       prompt,
-      { ...constraint, state: () => (calls.inArguments || calls.complete > 0 ? state() : forced) },
+      { ...constraint, matcher: () => (calls.inArguments || calls.complete > 0 ? matcher() : forced) },
       (batch) => batches.push(batch),
     )
-    await slots.give(slot)
+    slots.give(slot)
     t.is(finish.reason, 'tool_calls')
     t.is(batches.map(({ text }) => text).join(''), 'Sure.')
     const pieces = batches.flatMap((batch) => batch.calls ?? [])

@@ -14,13 +14,6 @@ export class EngineOutput {
     if (this.#lines.length > KEPT_LINES) this.#lines.shift()
   }
 
-  /** Why the last grammar did not compile, where llama.cpp said so; asked once. */
-  grammarComplaint(): string | undefined {
-    const line = this.#lines.findLast((one) => one.includes('grammar') && !one.startsWith('failed to parse grammar'))
-    this.#lines.length = 0
-    return line?.replace(/^.*error parsing grammar: /, '')
-  }
-
   /** What a crashed engine said last, ready to be put behind a sentence. */
   lastWords(): string {
     const line = this.#lines.findLast((one) => LAST_WORDS.test(one))

@@ -15,8 +15,6 @@ import { EngineOutput } from './engine-output.js'
 const NODE_FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=512']
 /** What an engine may need to end on its own before it is killed. */
 const END_MS = 1000
-/** How long a bad grammar's reason may take to arrive from standard error. */
-const REASON_MS = 25
 
 export interface EngineProcessHooks {
   onLog: (level: 'info' | 'warn' | 'error', message: string) => void
@@ -150,33 +148,18 @@ export class EngineProcess {
       case 'embedded':
         this.#take(message.id)?.resolve(message)
         return
-      case 'error': {
-        const job = this.#take(message.id)
-        if (job) this.#failWithReason(job, MeshError.fromJSON(message.error))
+      case 'error':
+        this.#take(message.id)?.reject(MeshError.fromJSON(message.error))
         return
-      }
       case 'log':
         this.#output.add(message.message)
-        // What llama.cpp says of a grammar quotes it, and a grammar is the user's text.
-        if (!message.message.includes('grammar')) this.#hooks.onLog(message.level, message.message)
+        this.#hooks.onLog(message.level, message.message)
         return
       case 'ready':
       case 'loaded':
       case 'failed':
         this.#onLoad(message)
     }
-  }
-
-  /** llama.cpp tells why a grammar does not compile on standard error or in its log, which may arrive after the answer. */
-  #failWithReason(job: RunningJob, err: MeshError): void {
-    if (err.details.param !== 'format.grammar' || !err.message.endsWith('does not compile')) {
-      job.reject(err)
-      return
-    }
-    setTimeout(() => {
-      const reason = this.#output.grammarComplaint()
-      job.reject(reason ? MeshError.BAD_REQUEST(`${err.message}: ${reason}`, err.details) : err)
-    }, REASON_MS)
   }
 
   #take(id: number): RunningJob | undefined {

@@ -1,23 +1,16 @@
-import type { LlamaGrammar, LlamaGrammarEvaluationState, LlamaModel, Token } from 'node-llama-cpp'
-import type { InferenceRequest } from '../../../lib/protocol/index.js'
+import type { LlamaModel, Token } from 'node-llama-cpp'
+import type { InferenceRequest, OutputFormat } from '../../../lib/protocol/index.js'
+import type { GrammarSource } from './compile.js'
+import type { Grammar, Matcher } from './grammar/index.js'
 import type { Grammars } from './grammars.js'
-import { formatGrammar, formatSchema } from './json/index.js'
+import { formatSchema } from './json/index.js'
 import type { Prompt } from './prompt.js'
-import {
-  argumentsGrammar,
-  CallReader,
-  type CallSyntax,
-  type ChatRequest,
-  callsGrammar,
-  forcedTools,
-  mostCalls,
-  offeredTools,
-} from './tools/index.js'
+import { CallReader, type CallSyntax, type ChatRequest, forcedTools, mostCalls, offeredTools } from './tools/index.js'
 
 /** What one answer may be: its grammar, which can change on the way, and how calls of tools are found in it. */
 export interface Constraint {
-  /** The grammar's state for the next token; undefined where any token will do. */
-  readonly state: () => LlamaGrammarEvaluationState | undefined
+  /** The grammar for the next token; undefined where any token will do. */
+  readonly matcher: () => Matcher | undefined
   readonly calls?: CallReader
   /** Special tokens that calls are written with: they count as text here. */
   readonly visible: ReadonlySet<Token>
@@ -34,10 +27,16 @@ export async function constraintFor(
   model: LlamaModel,
 ): Promise<Constraint | undefined> {
   if (request.kind === 'chat' && syntax) return toolConstraint(request, syntax, grammars, model)
-  const text = formatGrammar(request.format)
-  if (text === undefined) return undefined
-  const state = grammars.newState(await grammars.compile(text))
-  return { state: () => state, visible: new Set() }
+  const source = formatSource(request.format)
+  if (source === undefined) return undefined
+  const matcher = grammars.matcher(await grammars.compile(source))
+  return { matcher: () => matcher, visible: new Set() }
+}
+
+function formatSource(format: OutputFormat): GrammarSource | undefined {
+  if (format.type === 'grammar') return { of: 'grammar', text: format.grammar }
+  const schema = formatSchema(format)
+  return schema && { of: 'schema', schema }
 }
 
 async function toolConstraint(
@@ -50,32 +49,31 @@ async function toolConstraint(
   const most = mostCalls(request, syntax)
   const forced = forcedTools(request)
   const schema = formatSchema(request.format)
-  const whole = forced
-    ? callsGrammar(syntax, forced, most)
+  const whole: GrammarSource | undefined = forced
+    ? { of: 'calls', syntax, tools: forced, most }
     : schema
-      ? callsGrammar(syntax, tools, most, schema)
-      : formatGrammar(request.format)
+      ? { of: 'calls', syntax, tools, most, orSchema: schema }
+      : formatSource(request.format)
   const options = { syntax, names: new Set(tools.map(([, { name }]) => name)), most }
   const visible = specialTokens(syntax, model)
   if (whole !== undefined) {
-    const state = grammars.newState(await grammars.compile(whole, forced || schema ? 'tools' : 'format.grammar'))
+    const matcher = grammars.matcher(await grammars.compile(whole))
     // A caller's own grammar promises nothing about arguments.
     const sure = forced !== undefined || schema !== undefined
-    return { state: () => state, calls: new CallReader({ ...options, onArguments: () => sure }), visible }
+    return { matcher: () => matcher, calls: new CallReader({ ...options, onArguments: () => sure }), visible }
   }
-  const compiled = new Map<string, LlamaGrammar>()
-  for (const [i, tool] of tools)
-    compiled.set(tool.name, await grammars.compile(argumentsGrammar(tool, i), `tools[${i}].parameters`))
-  let state: LlamaGrammarEvaluationState | undefined
+  const compiled = new Map<string, Grammar>()
+  for (const [index, tool] of tools) compiled.set(tool.name, await grammars.compile({ of: 'arguments', tool, index }))
+  let matcher: Matcher | undefined
   const calls = new CallReader({
     ...options,
     onArguments: (name, begun) => {
       const grammar = compiled.get(name)
-      state = grammar && grammars.stateAfter(grammar, begun)
-      return state !== undefined
+      matcher = grammar && grammars.matcherAfter(grammar, begun)
+      return matcher !== undefined
     },
   })
-  return { state: () => (calls.inArguments ? state : undefined), calls, visible }
+  return { matcher: () => (calls.inArguments ? matcher : undefined), calls, visible }
 }
 
 function specialTokens({ open, prefix, middle, suffix, between = '', close }: CallSyntax, model: LlamaModel) {

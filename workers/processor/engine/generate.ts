@@ -3,8 +3,8 @@ import { MeshError } from '../../../lib/errors/index.js'
 import type { FinishReason, InferenceRequest, TokenBatch } from '../../../lib/protocol/index.js'
 import type { Batching } from './batching.js'
 import type { Constraint } from './constraint.js'
-import type { DeadEnds, GrammarWatch } from './dead-end.js'
 import type { LogprobFormatter } from './logprobs.js'
+import { Mask } from './masking.js'
 import type { EngineFinish } from './messages.js'
 import type { Prompt } from './prompt.js'
 import { samplerOptions } from './sampling.js'
@@ -35,16 +35,15 @@ export interface EngineParts {
   readonly batching: Batching
   readonly batchSize: number
   readonly contextLength: number
-  readonly deadEnds: DeadEnds
   readonly logprobs: LogprobFormatter
 }
 
 /**
  * Runs one generation in its slot: prompt, then token after token. Gives out every token as it comes.
- * @throws MeshError CANCELLED; BAD_REQUEST at a grammar's dead end, after which the slot is stuck and must be renewed
+ * @throws MeshError CANCELLED; BAD_REQUEST where the grammar comes to a dead end, or takes too long
  */
 export async function generate(
-  { model, batching, batchSize, contextLength, deadEnds, logprobs: formatter }: EngineParts,
+  { model, batching, batchSize, contextLength, logprobs: formatter }: EngineParts,
   job: GenerateJob,
   slot: Slot,
   prompt: Prompt,
@@ -74,8 +73,8 @@ export async function generate(
     decodeMs: performance.now() - firstAt,
   })
 
-  const watch = constraint && deadEnds.open()
-  const options = samplerOptions(model, request.sampling, slot, constraint && watched(constraint, watch), generated)
+  const mask = constraint && new Mask(constraint.matcher)
+  const options = samplerOptions(model, request.sampling, slot, mask, generated)
   const cachedTokens = await slot.keepPrefix(prompt.tokens)
   batching.enter(slot.number)
   try {
@@ -86,7 +85,7 @@ export async function generate(
       options,
     )
     let firstAt: number | undefined
-    for await (const { token, probabilities } of watch ? guarded(stream, watch) : stream) {
+    for await (const { token, probabilities } of stream) {
       firstAt ??= performance.now()
       checkCancelled(job)
       if (prompt.stopTokens.has(token)) break
@@ -114,12 +113,11 @@ export async function generate(
       onTokens(batch)
     }
     return finish(calls?.complete ? 'tool_calls' : 'stop', firstAt ?? performance.now())
+  } catch (err) {
+    // The library only says that there was no token.
+    throw mask?.failure ?? err
   } finally {
     batching.leave(slot.number)
-    if (watch) {
-      slot.stuck = watch.dead
-      deadEnds.close(watch)
-    }
   }
 }
 
@@ -128,29 +126,6 @@ function endOf({ stopped }: Piece, calls: CallReader | undefined, full: boolean)
   if (stopped) return 'stop'
   if (calls?.ended || (full && calls?.whole)) return 'tool_calls'
   return full ? 'length' : undefined
-}
-
-/** The library asks for the grammar's state right before it samples. */
-function watched({ state }: Constraint, watch: GrammarWatch | undefined) {
-  return () => {
-    if (watch) watch.sampling = true
-    return state()
-  }
-}
-
-/** The stream as it is, until a dead end: then it throws and leaves the stream alone, which would never end. */
-async function* guarded<T>(stream: AsyncGenerator<T, void, void>, watch: GrammarWatch): AsyncGenerator<T> {
-  try {
-    while (true) {
-      const next = await Promise.race([stream.next(), watch.death])
-      watch.sampling = false
-      watch.sampled++
-      if (next.done) return
-      yield next.value
-    }
-  } finally {
-    if (!watch.dead) await stream.return()
-  }
 }
 
 /** Evaluates the prompt in pieces, up to the last one, which it gives back: its evaluation yields the first token. */

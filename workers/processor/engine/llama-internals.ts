@@ -1,4 +1,11 @@
-import type { Llama, LlamaContext, LlamaGrammarEvaluationState, LlamaModel, Token, TokenBias } from 'node-llama-cpp'
+import {
+  type Llama,
+  type LlamaContext,
+  LlamaGrammarEvaluationState,
+  type LlamaModel,
+  type Token,
+  type TokenBias,
+} from 'node-llama-cpp'
 import { MeshError } from '../../../lib/errors/index.js'
 
 /**
@@ -18,15 +25,10 @@ export interface NativeContext {
 }
 
 export interface NativeSampler {
-  applyConfig(config: Record<string, number>): void
+  applyConfig(config: Record<string, unknown>): void
 }
 
-/** The sampler class also advances grammars, which the library does for its own speculative decoding. */
-interface NativeSamplerClass {
-  new (model: object): NativeSampler
-  canBeNextTokenForGrammarEvaluationState(state: object, token: Token): boolean
-  acceptGrammarEvaluationStateToken(state: object, token: Token): void
-}
+export type NativeSamplerClass = new (model: object) => NativeSampler
 
 export interface NativeTemplate {
   render(variables: Record<string, unknown>): string
@@ -41,14 +43,23 @@ export function nativeModel(model: LlamaModel): object {
 }
 
 export function nativeSamplerClass(llama: Llama): NativeSamplerClass {
-  const bindings = inner(llama, '_bindings', isObject)
-  return inner(bindings, 'AddonSampler', (one): one is NativeSamplerClass =>
-    hasMethods(one, 'canBeNextTokenForGrammarEvaluationState', 'acceptGrammarEvaluationStateToken'),
-  )
+  return inner(inner(llama, '_bindings', isObject), 'AddonSampler', isSamplerClass)
 }
 
-export function nativeGrammarState(state: LlamaGrammarEvaluationState): object {
-  return inner(state, '_state', isObject)
+/** From now on the library makes its samplers of this class. */
+export function setNativeSamplerClass(llama: Llama, Sampler: NativeSamplerClass): void {
+  Object.defineProperty(inner(llama, '_bindings', isObject), 'AddonSampler', { value: Sampler, configurable: true })
+}
+
+/** From now on the library samples with this. Assigning is refused: the method is the prototype's, and read-only there. */
+export function setSampleToken(context: NativeContext, sampleToken: NativeContext['sampleToken']): void {
+  Object.defineProperty(context, 'sampleToken', { value: sampleToken, configurable: true })
+}
+
+/** What the library takes for a grammar's state, and hands to the sampler's `applyConfig` as it is. */
+export function inPlaceOfGrammar(model: LlamaModel, state: object): LlamaGrammarEvaluationState {
+  const llama = inner(model, '_llama', isObject)
+  return Object.create(LlamaGrammarEvaluationState.prototype, { _llama: { value: llama }, _state: { value: state } })
 }
 
 /** What a chat wrapper renders with; undefined where it is none of a template. */
@@ -68,6 +79,10 @@ function inner<T>(holder: object, name: string, isIt: (value: unknown) => value 
   throw MeshError.ENGINE_FAILED(
     `node-llama-cpp's ${holder.constructor.name} has no ${name} as this engine knows it; use the version in package.json`,
   )
+}
+
+function isSamplerClass(value: unknown): value is NativeSamplerClass {
+  return typeof value === 'function' && hasMethods(value.prototype, 'applyConfig')
 }
 
 function isTemplate(value: unknown): value is NativeTemplate {

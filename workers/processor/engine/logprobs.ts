@@ -1,5 +1,6 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
 import type { TokenLogprob } from '../../../lib/protocol/index.js'
+import { BYTE_OF_SIGN } from './vocabulary.js'
 
 /** Most alternatives that a request may ask for. */
 export const MOST_ALTERNATIVES = 20
@@ -56,16 +57,4 @@ export class LogprobFormatter {
     const bytes = [...name].map((sign) => BYTE_OF_SIGN.get(sign))
     return bytes.every((byte) => byte !== undefined) ? bytes : undefined
   }
-}
-
-/** How byte-level BPE vocabularies write bytes: printable Latin-1 as itself, the others from U+0100 on, in order. */
-const BYTE_OF_SIGN = byteLevelSigns()
-
-function byteLevelSigns(): Map<string, number> {
-  const printable = (byte: number) =>
-    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff)
-  const signs = new Map<string, number>()
-  let next = 0x100
-  for (let byte = 0; byte < 256; byte++) signs.set(String.fromCharCode(printable(byte) ? byte : next++), byte)
-  return signs
 }

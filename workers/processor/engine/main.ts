@@ -39,9 +39,6 @@ process.on('message', (message: ToEngine) => {
   if (message.type === 'load') void load(message.options)
   else runner?.handle(message)
 })
-process.on('unhandledRejection', (reason) => {
-  if (!runner?.takeRejection(reason)) throw reason
-})
 // Without its processor an engine is of no use, and nobody would ever end it.
 process.on('disconnect', () => process.exit(0))
 // A terminal's Ctrl-C reaches the whole process group. The processor drains first and ends us itself.

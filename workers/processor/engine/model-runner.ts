@@ -1,16 +1,17 @@
 import { MeshError, messageOf } from '../../../lib/errors/index.js'
 import type { InferenceRequest, TokenBatch } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
-import { DeadEnds } from './dead-end.js'
 import { Embedder } from './embed.js'
 import { type EngineParts, type GenerateJob, generate } from './generate.js'
 import { Grammars } from './grammars.js'
 import { LogprobFormatter } from './logprobs.js'
+import { useMasks } from './masking.js'
 import type { EmbeddingInput, FromEngine, ToEngine } from './messages.js'
 import type { LoadedModel } from './model.js'
 import { Prompts } from './prompt.js'
 import { useRawLogprobs } from './raw-logprobs.js'
 import { Slots } from './slots.js'
+import { tokensOf } from './spelling.js'
 
 interface Job {
   readonly id: number
@@ -30,18 +31,18 @@ export class ModelRunner {
 
   constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
     const { contextLength } = info
+    useMasks(context, llama)
     useRawLogprobs(context, model, llama)
     this.#parts = {
       model,
       batching,
       batchSize: context.batchSize,
       contextLength,
-      deadEnds: new DeadEnds(),
       logprobs: new LogprobFormatter(model),
     }
     this.#slots = new Slots(context, batching)
     this.#prompts = new Prompts(model)
-    this.#grammars = new Grammars(llama, model)
+    this.#grammars = new Grammars(tokensOf(model))
     this.#embedder = new Embedder(model, info)
     this.#send = send
     batching.onStep = () => this.#flush()
@@ -64,11 +65,6 @@ export class ModelRunner {
         if (job) job.cancelled = true
       }
     }
-  }
-
-  /** Takes an unhandled rejection; returns false where it is not understood and the process should end. */
-  takeRejection(reason: unknown): boolean {
-    return this.#parts.deadEnds.take(reason)
   }
 
   /** Sends how a job ends, behind all its tokens. */
@@ -101,7 +97,7 @@ export class ModelRunner {
       )
       return { type: 'finish', id: job.id, finish }
     } finally {
-      await this.#slots.give(slot)
+      this.#slots.give(slot)
     }
   }
 

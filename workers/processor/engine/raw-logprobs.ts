@@ -6,6 +6,7 @@ import {
   nativeModel,
   nativeSamplerClass,
   type Sampled,
+  setSampleToken,
 } from './llama-internals.js'
 import { MOST_ALTERNATIVES } from './logprobs.js'
 
@@ -57,8 +58,7 @@ export function useRawLogprobs(context: LlamaContext, model: LlamaModel, llama: 
   }
   const tapped: NativeContext['sampleToken'] = (index, sampler, probabilities, ...more) =>
     probabilities === true ? sampleWithLogprobs(index, sampler) : sampleToken(index, sampler, probabilities, ...more)
-  // Assigning is refused: the method is the prototype's, and read-only there.
-  Object.defineProperty(native, 'sampleToken', { value: tapped })
+  setSampleToken(native, tapped)
 }
 
 function partsOf(sampled: number | Sampled): Sampled {

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto'
-import type { LlamaGrammarEvaluationState, LlamaModel, SequenceEvaluateOptions, Token } from 'node-llama-cpp'
+import type { LlamaModel, SequenceEvaluateOptions, Token } from 'node-llama-cpp'
 import type { Sampling } from '../../../lib/protocol/index.js'
+import { type Mask, maskOption } from './masking.js'
 import type { Slot } from './slots.js'
 import { logitBiasFor } from './vocabulary.js'
 
@@ -18,7 +19,7 @@ export function samplerOptions(
   model: LlamaModel,
   sampling: Sampling,
   slot: Slot,
-  grammarEvaluationState: (() => LlamaGrammarEvaluationState | undefined) | undefined,
+  mask: Mask | undefined,
   generated: readonly Token[],
 ): SequenceEvaluateOptions {
   const options: SequenceEvaluateOptions = {
@@ -29,7 +30,7 @@ export function samplerOptions(
     // The library's own default is the time in seconds: two requests of one second would give the same answer.
     seed: sampling.seed ?? randomInt(2 ** 32),
     evaluationPriority: slot.priority,
-    grammarEvaluationState,
+    grammarEvaluationState: mask && maskOption(model, mask),
   }
   const { repeatPenalty = 1, presencePenalty = 0, frequencyPenalty = 0 } = sampling
   if (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0) {

@@ -4,11 +4,9 @@ import type { Batching } from './batching.js'
 /** One sequence of the context. Between generations it keeps the KV of the last one. */
 export class Slot {
   readonly number: number
-  #sequence: LlamaContextSequence
+  readonly sequence: LlamaContextSequence
   readonly #batching: Batching
   busy = false
-  /** True where its sequence waits for what never comes. */
-  stuck = false
   /** When it was last taken, as a count: larger is later. */
   used = 0
   /** What the KV holds; read from the sequence only when a generation ends, because that copies. */
@@ -16,19 +14,8 @@ export class Slot {
 
   constructor(number: number, sequence: LlamaContextSequence, batching: Batching) {
     this.number = number
-    this.#sequence = sequence
+    this.sequence = sequence
     this.#batching = batching
-  }
-
-  get sequence(): LlamaContextSequence {
-    return this.#sequence
-  }
-
-  /** Takes a new sequence in place of one that is stuck. */
-  async renew(context: LlamaContext): Promise<void> {
-    await this.#batching.between(() => this.#sequence.dispose())
-    this.#sequence = context.getSequence()
-    this.stuck = false
   }
 
   /** Reaches the batching strategy as it is: see Batching. */
@@ -54,11 +41,9 @@ export class Slot {
 /** The slots of one engine, and which of them a request gets. */
 export class Slots {
   readonly #slots: Slot[]
-  readonly #context: LlamaContext
   #clock = 0
 
   constructor(context: LlamaContext, batching: Batching) {
-    this.#context = context
     this.#slots = Array.from({ length: context.totalSequences }, (_, i) => new Slot(i, context.getSequence(), batching))
   }
 
@@ -75,8 +60,7 @@ export class Slots {
     return slot
   }
 
-  async give(slot: Slot): Promise<void> {
-    if (slot.stuck) await slot.renew(this.#context)
+  give(slot: Slot): void {
     slot.tokens = slot.sequence.contextTokens
     slot.busy = false
   }

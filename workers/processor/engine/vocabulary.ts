@@ -49,3 +49,15 @@ function unknownToken(param: string, id: number, size: number): MeshError {
     { param, vocabularySize: size },
   )
 }
+
+/** How byte-level BPE vocabularies write bytes: printable Latin-1 as itself, the others from U+0100 on, in order. */
+export const BYTE_OF_SIGN: ReadonlyMap<string, number> = byteLevelSigns()
+
+function byteLevelSigns(): Map<string, number> {
+  const printable = (byte: number) =>
+    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || (byte >= 0xae && byte <= 0xff)
+  const signs = new Map<string, number>()
+  let next = 0x100
+  for (let byte = 0; byte < 256; byte++) signs.set(String.fromCharCode(printable(byte) ? byte : next++), byte)
+  return signs
+}

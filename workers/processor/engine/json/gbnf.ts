@@ -1,11 +1,15 @@
 import { MeshError } from '../../../../lib/errors/index.js'
 
+/** Characters of a path that an error shows at either end: names of properties may be of any length. */
+const END_OF_PATH = 256
+
 /**
  * Why a schema cannot be used.
  * @param path where in the request, such as `format.schema.properties.age.minimum`
  */
-export function refuse(path: string, why: string): MeshError {
-  return MeshError.BAD_REQUEST(`The JSON schema does not compile: ${path}: ${why}`, { param: path })
+export function refuse(path: string, why: string, details: { limit?: number } = {}): MeshError {
+  const shown = path.length > 2 * END_OF_PATH ? `${path.slice(0, END_OF_PATH)}…${path.slice(-END_OF_PATH)}` : path
+  return MeshError.BAD_REQUEST(`The JSON schema does not compile: ${shown}: ${why}`, { param: shown, ...details })
 }
 
 /** A JSON value as the grammar's text for it. */

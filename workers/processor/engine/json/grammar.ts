@@ -1,4 +1,5 @@
 import { hex, literal, oneOf, quoted, refuse } from './gbnf.js'
+import { SCHEMA_LIMITS } from './limits.js'
 import { boundedNumber } from './numbers.js'
 import { GrammarRules } from './rules.js'
 import {
@@ -20,7 +21,12 @@ import { stringOf } from './strings.js'
  * would be worse than an error. The grammar may let through less than the schema does, never more.
  */
 
-const MOST_DEPTH = 64
+/** Comparing so many characters counts as a step. */
+const CHARS_A_STEP = 64
+/** So many signs of names count as a step. */
+const NAME_SIGNS_A_STEP = 8
+/** Of a name, so many signs are told apart from those of other properties. */
+const MOST_NAME_SIGNS = 128
 
 /**
  * The grammar of all texts that are JSON and fit the schema.
@@ -38,14 +44,22 @@ export function jsonSchemaToGbnf(schema: Record<string, unknown>, param = 'forma
  * @throws MeshError BAD_REQUEST as `jsonSchemaToGbnf`
  */
 export function addSchema(rules: GrammarRules, schema: Record<string, unknown>, param: string): string {
-  return new Converter(rules, schema, param).convert(schema, param, 0)
+  rules.budget.admit(schema, param)
+  return new Converter(rules, schema, param).whole()
 }
 
 class Converter {
   readonly #rules: GrammarRules
   readonly #root: Schema
   readonly #param: string
+  /** Names of the rules for what is referred to. */
   readonly #refs = new Map<string, string>()
+  /** Those that are named and not yet converted. */
+  readonly #open: { name: string; target: unknown; path: string }[] = []
+  /** Expressions of schemas that are done: parts of `allOf` bring the same ones to many places. */
+  readonly #done = new Map<object, string>()
+  /** Schemas without `$ref` and `allOf`; undefined while one is being made. */
+  readonly #flat = new Map<object, Schema | undefined>()
 
   constructor(rules: GrammarRules, root: Schema, param: string) {
     this.#rules = rules
@@ -53,11 +67,29 @@ class Converter {
     this.#param = param
   }
 
+  /** The expression for the whole schema, once all that it refers to has its rule. */
+  whole(): string {
+    const root = this.#convert(this.#root, this.#param, 0)
+    for (let one = this.#open.pop(); one !== undefined; one = this.#open.pop()) {
+      this.#rules.set(one.name, this.#convert(one.target, one.path, 0))
+    }
+    return root
+  }
+
   /** An expression that can stand in a sequence. */
-  convert(given: unknown, path: string, depth: number): string {
+  #convert(given: unknown, path: string, depth: number): string {
     if (given === true) return 'value'
     const schema = asSchema(given, path)
-    if (depth > MOST_DEPTH) throw refuse(path, `nested more than ${MOST_DEPTH} deep`)
+    const known = this.#done.get(schema)
+    if (known !== undefined) return known
+    this.#rules.budget.spend(path, 1 + Object.keys(schema).length)
+    checkDepth(path, depth)
+    const expression = this.#expression(schema, path, depth)
+    this.#done.set(schema, expression)
+    return expression
+  }
+
+  #expression(schema: Schema, path: string, depth: number): string {
     for (const key of Object.keys(schema)) {
       if (!CONSTRAINTS.has(key) && !ANNOTATIONS.has(key)) {
         throw refuse(`${path}.${key}`, 'this keyword cannot be enforced here; leave it out')
@@ -67,7 +99,7 @@ class Converter {
     const constrained = Object.keys(own).some((key) => CONSTRAINTS.has(key))
     if ($ref !== undefined) {
       if (!constrained && allOf === undefined) return this.#reference($ref, path)
-      return this.convert({ ...schema, $ref: undefined, allOf: [{ $ref }, ...listOf(allOf, path)] }, path, depth + 1)
+      return this.#convert({ ...schema, $ref: undefined, allOf: [{ $ref }, ...listOf(allOf, path)] }, path, depth + 1)
     }
     const key = anyOf === undefined ? 'oneOf' : 'anyOf'
     const choices = anyOf ?? exclusive
@@ -79,11 +111,11 @@ class Converter {
       return oneOf(
         list.map((one, i) => {
           const at = `${path}.${key}[${i}]`
-          return this.convert(plain ? one : { allOf: [base, one] }, at, depth + 1)
+          return this.#convert(plain ? one : { allOf: [base, one] }, at, depth + 1)
         }),
       )
     }
-    if (allOf !== undefined) return this.convert(this.#merged(own, allOf, path, depth), path, depth + 1)
+    if (allOf !== undefined) return this.#convert(this.#merged(own, allOf, path, depth), path, depth + 1)
     if (schema.const !== undefined) return literal(schema.const)
     if (schema.enum !== undefined) return this.#enumeration(schema, path)
     return oneOf(typesOf(schema, path).map((type) => this.#typed(type, schema, path, depth)))
@@ -101,10 +133,10 @@ class Converter {
     const target = this.#resolve(ref, path)
     const known = this.#refs.get(String(ref))
     if (known) return known
-    // Named before it is converted, so that a schema may refer to itself.
-    const name = this.#rules.rule('')
+    // Named now and converted later, so that a schema may refer to itself, and chains of references be of any length.
+    const name = this.#rules.reserve()
     this.#refs.set(String(ref), name)
-    this.#rules.set(name, this.convert(target, `${this.#param}${String(ref).slice(1).replaceAll('/', '.')}`, 0))
+    this.#open.push({ name, target, path: `${this.#param}${String(ref).slice(1).replaceAll('/', '.')}` })
     return name
   }
 
@@ -123,32 +155,61 @@ class Converter {
 
   /** allOf as one schema: its parts' properties together, which is what allOf is used for in practice. */
   #merged(own: Schema, allOf: unknown, path: string, depth: number): Schema {
-    if (depth > MOST_DEPTH) throw refuse(path, `nested more than ${MOST_DEPTH} deep`)
+    checkDepth(path, depth)
     const merged: Schema = { ...own }
-    for (const [i, given] of asList(allOf, `${path}.allOf`).entries()) {
+    for (const [i, part] of asList(allOf, `${path}.allOf`).entries()) {
       const at = `${path}.allOf[${i}]`
-      let part = asSchema(given, at)
-      if (part.$ref !== undefined) {
-        const { $ref, ...rest } = part
-        part = { ...rest, allOf: [this.#resolve($ref, at), ...listOf(rest.allOf, at)] }
-      }
-      if (part.allOf !== undefined) {
-        const { allOf: inner, ...rest } = part
-        part = this.#merged(rest, inner, at, depth + 1)
-      }
-      for (const [key, value] of Object.entries(part)) {
+      const flat = this.#flattened(part, at, depth + 1)
+      this.#rules.budget.spend(at, 1 + Object.keys(flat).length)
+      for (const [key, value] of Object.entries(flat)) {
         const before = merged[key]
-        if (key === 'properties') {
-          merged.properties = { ...asSchema(before ?? {}, at), ...asSchema(value, `${at}.properties`) }
-        } else if (key === 'required') {
-          merged.required = [...listOf(before, at), ...asList(value, `${at}.required`)]
+        if (key === 'properties') merged.properties = this.#bothProperties(before, value, at)
+        else if (key === 'required') {
+          merged.required = [...new Set([...listOf(before, at), ...asList(value, `${at}.required`)])]
         } else if (before === undefined || ANNOTATIONS.has(key)) merged[key] = value
-        else if (JSON.stringify(before) !== JSON.stringify(value)) {
+        else if (!this.#isSame(before, value, at)) {
           throw refuse(`${at}.${key}`, 'stands in two schemas that both apply, with different values')
         }
       }
     }
     return merged
+  }
+
+  #bothProperties(before: unknown, value: unknown, path: string): Schema {
+    const properties = new Map(Object.entries(asSchema(before ?? {}, path)))
+    const added = Object.entries(asSchema(value, `${path}.properties`))
+    this.#rules.budget.spend(path, properties.size + added.length)
+    for (const [name, schema] of added) {
+      const other = properties.get(name)
+      const same = other === undefined || this.#isSame(other, schema, path)
+      properties.set(name, same ? schema : { allOf: [other, schema] })
+    }
+    return Object.fromEntries(properties)
+  }
+
+  /** A schema without `$ref` and `allOf`, which is made once wherever it is referred to. */
+  #flattened(given: unknown, path: string, depth: number): Schema {
+    checkDepth(path, depth)
+    const schema = asSchema(given, path)
+    if (schema.$ref === undefined && schema.allOf === undefined) return schema
+    if (this.#flat.has(schema)) {
+      const flat = this.#flat.get(schema)
+      if (flat === undefined) throw refuse(path, 'applies to itself without end')
+      return flat
+    }
+    this.#flat.set(schema, undefined)
+    const { $ref, allOf, ...own } = schema
+    const parts = $ref === undefined ? [] : [this.#resolve($ref, path)]
+    const flat = this.#merged(own, [...parts, ...listOf(allOf, path)], path, depth)
+    this.#flat.set(schema, flat)
+    return flat
+  }
+
+  #isSame(a: unknown, b: unknown, path: string): boolean {
+    if (a === b) return true
+    const [one, other] = [JSON.stringify(a), JSON.stringify(b)]
+    this.#rules.budget.spend(path, (one.length + other.length) / CHARS_A_STEP)
+    return one === other
   }
 
   #typed(type: string, schema: Schema, path: string, depth: number): string {
@@ -169,7 +230,7 @@ class Converter {
 
   #array(schema: Schema, path: string, depth: number): string {
     const first = listOf(schema.prefixItems, `${path}.prefixItems`).map((one, i) =>
-      this.convert(one, `${path}.prefixItems[${i}]`, depth + 1),
+      this.#convert(one, `${path}.prefixItems[${i}]`, depth + 1),
     )
     const min = count(schema.minItems, `${path}.minItems`) ?? 0
     const max = count(schema.maxItems, `${path}.maxItems`)
@@ -185,8 +246,9 @@ class Converter {
       if (min > 0) throw refuse(`${path}.minItems`, 'asks for items, and none are allowed')
       return '"[" ws "]"'
     }
-    const item = this.#rules.rule(this.convert(schema.items ?? true, `${path}.items`, depth + 1))
-    const more = times(`(ws "," ws ${item})`, Math.max(0, min - 1), max === undefined ? undefined : max - 1)
+    const item = this.#rules.rule(this.#convert(schema.items ?? true, `${path}.items`, depth + 1))
+    const another = this.#rules.rule(`ws "," ws ${item}`)
+    const more = times(another, Math.max(0, min - 1), max === undefined ? undefined : max - 1)
     const items = `${item} ${more}`
     return this.#rules.rule(`"[" ws ${min > 0 ? items : `(${items})?`} ws "]"`)
   }
@@ -201,14 +263,14 @@ class Converter {
     const extra = schema.additionalProperties ?? properties.length === 0
     let tail: { first: string; later: string } = { first: '', later: '' }
     if (extra !== false) {
-      const value = this.convert(extra, `${path}.additionalProperties`, depth + 1)
-      const member = this.#rules.rule(`${this.#otherName(names)} ":" ws ${value}`)
+      const value = this.#convert(extra, `${path}.additionalProperties`, depth + 1)
+      const member = this.#rules.rule(`${this.#otherName(names, path)} ":" ws ${value}`)
       tail = { first: `(${member} (ws "," ws ${member})*)?`, later: `(ws "," ws ${member})*` }
     }
     // From the last property to the first: what may follow a beginning with no member yet, and one that needs a comma.
     for (const [key, value] of properties.reverse()) {
       const at = `${path}.properties.${key}`
-      const member = this.#rules.rule(`${literal(key)} ":" ws ${this.convert(value, at, depth + 1)}`)
+      const member = this.#rules.rule(`${literal(key)} ":" ws ${this.#convert(value, at, depth + 1)}`)
       const rest = this.#rules.rule(tail.later || '""')
       const first = `${member} ${rest}`
       const later = `ws "," ws ${member} ${rest}`
@@ -219,22 +281,39 @@ class Converter {
   }
 
   /** A string that is none of these names: a property must not come a second time as an additional one. */
-  #otherName(names: readonly string[]): string {
-    const inside = names.map((name) => [...JSON.stringify(name).slice(1, -1)])
-    return inside.length === 0 ? 'string' : `"\\"" ${this.#otherText(inside)} "\\""`
+  #otherName(names: readonly string[], path: string): string {
+    if (names.length === 0) return 'string'
+    const inside = names.map((name) => [...JSON.stringify(name).slice(1, -1)].slice(0, MOST_NAME_SIGNS))
+    this.#rules.budget.spend(path, inside.reduce((sum, signs) => sum + signs.length, 0) / NAME_SIGNS_A_STEP)
+    return `"\\"" ${this.#otherText(inside, 0)} "\\""`
   }
 
-  #otherText(names: readonly string[][]): string {
+  /** @param at how many signs all these names have in common */
+  #otherText(names: readonly string[][], at: number): string {
     const next = new Map<string, string[][]>()
-    for (const [sign, ...rest] of names) if (sign !== undefined) next.set(sign, [...(next.get(sign) ?? []), rest])
+    for (const name of names) {
+      const sign = name[at]
+      if (sign === undefined) continue
+      const alike = next.get(sign)
+      if (alike) alike.push(name)
+      else next.set(sign, [name])
+    }
     const signs = [...next.keys()].filter((sign) => sign !== '\\' && sign !== '"')
     const others = signs.map((sign) => (sign < '\x80' ? hex(sign) : sign)).join('')
     const choices = [String.raw`[^"\\\x7F\x00-\x1F${others}] char*`]
-    for (const sign of signs) choices.push(`${quoted(sign)} ${this.#otherText(next.get(sign) ?? [])}`)
+    for (const sign of signs) {
+      // What begins like a name that is cut short is left out: it may be that name.
+      if (at + 1 < MOST_NAME_SIGNS) choices.push(`${quoted(sign)} ${this.#otherText(next.get(sign) ?? [], at + 1)}`)
+    }
     // Ending here is right where no name ends here.
-    const ends = names.some((name) => name.length === 0)
+    const ends = names.some((name) => name.length === at)
     return this.#rules.rule(ends ? choices.join(' | ') : ['""', ...choices].join(' | '))
   }
+}
+
+function checkDepth(path: string, depth: number): void {
+  const limit = SCHEMA_LIMITS.nested
+  if (depth > limit) throw refuse(path, `nested more than ${limit} deep`, { limit })
 }
 
 /** True for lists as well, whose keys are numbers. */

@@ -1,5 +1,5 @@
-export { formatGrammar, formatSchema } from './format.js'
+export { formatSchema } from './format.js'
 export { oneOf, quoted } from './gbnf.js'
-export { addSchema } from './grammar.js'
+export { addSchema, jsonSchemaToGbnf } from './grammar.js'
 export { GrammarRules } from './rules.js'
 export { JsonScan } from './scan.js'

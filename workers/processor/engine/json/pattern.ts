@@ -5,8 +5,9 @@ import { hex, oneOf, quoted, refuse } from './gbnf.js'
  * groups, choices and counts. What stands in a JSON string has to be escaped there, which classes cannot say.
  */
 
-/** llama.cpp refuses repetitions beyond this. */
 const MOST_REPEATS = 2000
+/** Signs of a count in braces; one that is longer is out of bounds anyway. */
+const LONGEST_COUNT = 32
 const MOST_NESTED = 32
 /** Signs that a JSON string holds as they are. */
 const UNESCAPED = String.raw`"\\\x7F\x00-\x1F`
@@ -23,7 +24,7 @@ const CLASSES: Record<string, string> = { d: '0-9', w: 'A-Za-z0-9_', s: ' ' }
  * @throws MeshError BAD_REQUEST where the pattern uses what a grammar cannot say
  */
 export function patternToGbnf(pattern: string, path: string): string {
-  if (!pattern.startsWith('^') || !pattern.endsWith('$') || /(^|[^\\])(\\\\)*\\\$$/.test(pattern)) {
+  if (!pattern.startsWith('^') || !endsWithAnchor(pattern)) {
     throw refuse(path, 'only a pattern that goes from ^ to $ can be enforced')
   }
   const parser = new PatternParser(pattern.slice(1, -1), path)
@@ -117,11 +118,11 @@ class PatternParser {
     let body = ''
     while (this.#signs[this.#at] !== ']') {
       const first = this.#classSign()
-      if (first.length > 1) body += first
+      if (!isSign(first)) body += first
       else if (this.#signs[this.#at] === '-' && this.#signs[this.#at + 1] !== ']') {
         this.#at++
         const last = this.#classSign()
-        if (last.length > 1 || last < first) throw this.#unknown(`the range ${first}-${last}`)
+        if (!isSign(last) || codeOf(last) < codeOf(first)) throw this.#unknown(`the range ${first}-${last}`)
         body += spans(first, last)
       } else body += spans(first, first)
     }
@@ -150,7 +151,7 @@ class PatternParser {
       return sign
     }
     if (sign !== '{') return ''
-    const rest = this.#signs.slice(this.#at).join('')
+    const rest = this.#signs.slice(this.#at, this.#at + LONGEST_COUNT).join('')
     const [text, least = '', comma, most = ''] = /^\{(\d+)(,)?(\d*)\}/.exec(rest) ?? []
     if (text === undefined) throw this.#unknown(`the { at ${this.#at + 2}`)
     if (Number(least) > MOST_REPEATS || Number(most) > MOST_REPEATS) {
@@ -170,6 +171,20 @@ class PatternParser {
   #unknown(what: string): Error {
     return refuse(this.#path, `${what} cannot be enforced`)
   }
+}
+
+/** True for one sign, and not for the ranges that an escape stands for. */
+function isSign(text: string): boolean {
+  return text.length === (codeOf(text) > 0xffff ? 2 : 1)
+}
+
+/** True where the last sign is a $ that stands for itself. */
+function endsWithAnchor(pattern: string): boolean {
+  let at = pattern.length - 1
+  if (at < 1 || pattern[at] !== '$') return false
+  let escapes = 0
+  while (pattern[--at] === '\\') escapes++
+  return escapes % 2 === 0
 }
 
 function literalSign(sign: string): string {

@@ -1,11 +1,26 @@
+import { SchemaBudget } from './limits.js'
+
 /** The rules of one grammar, which several schemas may share. */
 export class GrammarRules {
+  /** What all schemas of the grammar may take together. */
+  readonly budget = new SchemaBudget()
   readonly #rules = new Map<string, string>()
+  readonly #names = new Map<string, string>()
 
-  /** @returns the new rule's name */
+  /** @returns the name of the rule with this body */
   rule(body: string): string {
-    const name = `r${this.#rules.size}`
+    const known = this.#names.get(body)
+    if (known !== undefined) return known
+    const name = this.reserve()
     this.#rules.set(name, body)
+    this.#names.set(body, name)
+    return name
+  }
+
+  /** The name of a rule whose body is set later. */
+  reserve(): string {
+    const name = `r${this.#rules.size}`
+    this.#rules.set(name, '')
     return name
   }
 
@@ -14,7 +29,7 @@ export class GrammarRules {
   }
 
   /**
-   * The whole grammar. All base rules are in it: llama.cpp does not mind those that nobody uses.
+   * The whole grammar. All base rules are in it, whether anything uses them or not.
    * @param compact true where no lines may be broken between values
    */
   grammar(root: string, compact = false): string {

@@ -16,7 +16,6 @@ export const CONSTRAINTS = words(
 )
 
 const TYPES = ['object', 'array', 'string', 'number', 'integer', 'boolean', 'null']
-/** llama.cpp refuses repetitions beyond this. */
 const MOST_REPEATS = 2000
 
 function words(text: string): ReadonlySet<string> {
@@ -29,8 +28,11 @@ export function isObject(value: unknown): value is Record<string, unknown> {
 
 export function asSchema(value: unknown, path: string): Schema {
   if (!isObject(value)) throw refuse(path, 'expected an object')
-  // What is set to undefined is not set.
-  return Object.fromEntries(Object.entries(value).filter(([, one]) => one !== undefined))
+  const entries = Object.entries(value)
+  // What is set to undefined is not set. What is as it should be stays the same object, by which it is known again.
+  return entries.every(([, one]) => one !== undefined)
+    ? value
+    : Object.fromEntries(entries.filter(([, one]) => one !== undefined))
 }
 
 export function asList(value: unknown, path: string): unknown[] {

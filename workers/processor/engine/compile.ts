@@ -1,0 +1,46 @@
+import type { Tool } from '../../../lib/protocol/index.js'
+import { type Program, parseGrammar } from './grammar/index.js'
+import { jsonSchemaToGbnf } from './json/index.js'
+import { argumentsGrammar, type CallSyntax, callsGrammar } from './tools/index.js'
+
+/** What a grammar is made of. It goes to another thread as JSON. */
+export type GrammarSource =
+  | { of: 'grammar'; text: string }
+  | { of: 'schema'; schema: Record<string, unknown> }
+  | { of: 'calls'; syntax: CallSyntax; tools: [number, Tool][]; most: number; orSchema?: Record<string, unknown> }
+  | { of: 'arguments'; tool: Tool; index: number }
+
+/** What in the request a grammar comes from. */
+export function paramOf(source: GrammarSource): string {
+  switch (source.of) {
+    case 'grammar':
+      return 'format.grammar'
+    case 'schema':
+      return 'format.schema'
+    case 'calls':
+      return 'tools'
+    case 'arguments':
+      return `tools[${source.index}].parameters`
+  }
+}
+
+/**
+ * Schemas to a grammar, and that to a program.
+ * @throws MeshError BAD_REQUEST where something cannot be enforced, is malformed, or exceeds a limit
+ */
+export function compile(source: GrammarSource): Program {
+  return parseGrammar(textOf(source), paramOf(source))
+}
+
+function textOf(source: GrammarSource): string {
+  switch (source.of) {
+    case 'grammar':
+      return source.text
+    case 'schema':
+      return jsonSchemaToGbnf(source.schema)
+    case 'calls':
+      return callsGrammar(source.syntax, source.tools, source.most, source.orSchema)
+    case 'arguments':
+      return argumentsGrammar(source.tool, source.index)
+  }
+}

@@ -1,0 +1,7 @@
+export { Automaton } from './automaton.js'
+export { GRAMMAR_LIMITS } from './limits.js'
+export { type Grammar, Matcher } from './matcher.js'
+export { parseGrammar } from './parse.js'
+export type { Program } from './program.js'
+export { Room } from './room.js'
+export { hasBit, type Spelling, Tokens } from './tokens.js'

@@ -1,0 +1,57 @@
+import { refuse } from './gbnf.js'
+import { isObject } from './schema.js'
+
+/** How much a schema may hold; docs/openai.md tells these. OpenAI's own are lower. */
+export const SCHEMA_LIMITS = {
+  /** Schemas within each other. */
+  nested: 64,
+  /** Described properties. */
+  properties: 10_000,
+  /** Values in all lists of choices. */
+  enumValues: 10_000,
+  /** Characters of keys and texts, wherever they stand. */
+  chars: 1_000_000,
+  /** Schemas, parts of `allOf` and keywords that are looked at: more where a part is used in several places. */
+  steps: 400_000,
+} as const
+
+/** Counts what converting takes, over all schemas of one grammar. */
+export class SchemaBudget {
+  #steps = 0
+  #properties = 0
+  #enumValues = 0
+  #chars = 0
+
+  /** @throws MeshError BAD_REQUEST */
+  spend(path: string, steps: number): void {
+    this.#steps += steps
+    check(path, 'steps to convert it', this.#steps, SCHEMA_LIMITS.steps)
+  }
+
+  /**
+   * Counts what a schema holds, before anything is done with it.
+   * @throws MeshError BAD_REQUEST with what is too much
+   */
+  admit(schema: unknown, path: string): void {
+    const open = [schema]
+    for (let one = open.pop(); one !== undefined; one = open.pop()) {
+      if (typeof one === 'string') this.#chars += one.length
+      else if (Array.isArray(one)) for (const item of one) open.push(item)
+      else if (isObject(one)) {
+        if (isObject(one.properties)) this.#properties += Object.keys(one.properties).length
+        if (Array.isArray(one.enum)) this.#enumValues += one.enum.length
+        for (const [key, value] of Object.entries(one)) {
+          this.#chars += key.length
+          open.push(value)
+        }
+      }
+    }
+    check(path, 'properties', this.#properties, SCHEMA_LIMITS.properties)
+    check(path, 'enum values', this.#enumValues, SCHEMA_LIMITS.enumValues)
+    check(path, 'characters', this.#chars, SCHEMA_LIMITS.chars)
+  }
+}
+
+function check(path: string, what: string, count: number, limit: number): void {
+  if (count > limit) throw refuse(path, `too complex: ${count} ${what}; at most ${limit} are allowed`, { limit })
+}
