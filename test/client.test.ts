@@ -21,6 +21,7 @@ import {
   MeshError,
   newApiKey,
   PROTOCOL_VERSION,
+  readGeneration,
 } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
 import type { AuthWorker } from '../workers/auth/index.js'
@@ -76,6 +77,7 @@ async function startGateway(t: Test, home: string, name: string, behaviour: Beha
   }
   worker.net.dispatcher.respond('models', async () => ({ models: [] }))
   worker.net.onGenerate(['client'], async (request, sink) => {
+    readGeneration(request)
     seen.prompts++
     if (request.key !== undefined) seen.keys.add(request.key)
     sink.signal.addEventListener('abort', () => seen.cancelled++, { once: true })

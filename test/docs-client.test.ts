@@ -48,7 +48,8 @@ interface JsonSchema {
   enum?: string[]
 }
 
-const jsonOf = (schema: z.ZodType): JsonSchema => z.toJSONSchema(schema, { io: 'input' }) as JsonSchema
+const jsonOf = (schema: z.ZodType): JsonSchema =>
+  z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' }) as JsonSchema
 const keysOf = ({ properties = {} }: JsonSchema = {}): string[] => Object.keys(properties).sort()
 /** The names that a schema's alternatives have in a field. */
 const alternatives = ({ anyOf = [], oneOf = [] }: JsonSchema = {}, field: string): string[] =>

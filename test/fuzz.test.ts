@@ -12,7 +12,9 @@ import { callMethod } from '../lib/link/rpc.js'
 import {
   decodeInvite,
   decodeKey,
+  encodeAsk,
   encodeJson,
+  type GenerateInput,
   type MeshProfile,
   PROTOCOL_VERSION,
   type Role,
@@ -25,7 +27,7 @@ const FRAMES = Number(process.env.FUZZ_FRAMES ?? 10_000)
 const SEED = Number(process.env.FUZZ_SEED ?? 20_260_131)
 const FRAMES_PER_CONNECTION = 40
 
-const validRequest = {
+const validRequest: GenerateInput = {
   requestId: 'req_fuzz',
   key: 'im_ybndrfg8ejkmc_ybndrfg8ejkmcpqxot1uwisza345h769ybndrfg8ejkmcpqxot1uwi',
   request: { kind: 'chat', messages: [{ role: 'user', content: 'hi' }], maxTokens: 4 },
@@ -162,9 +164,11 @@ class Attack {
         handshake: c.raw,
       })
       if (channel === null) return
+      const ask = encodeAsk(validRequest)
+      const head = ask.subarray(0, 2 + ask.readUInt16LE())
       const event = channel.addMessage<Uint8Array>({ encoding: c.raw })
       const credit = channel.addMessage<Uint8Array>({ encoding: c.raw })
-      channel.open(dice.below(3) === 0 ? encodeJson(validRequest) : dice.spoilt(validRequest))
+      channel.open(dice.one([ask, dice.mutated(ask), Buffer.concat([head, dice.spoilt(validRequest.request)])]))
       this.#generations = [
         ...open,
         { channel, event: (bytes) => void event.send(bytes), credit: (bytes) => void credit.send(bytes) },
@@ -413,15 +417,15 @@ function malice(rpcId: Buffer): Record<string, Buffer[]> {
     ],
     'a generation without a request': [generate(1, 'a', Buffer.alloc(0))],
     'one generation opened twice': [
-      generate(1, 'a', encodeJson(validRequest)),
-      generate(2, 'a', encodeJson(validRequest)),
+      generate(1, 'a', encodeAsk(validRequest)),
+      generate(2, 'a', encodeAsk(validRequest)),
     ],
     'a generation with a bad id': [
-      generate(1, '\n'.repeat(64), encodeJson(validRequest)),
+      generate(1, '\n'.repeat(64), encodeAsk(validRequest)),
       generate(2, 'x'.repeat(65), hello),
     ],
     'a credit beyond all numbers': [
-      generate(1, 'a', encodeJson(validRequest)),
+      generate(1, 'a', encodeAsk(validRequest)),
       messageFrame(1, 1, Buffer.alloc(9, 0xff)),
       messageFrame(1, 1, Buffer.alloc(0)),
     ],

@@ -3,10 +3,11 @@ import { decodeEvent, encodeEvent } from '../lib/link/events.js'
 import type { GenerateHandler } from '../lib/link/generate.js'
 import { acceptGenerations, Generation } from '../lib/link/index.js'
 import {
-  type GenerateRequest,
+  type GenerateInput,
   inferenceRequestSchema,
   MeshError,
   newRequestId,
+  readGeneration,
   type ToolCallDelta,
 } from '../lib/protocol/index.js'
 import { connect as connection } from './helpers/connection.js'
@@ -17,7 +18,7 @@ function connect(t: Test, handler: GenerateHandler) {
   return connection(t, (mux) => acceptGenerations(mux, handler))
 }
 
-const request = (): GenerateRequest => ({
+const request = (): GenerateInput => ({
   requestId: newRequestId(),
   request: inferenceRequestSchema.parse({ kind: 'completion', prompt: 'x' }),
 })
@@ -70,7 +71,8 @@ test('a reader that is behind gets the same tokens in fewer, larger batches', as
 test('a reader that does not read is cut with SLOW_READER, and another on the same link is not slowed', async (t) => {
   let cut: MeshError | undefined
   const { mux } = await connect(t, async (asked, sink) => {
-    if (asked.request.kind === 'completion' && asked.request.prompt === 'slow') {
+    const wanted = readGeneration(asked)
+    if (wanted.kind === 'completion' && wanted.prompt === 'slow') {
       const text = 'x'.repeat(1000)
       try {
         for (let i = 0; ; i++) {
@@ -173,11 +175,12 @@ test('a connection that ends leaves no stream looking finished', async (t) => {
 })
 
 test('what a handler throws is told with its code, and a request that cannot be read is answered', async (t) => {
-  const { mux } = await connect(t, async () => {
+  const { mux } = await connect(t, async (ask) => {
+    readGeneration(ask)
     throw MeshError.MODEL_NOT_FOUND('no such model', { param: 'model' })
   })
   t.is(await codeOf(read(new Generation(mux, request()))), 'MODEL_NOT_FOUND')
-  const bad = { ...request(), request: { kind: 'nonsense' } } as unknown as GenerateRequest
+  const bad = { ...request(), request: { kind: 'nonsense' } } as unknown as GenerateInput
   t.is(await codeOf(read(new Generation(mux, bad))), 'BAD_REQUEST')
 })
 

@@ -9,7 +9,7 @@ import { encodeEvent } from '../lib/link/events.js'
 import { GENERATE_PROTOCOL } from '../lib/link/generate.js'
 import { acceptFetches, acceptGenerations, type FetchRequest, Generation, Link } from '../lib/link/index.js'
 import {
-  encodeJson,
+  encodeAsk,
   type GenerateInput,
   type Hello,
   MeshError,
@@ -166,7 +166,7 @@ async function withCredits(mux: Protomux, credits: Uint8Array[]) {
   })
   channel?.addMessage<Uint8Array>({ encoding: c.raw, onmessage: (bytes) => events.push(Buffer.from(bytes)) })
   const credit = channel?.addMessage<Uint8Array>({ encoding: c.raw })
-  channel?.open(encodeJson(generateInput()))
+  channel?.open(encodeAsk(generateInput()))
   for (const bytes of credits) credit?.send(bytes)
   await sleep(300)
   channel?.close()

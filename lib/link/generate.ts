@@ -2,17 +2,15 @@ import c from 'compact-encoding'
 import type Protomux from 'protomux'
 import type { Channel, Message } from 'protomux'
 import {
-  encodeJson,
+  decodeAsk,
+  encodeAsk,
   type Finish,
+  type GenerateAsk,
   type GenerateEvent,
   type GenerateInput,
-  type GenerateRequest,
-  generateRequestSchema,
   MeshError,
   messageOf,
-  parseJson,
   type TokenBatch,
-  validate,
 } from '../protocol/index.js'
 import { acceptChannels, type ChannelHooks } from './accept.js'
 import { linkClosed, notOpened } from './closed.js'
@@ -91,7 +89,7 @@ export class Generation implements AsyncIterable<GenerateEvent> {
   constructor(mux: Protomux, request: GenerateInput, signal?: AbortSignal) {
     const { requestId } = request
     if (signal?.aborted) throw MeshError.CANCELLED('The generation was cancelled', { requestId })
-    const handshake = encodeJson(request)
+    const handshake = encodeAsk(request)
     if (handshake.byteLength > MAX_MESSAGE_BYTES) {
       throw MeshError.MESSAGE_TOO_LARGE(
         `The request has ${handshake.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are sent`,
@@ -270,7 +268,8 @@ export class GenerationSink {
   }
 }
 
-export type GenerateHandler = (request: GenerateRequest, sink: GenerationSink) => Promise<void>
+/** Gets what is asked for unread, so that it can look first at whose it is. */
+export type GenerateHandler = (ask: GenerateAsk, sink: GenerationSink) => Promise<void>
 
 /**
  * Accepts generations on a link. Call it in the same tick as the connection. What the handler throws is told to the
@@ -282,8 +281,12 @@ export function acceptGenerations(mux: Protomux, handler: GenerateHandler): void
     mostOpen: MAX_OPEN_PER_LINK,
     open: (requestId, hooks) => new GenerationSink(mux, requestId, hooks),
     run: (bytes, sink) => {
-      const request = validate(generateRequestSchema, parseJson(bytes, 'The request'), 'request')
-      return handler({ ...request, requestId: sink.requestId }, sink)
+      if (bytes.byteLength > MAX_MESSAGE_BYTES) {
+        throw MeshError.MESSAGE_TOO_LARGE(
+          `The request has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are read`,
+        )
+      }
+      return handler(decodeAsk(sink.requestId, bytes), sink)
     },
   })
 }

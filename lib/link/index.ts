@@ -10,11 +10,11 @@ export { acceptGenerations, Generation, GenerationSink } from './generate.js'
 export { Link } from './link.js'
 export {
   CANCEL_EVENT,
-  type Call,
   type CallOptions,
-  decodeCall,
   encodeAnswer,
   encodeFailure,
   type KeyedCallOptions,
+  type OpenedCall,
+  openCall,
 } from './rpc.js'
 export { CHECK_MS } from './silence.js'

@@ -10,6 +10,7 @@ import {
   methods,
   newRequestId,
   parseJson,
+  REQUEST_BOUNDS,
   type ResponseOf,
   requestIdSchema,
   systemCode,
@@ -25,32 +26,65 @@ import { linkClosed } from './closed.js'
 /** Longest request or answer. The transport ends the whole link above 16 MiB. */
 export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
+const CLOSE_OBJECT = '}'.charCodeAt(0)
+
 /** Sent as a one-way event to end a call: its body is the call's request id. */
 export const CANCEL_EVENT = 'cancel'
 
-export const callSchema = z.object({
+/** Longer calls are opened without their body being read; other methods than those of LONG_METHODS take none. */
+const SHORT_CALL_BYTES = 16 * 1024
+/** No other request has as much to say. */
+const MOST_BYTES_OF_CLIENT = 64 * 1024
+const LONG_METHODS: ReadonlySet<MethodName> = new Set(['chat', 'complete', 'embed'])
+/** Where the body of a long call begins at the latest. */
+const BODY_WITHIN_BYTES = 8 * 1024
+
+const headSchema = z.object({
   requestId: requestIdSchema,
   /** API key or token, where the method wants one. */
   key: z.string().max(MAX_CREDENTIAL_CHARS).optional(),
   /** Milliseconds the caller will wait. */
   timeoutMs: z.number().min(1).max(86_400_000).optional(),
-  body: z.unknown(),
 })
+export const callSchema = headSchema.extend({ body: z.unknown() })
 /** The frame around every request. */
 export type Call = z.infer<typeof callSchema>
+
+/** A call that came. The body of a long one is JSON still: whose call it is can be looked at first. */
+export interface OpenedCall extends z.infer<typeof headSchema> {
+  body: unknown
+  isRead: boolean
+}
 
 /** The frame around every answer. */
 type Answer = { body: unknown } | { error: ErrorBody }
 const answerSchema = z.object({ body: z.unknown().optional(), error: z.unknown().optional() })
 
-/** @throws MeshError BAD_REQUEST, MESSAGE_TOO_LARGE */
-export function decodeCall(bytes: Uint8Array): Call {
-  if (bytes.byteLength > MAX_MESSAGE_BYTES) {
-    throw MeshError.MESSAGE_TOO_LARGE(
-      `The request has ${bytes.byteLength} bytes; at most ${MAX_MESSAGE_BYTES} are read`,
+/** @param fromClient whether the caller is no member @throws MeshError BAD_REQUEST, MESSAGE_TOO_LARGE */
+export function openCall(name: MethodName, bytes: Uint8Array, fromClient: boolean): OpenedCall {
+  const most = fromClient && !LONG_METHODS.has(name) ? MOST_BYTES_OF_CLIENT : MAX_MESSAGE_BYTES
+  if (bytes.byteLength > most) {
+    throw MeshError.MESSAGE_TOO_LARGE(`The request has ${bytes.byteLength} bytes; at most ${most} are read for ${name}`)
+  }
+  if (bytes.byteLength > SHORT_CALL_BYTES && LONG_METHODS.has(name)) return openLongCall(bytes)
+  return { ...validate(callSchema, parseJson(bytes, 'The request', REQUEST_BOUNDS), 'call'), isRead: true }
+}
+
+const BODY_KEY = '"body":'
+
+/** A long call has its body last, so that all else can be read without it. */
+function openLongCall(bytes: Uint8Array): OpenedCall {
+  const start = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.byteLength, BODY_WITHIN_BYTES))
+  const at = start.indexOf(BODY_KEY)
+  const end = bytes.lastIndexOf(CLOSE_OBJECT)
+  if (at === -1 || end === -1) {
+    throw MeshError.BAD_REQUEST(
+      `A call of more than ${SHORT_CALL_BYTES} bytes has its body last, which begins within ${BODY_WITHIN_BYTES} bytes`,
     )
   }
-  return validate(callSchema, parseJson(bytes, 'The request'), 'call')
+  const head = `${start.toString('utf8', 0, at).trimEnd().replace(/,$/, '')}}`
+  const body = bytes.subarray(at + BODY_KEY.length, end)
+  return { ...validate(headSchema, parseJson(Buffer.from(head), 'The call'), 'call'), body, isRead: false }
 }
 
 export function encodeAnswer(body: unknown): Buffer {

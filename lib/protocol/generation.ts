@@ -1,25 +1,69 @@
 import { z } from 'zod'
-import { MAX_CREDENTIAL_CHARS, requestIdSchema } from './ids.js'
+import { MeshError } from '../errors/index.js'
+import { MAX_CREDENTIAL_CHARS } from './ids.js'
 import {
   type Finish,
+  type InferenceInput,
+  type InferenceRequest,
   type InferenceResult,
   inferenceRequestSchema,
   type TokenLogprob,
   type ToolCall,
   tokenLogprobSchema,
 } from './inference.js'
+import { encodeJson, parseJson, REQUEST_BOUNDS } from './json.js'
+import { validate } from './validate.js'
 
 /** One generation as it is asked for, and the events of its answer. */
 
-export const generateRequestSchema = z.object({
-  requestId: requestIdSchema,
+const headSchema = z.object({
   /** API key or token, where the opener is a client. */
   key: z.string().max(MAX_CREDENTIAL_CHARS).optional(),
-  request: inferenceRequestSchema,
+  kind: z.enum(['chat', 'completion']),
 })
+type Head = z.infer<typeof headSchema>
+
 /** A request as its opener sends it; the reader fills in the defaults. */
-export type GenerateInput = z.input<typeof generateRequestSchema>
-export type GenerateRequest = z.output<typeof generateRequestSchema>
+export interface GenerateInput {
+  requestId: string
+  key?: string
+  request: InferenceInput
+}
+
+/** A generation that is asked for, read as far as whose it is. */
+export interface GenerateAsk extends Head {
+  requestId: string
+  /** The request in JSON, for `readGeneration`. */
+  body: Uint8Array
+}
+
+const HEAD_LENGTH_BYTES = 2
+/** A key has at most MAX_CREDENTIAL_CHARS characters, of up to three bytes each in UTF-8. */
+const MAX_HEAD_BYTES = 16 * 1024
+
+/** The length of the head in two bytes, the head and the request, both in JSON: whose it is can be read without the rest. */
+export function encodeAsk({ key, request }: GenerateInput): Buffer {
+  const head = encodeJson({ key, kind: request.kind } satisfies Head)
+  const length = Buffer.alloc(HEAD_LENGTH_BYTES)
+  length.writeUInt16LE(head.byteLength)
+  return Buffer.concat([length, head, encodeJson(request)])
+}
+
+/** @throws MeshError BAD_REQUEST */
+export function decodeAsk(requestId: string, bytes: Uint8Array): GenerateAsk {
+  const [low = 0, high = 0] = bytes
+  const bodyAt = HEAD_LENGTH_BYTES + low + high * 256
+  if (bodyAt > bytes.byteLength || bodyAt > MAX_HEAD_BYTES) {
+    throw MeshError.BAD_REQUEST('The head of the request has another length than it says')
+  }
+  const head = validate(headSchema, parseJson(bytes.subarray(HEAD_LENGTH_BYTES, bodyAt), 'The head'), 'head')
+  return { ...head, requestId, body: bytes.subarray(bodyAt) }
+}
+
+/** What is asked for. @throws MeshError BAD_REQUEST naming the field */
+export function readGeneration({ body }: GenerateAsk): InferenceRequest {
+  return validate(inferenceRequestSchema, parseJson(body, 'The request', REQUEST_BOUNDS), 'request')
+}
 
 /** A piece of a call of a tool. The first of each call has its id and name; the arguments' pieces add up. */
 export const toolCallDeltaSchema = z.object({

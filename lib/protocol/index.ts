@@ -2,11 +2,13 @@ export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf
 export {
   AnswerCollector,
   addCallPiece,
+  decodeAsk,
+  encodeAsk,
+  type GenerateAsk,
   type GenerateEvent,
   type GenerateInput,
-  type GenerateRequest,
-  generateRequestSchema,
   queuedSchema,
+  readGeneration,
   startedSchema,
   type TokenBatch,
   type ToolCallDelta,
@@ -71,7 +73,7 @@ export {
   type Usage,
 } from './inference.js'
 export { decodeInvite, encodeInvite, type InviteText } from './invite.js'
-export { encodeJson, type JsonBounds, jsonFault, parseJson, REQUEST_BOUNDS } from './json.js'
+export { encodeJson, jsonFault, parseJson, REQUEST_BOUNDS } from './json.js'
 export { type Gpu, type Load, type ModelLoad, type WorkerStatus, type WorkerView, workerStatusSchema } from './load.js'
 export {
   type ApiKeyInfo,

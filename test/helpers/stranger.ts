@@ -6,7 +6,7 @@ import { Generation, type KeyedCallOptions } from '../../lib/link/index.js'
 import { callMethod } from '../../lib/link/rpc.js'
 import {
   decodeKey,
-  type GenerateRequest,
+  type GenerateInput,
   type InputOf,
   type MethodName,
   type ResponseOf,
@@ -25,7 +25,7 @@ export interface Stranger {
   readonly keyPair: ReturnType<typeof DHT.keyPair>
   call<M extends MethodName>(name: M, body: InputOf<M>, options?: KeyedCallOptions): Promise<ResponseOf<M>>
   /** Opens a stream, as a client does. */
-  generate(request: GenerateRequest, signal?: AbortSignal): Generation
+  generate(request: GenerateInput, signal?: AbortSignal): Generation
   close(): Promise<void>
 }
 

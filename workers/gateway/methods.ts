@@ -1,7 +1,7 @@
 import type { GenerationSink, Link } from '../../lib/link/index.js'
 import {
   AnswerCollector,
-  type GenerateRequest,
+  type GenerateAsk,
   type InferenceRequest,
   type InferenceResult,
   MeshError,
@@ -19,7 +19,7 @@ export function serveMethods(net: Net, mesh: string, parts: GatewayParts): void 
   serveModels(net, parts)
 }
 
-function serveInference(net: Net, { accounts, requests }: GatewayParts): void {
+function serveInference(net: Net, { accounts, bodies, requests }: GatewayParts): void {
   const { dispatcher } = net
   const whole = async (request: InferenceRequest, call: CallContext): Promise<InferenceResult> => {
     const context = contextOf(call)
@@ -27,10 +27,30 @@ function serveInference(net: Net, { accounts, requests }: GatewayParts): void {
     const finish = await requests.generate(request, context, (event) => collected.add(event))
     return collected.result(context.requestId, finish)
   }
-  const streamed = async ({ requestId, key, request }: GenerateRequest, sink: GenerationSink): Promise<void> => {
+  const streamed = async ({ requestId, key, kind, body }: GenerateAsk, sink: GenerationSink): Promise<void> => {
     if (key === undefined) throw MeshError.INVALID_API_KEY('A generation wants an API key')
     const context = { requestId, principal: accounts.authenticate(key), signal: sink.signal }
-    sink.finish(await requests.generate(request, context, (event) => sink.push(event)))
+    requests.assertMayAsk(kind, context)
+    const { user } = context.principal
+    const room = bodies.hold(user, body.byteLength)
+    try {
+      const request = await bodies.read('generation', user, body)
+      sink.finish(await requests.generate(request, context, (event) => sink.push(event)))
+    } finally {
+      room.release()
+    }
+  }
+  dispatcher.readLong = async (method, { requestId, principal }, body) => {
+    requests.assertMayAsk(method === 'complete' ? 'completion' : method === 'embed' ? 'embedding' : 'chat', {
+      requestId,
+      principal,
+    })
+    const room = bodies.hold(principal.user, body.byteLength)
+    try {
+      return await bodies.read(method === 'embed' ? 'embedding' : 'generation', principal.user, body)
+    } finally {
+      room.release()
+    }
   }
   net.onGenerate(['client'], streamed)
   dispatcher.respond('chat', whole)

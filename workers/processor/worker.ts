@@ -1,11 +1,12 @@
 import { join } from 'node:path'
 import type { GenerationSink } from '../../lib/link/index.js'
 import {
-  type GenerateRequest,
+  type GenerateAsk,
   type Load,
   MeshError,
   type RequestOf,
   type ResponseOf,
+  readGeneration,
 } from '../../lib/protocol/index.js'
 import { BaseWorker, type Facility, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { Announcer } from './announcer.js'
@@ -51,7 +52,7 @@ export class ProcessorWorker extends BaseWorker {
 
   protected override async _prepare(): Promise<void> {
     const { net } = this
-    net.onGenerate(['gateway'], (request, sink) => this.#work(() => this.#generate(request, sink)))
+    net.onGenerate(['gateway'], (ask, sink) => this.#work(() => this.#generate(ask, sink)))
     net.dispatcher.respond('processor.embed', (request, { signal }) => this.#work(() => this.#embed(request, signal)))
     net.dispatcher.respond('processor.models.add', ({ path, name }, { signal }) => this.models.add(path, name, signal))
     net.dispatcher.respond('processor.models.remove', async ({ name }) => {
@@ -85,7 +86,9 @@ export class ProcessorWorker extends BaseWorker {
     return { running: this.#running, models: this.models.all.map((model) => model.load), ...(gpu && { gpu }) }
   }
 
-  async #generate({ requestId, request }: GenerateRequest, sink: GenerationSink): Promise<void> {
+  async #generate(ask: GenerateAsk, sink: GenerationSink): Promise<void> {
+    const { requestId } = ask
+    const request = readGeneration(ask)
     const model = this.models.get(request.model)
     const engine = await this.models.loaded(model)
     const finish = await engine.generate(

@@ -2,11 +2,11 @@ import { Counter, Histogram, type Registry } from 'prom-client'
 import type ProtomuxRPC from 'protomux-rpc'
 import {
   CANCEL_EVENT,
-  type Call,
-  decodeCall,
   encodeAnswer,
   encodeFailure,
   type KeyedCallOptions,
+  type OpenedCall,
+  openCall,
 } from '../../link/index.js'
 import {
   type Caller,
@@ -15,6 +15,8 @@ import {
   type MethodName,
   methods,
   newRequestId,
+  parseJson,
+  REQUEST_BOUNDS,
   type RequestOf,
   type ResponseOf,
   validate,
@@ -48,7 +50,7 @@ export interface CallSource {
 }
 
 /** A method with its handler and everything that is checked before it. */
-type Served = (call: Call, source: CallSource, running: Map<string, AbortController>) => Promise<unknown>
+type Served = (call: OpenedCall, source: CallSource, running: Map<string, AbortController>) => Promise<unknown>
 
 /** Calls one link may have under way at a time. */
 const MAX_CALLS_PER_LINK = 2048
@@ -64,6 +66,10 @@ export class Dispatcher {
   readonly #refused: Counter<'reason'>
   /** Proves API keys. Set by workers that know the accounts; without it no key is accepted. */
   authenticate: ((key: string) => Principal) | undefined
+  /** Reads the JSON of a long body. Set by workers that do not want their loop held. @throws MeshError */
+  readLong:
+    | ((name: MethodName, caller: { requestId: string; principal: Principal }, json: Uint8Array) => Promise<unknown>)
+    | undefined
 
   constructor(log: Logger, registry: Registry) {
     this.#log = log
@@ -92,7 +98,7 @@ export class Dispatcher {
   attach(rpc: ProtomuxRPC, source: CallSource): void {
     const running = new Map<string, AbortController>()
     for (const [name, served] of this.#served) {
-      rpc.respond(name, (bytes) => this.#answer(name, bytes, (call) => served(call, source, running)))
+      rpc.respond(name, (bytes) => this.#answer(name, bytes, source, (call) => served(call, source, running)))
     }
     rpc.respond(CANCEL_EVENT, async (bytes) => {
       running.get(bytes?.toString() ?? '')?.abort(MeshError.CANCELLED('The caller cancelled'))
@@ -118,7 +124,7 @@ export class Dispatcher {
     signal?.addEventListener('abort', onAbort, { once: true })
     let code = 'OK'
     try {
-      const call = { requestId, key, timeoutMs, body }
+      const call = { requestId, key, timeoutMs, body, isRead: true }
       const served = this.#served.get(name)
       if (served === undefined) throw MeshError.UNKNOWN_METHOD(`${name} is not served here`, { requestId })
       const answer = await served(call, { publicKey: '', role: 'client' }, running)
@@ -132,12 +138,18 @@ export class Dispatcher {
     }
   }
 
-  async #answer(name: MethodName, bytes: Buffer | null, run: (call: Call) => Promise<unknown>): Promise<Buffer> {
+  async #answer(
+    name: MethodName,
+    bytes: Buffer | null,
+    source: CallSource,
+    run: (call: OpenedCall) => Promise<unknown>,
+  ): Promise<Buffer> {
     const started = performance.now()
     let code = 'OK'
     let requestId: string | undefined
     try {
-      const call = decodeCall(bytes ?? Buffer.alloc(0))
+      this.#assertRole(name, source)
+      const call = openCall(name, bytes ?? Buffer.alloc(0), source.role === 'client')
       requestId = call.requestId
       return encodeAnswer(await run(call))
     } catch (err) {
@@ -153,25 +165,19 @@ export class Dispatcher {
   async #run<M extends MethodName>(
     name: M,
     handler: Handler<M>,
-    call: Call,
+    call: OpenedCall,
     source: CallSource,
     running: Map<string, AbortController>,
   ): Promise<ResponseOf<M>> {
     const spec = methods[name]
     const { role, publicKey } = source
-    if (!spec.callers.includes(role)) {
-      this.#refused.inc({ reason: 'role' })
-      throw MeshError.FORBIDDEN(
-        `${role === 'client' ? 'A client' : `A worker with the role ${role}`} may not call ${name}`,
-      )
-    }
+    this.#assertRole(name, source)
     const principal = this.#principal(name, call)
     if (running.size >= MAX_CALLS_PER_LINK) {
       this.#refused.inc({ reason: 'concurrency' })
       throw MeshError.BUSY(`This link has ${running.size} calls under way`, { retryAfterMs: 1000 })
     }
     if (running.has(call.requestId)) throw MeshError.CONFLICT(`The request id ${call.requestId} is in use on this link`)
-    const request = validate(spec.request, call.body, name)
 
     const controller = new AbortController()
     const timeoutMs = call.timeoutMs ?? spec.timeoutMs
@@ -183,7 +189,8 @@ export class Dispatcher {
     controller.signal.addEventListener('abort', () => clearTimeout(timer), { once: true })
     running.set(call.requestId, controller)
     try {
-      return await handler(request, {
+      const body = call.isRead ? call.body : await this.#longBody(name, call, principal)
+      return await handler(validate(spec.request, body, name), {
         peer: publicKey,
         role,
         requestId: call.requestId,
@@ -198,7 +205,21 @@ export class Dispatcher {
     }
   }
 
-  #principal(name: MethodName, call: Call): Principal | undefined {
+  #assertRole(name: MethodName, { role }: CallSource): void {
+    if (methods[name].callers.includes(role)) return
+    this.#refused.inc({ reason: 'role' })
+    throw MeshError.FORBIDDEN(
+      `${role === 'client' ? 'A client' : `A worker with the role ${role}`} may not call ${name}`,
+    )
+  }
+
+  async #longBody(name: MethodName, { requestId, body }: OpenedCall, principal: Principal | undefined) {
+    if (!(body instanceof Uint8Array)) return body
+    if (principal === undefined || this.readLong === undefined) return parseJson(body, 'The request', REQUEST_BOUNDS)
+    return this.readLong(name, { requestId, principal }, body)
+  }
+
+  #principal(name: MethodName, call: OpenedCall): Principal | undefined {
     const { credential } = methods[name]
     if (credential === 'none') return undefined
     if (this.authenticate === undefined) throw MeshError.FORBIDDEN(`${name} is not served here`)

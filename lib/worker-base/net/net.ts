@@ -8,7 +8,7 @@ import { acceptGenerations, CHECK_MS, type GenerationSink, Link } from '../../li
 import {
   type Caller,
   encodeKey,
-  type GenerateRequest,
+  type GenerateAsk,
   type Hello,
   type Load,
   type Member,
@@ -36,7 +36,7 @@ const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
 const DOORS: ReadonlySet<Role> = new Set(['auth', 'gateway'])
 
 export type GenerationHandler = (
-  request: GenerateRequest,
+  ask: GenerateAsk,
   sink: GenerationSink,
   context: { peer: string; role: Caller },
 ) => Promise<void>
@@ -255,7 +255,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       return
     }
     this.dispatcher.attach(link.rpc, link)
-    acceptGenerations(link.mux, (request, sink) => this.#runGeneration(link, request, sink))
+    acceptGenerations(link.mux, (ask, sink) => this.#runGeneration(link, ask, sink))
     this.emit('connected', link)
     link.on('hello', () => this.#admit(link, dialling))
     link.on('close', (reason) => this.#onLinkClosed(link, reason, dialling))
@@ -328,17 +328,17 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#options.store.corestore.replicate(link.conn)
   }
 
-  async #runGeneration(link: Link, request: GenerateRequest, sink: GenerationSink): Promise<void> {
+  async #runGeneration(link: Link, ask: GenerateAsk, sink: GenerationSink): Promise<void> {
     const { role, publicKey } = link
     if (this.#generation === undefined || !this.#generation.callers.includes(role)) {
       throw MeshError.FORBIDDEN(`A peer with the role ${role} may not ask this ${this.#role} for a generation`)
     }
     try {
-      await this.#generation.handler(request, sink, { peer: publicKey, role })
+      await this.#generation.handler(ask, sink, { peer: publicKey, role })
     } catch (err) {
       const failure = MeshError.from(err)
       if (failure.code === 'INTERNAL')
-        this.#options.log.error({ err, requestId: request.requestId }, 'a generation failed unexpectedly')
+        this.#options.log.error({ err, requestId: ask.requestId }, 'a generation failed unexpectedly')
       throw failure
     }
   }
