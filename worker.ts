@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { parseArgs } from 'node:util'
-import { homePath } from './lib/home/index.js'
+import { complain, homePath } from './lib/home/index.js'
 import { MeshError, messageOf, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
 import { type BaseWorker, runWorker, type WorkerOptions } from './lib/worker-base/index.js'
 
@@ -106,8 +106,6 @@ async function main(): Promise<void> {
 
 main().catch((err: unknown) => {
   const failure = MeshError.from(err)
-  process.stderr.write(
-    `infermesh: ${failure.code === 'INTERNAL' && err instanceof Error ? err.stack : failure.message}\n`,
-  )
+  complain(`infermesh: ${failure.code === 'INTERNAL' && err instanceof Error ? err.stack : failure.message}`)
   process.exit(failure.exitCode)
 })

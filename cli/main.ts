@@ -75,6 +75,8 @@ async function main(args: string[]): Promise<void> {
   await program.parseAsync(args, { from: 'user' })
 }
 
+// A command whose errors nobody reads goes on.
+process.stderr.on('error', () => {})
 process.stdout.on('error', (err: NodeJS.ErrnoException) => {
   // Whoever read the output has seen enough, as `head` does.
   if (err.code === 'EPIPE') process.exit(0)

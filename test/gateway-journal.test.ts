@@ -7,7 +7,7 @@ import test, { type Test } from 'brittle'
 import Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import type { JournalRecord, UsageTotals } from '../lib/protocol/index.js'
+import { type JournalRecord, MeshError, type UsageTotals } from '../lib/protocol/index.js'
 import { JournalWriter } from '../workers/gateway/journal.js'
 import { testUnless } from './helpers/needs.js'
 import { codeOf, until } from './helpers/wait.js'
@@ -32,11 +32,11 @@ function record(tokens: number, at = NOON): JournalRecord {
   }
 }
 
-async function open(dir: string, clock: () => number, minFreeBytes = 0, logDir = dir) {
+async function open(dir: string, clock: () => number, logDir = dir, shortage?: () => MeshError | undefined) {
   const store = new Corestore(join(dir, 'store'))
   const core = store.get({ name: 'journal' })
   await core.ready()
-  const journal = new JournalWriter(core, { dir: logDir, minFreeBytes, clock })
+  const journal = new JournalWriter(core, { dir: logDir, shortage, clock })
   await journal.open().catch(async (err: unknown) => {
     await store.close()
     throw err
@@ -207,7 +207,7 @@ testUnless(
   'where the disk is full the caller is told, and the record is stored once there is room',
   {},
   async (t) => {
-    const { journal, core, close } = await open(await scratch(t), () => NOON, 0, small)
+    const { journal, core, close } = await open(await scratch(t), () => NOON, small)
     t.teardown(close)
     journal.append(record(1))
     const filler = join(small as string, 'filler')
@@ -267,8 +267,37 @@ test('a new day and a new month begin at zero, what was spent in all stays', asy
   t.is(later.journal.spent('key/k1', 'total', NOON + DAY_MS), 20)
 })
 
-test('with too little disk left nothing is let in', async (t) => {
-  const { journal, close } = await open(await scratch(t), () => NOON, Number.MAX_SAFE_INTEGER)
+test('with too little disk left nothing is let in, and all is once there is room', async (t) => {
+  const dir = await scratch(t)
+  let shortage: MeshError | undefined = MeshError.DISK_FULL('1 MiB of disk left')
+  const { journal, close } = await open(
+    dir,
+    () => NOON,
+    dir,
+    () => shortage,
+  )
   t.teardown(close)
   await t.exception(async () => journal.assertWritable(), /disk left/)
+  journal.append(record(1))
+  t.pass('what is under way is recorded')
+  shortage = undefined
+  journal.assertWritable()
+})
+
+test('a clock that is put forward and back again refunds nothing', async (t) => {
+  const dir = await scratch(t)
+  let now = NOON
+  const clock = () => now
+  const first = await open(dir, clock)
+  first.journal.append(record(10))
+  // Past the end of the day and the month.
+  now = NOON + DAY_MS
+  first.journal.append(record(1, now))
+  await first.close()
+  now = NOON
+  const second = await open(dir, clock)
+  t.teardown(second.close)
+  t.is(second.journal.spent('key/k1', 'day'), 20)
+  t.is(second.journal.spent('user/ann', 'month'), 20)
+  t.is(second.journal.spent('user/ann', 'total'), 22)
 })

@@ -9,7 +9,7 @@ const at = Date.UTC(2026, 0, 31, 12)
 const store = new Corestore(join(dir, 'store'))
 const core = store.get({ name: 'journal' })
 await core.ready()
-const journal = new JournalWriter(core, { dir, minFreeBytes: 0, clock: () => at })
+const journal = new JournalWriter(core, { dir, clock: () => at })
 await journal.open()
 
 let count = 0

@@ -214,6 +214,7 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
       retried: (reason) => seen.observed.push(`retried ${reason}`),
     },
     log: {
+      debug: (_facts: object, message: string) => logLine(message),
       info: (_facts, message) => logLine(message),
       warn: (_facts, message) => logLine(message),
     },

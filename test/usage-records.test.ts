@@ -63,7 +63,7 @@ test('a gateway that was set back to this version goes on with the journal of th
   const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
   const later = { ...record(), kind: 'rerank', speculative: { accepted: 3 } }
   await bee.put('record/0000000000000000', encodeJson([record(), later]))
-  const journal = new JournalWriter(core, { dir, minFreeBytes: 0, clock: () => AT })
+  const journal = new JournalWriter(core, { dir, clock: () => AT })
   await journal.open()
   t.teardown(() => journal.close())
   t.is(journal.spent('key/key1', 'day', AT), 30, 'budgets count it')

@@ -303,6 +303,13 @@ declare module 'corestore' {
   /** What all sessions of one core share. */
   export interface Core {
     readonly replicator: Replicator
+    readonly closed: boolean
+    /** Private to hypercore: what is known of the core's length has changed since it was stored last. */
+    hintsChanged: boolean
+    /** Private to hypercore. */
+    flushHints(): Promise<void>
+    /** Private to hypercore: checks what a peer sent, and stores it. */
+    verify(proof: unknown, from: unknown): Promise<boolean>
   }
 
   /** Private to hypercore. */

@@ -53,11 +53,11 @@ function signal(pid: number, name: NodeJS.Signals): void {
 
 /** @throws MeshError TIMEOUT */
 async function gone(pids: number[], timeoutMs: number): Promise<void> {
-  const deadline = Date.now() + timeoutMs
+  const deadline = performance.now() + timeoutMs
   while (true) {
     const left = pids.filter(isAlive)
     if (left.length === 0) return
-    if (Date.now() > deadline) {
+    if (performance.now() > deadline) {
       throw MeshError.TIMEOUT(
         `Still running after ${timeoutMs / 1000} s: pid ${left.join(', ')}. \`infermesh down --force\` ends it at once`,
       )

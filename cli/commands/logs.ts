@@ -1,8 +1,8 @@
-import { closeSync, existsSync, fstatSync, openSync, readdirSync, readSync } from 'node:fs'
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
-import { homeFiles, homePath } from '../../lib/home/index.js'
+import { homeFiles, homePath, olderLog } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { cyan, dim, print, printable, red, yellow } from '../shared/output.js'
@@ -30,7 +30,9 @@ export function define(command: Command): void {
         )
       }
       const tails = new Map(files.map((path) => [path, new Tail(path)]))
-      const lines = [...tails.values()].flatMap((tail) => tail.read()).sort((a, b) => timeOf(a) - timeOf(b))
+      const lines = [...tails.values()]
+        .flatMap((tail) => tail.last(options.lines))
+        .sort((a, b) => timeOf(a) - timeOf(b))
       for (const line of options.lines === 0 ? [] : lines.slice(-options.lines)) show(line)
       while (options.follow) {
         await new Promise((resolve) => setTimeout(resolve, POLL_MS))
@@ -41,9 +43,11 @@ export function define(command: Command): void {
     })
 }
 
-/** A file that grows, line by line. */
+/** A log that grows, line by line, and is put aside now and then. */
 class Tail {
   readonly #path: string
+  /** Stays open, so that what is written before the file is put aside is read to its end. */
+  #fd: number | undefined
   #offset = 0
   #rest = ''
 
@@ -51,24 +55,51 @@ class Tail {
     this.#path = path
   }
 
+  /** The last lines that are there: as many as asked for, and more, of older files where the newest has fewer. */
+  last(count: number): string[] {
+    let lines = this.read()
+    for (let age = 1; lines.length < count && existsSync(olderLog(this.#path, age)); age++) {
+      lines = [...readFileSync(olderLog(this.#path, age), 'utf8').split('\n').filter(isLine), ...lines]
+    }
+    return lines
+  }
+
   /** The whole lines that came since the last call. */
   read(): string[] {
-    if (!existsSync(this.#path)) return []
-    const file = openSync(this.#path, 'r')
-    try {
-      const { size } = fstatSync(file)
-      // A smaller file was put aside and begun anew.
-      if (size < this.#offset) this.#offset = 0
-      const bytes = Buffer.alloc(size - this.#offset)
-      readSync(file, bytes, 0, bytes.byteLength, this.#offset)
-      this.#offset = size
-      const lines = (this.#rest + bytes.toString('utf8')).split('\n')
-      this.#rest = lines.pop() ?? ''
-      return lines.filter((line) => line !== '')
-    } finally {
-      closeSync(file)
+    let text = this.#rest + this.#readOn()
+    if (this.#isOther()) {
+      // What came between the two looks.
+      text += this.#readOn()
+      if (this.#fd !== undefined) closeSync(this.#fd)
+      this.#fd = openSync(this.#path, 'r')
+      this.#offset = 0
+      text += this.#readOn()
     }
+    const lines = text.split('\n')
+    this.#rest = lines.pop() ?? ''
+    return lines.filter(isLine)
   }
+
+  #readOn(): string {
+    if (this.#fd === undefined) return ''
+    const { size } = fstatSync(this.#fd)
+    // A file that is shorter was emptied.
+    if (size < this.#offset) this.#offset = 0
+    const bytes = Buffer.alloc(size - this.#offset)
+    const length = readSync(this.#fd, bytes, 0, bytes.byteLength, this.#offset)
+    this.#offset += length
+    return bytes.toString('utf8', 0, length)
+  }
+
+  /** Whether another file has the name than the one that is open. */
+  #isOther(): boolean {
+    const now = statSync(this.#path, { throwIfNoEntry: false })
+    return now !== undefined && (this.#fd === undefined || fstatSync(this.#fd).ino !== now.ino)
+  }
+}
+
+function isLine(text: string): boolean {
+  return text !== ''
 }
 
 function logFiles(dir: string, worker: string | undefined): string[] {

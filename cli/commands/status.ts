@@ -42,7 +42,7 @@ export function printWorkers(workers: WorkerView[]): void {
     worker.role,
     worker.name,
     stateText(worker.state),
-    worker.since === undefined ? '-' : durationText(Date.now() - worker.since),
+    worker.since === undefined ? '-' : durationText(Math.max(0, Date.now() - worker.since)),
     loadText(worker),
     addressText(worker),
   ])

@@ -1,21 +1,31 @@
 import { spawn } from 'node:child_process'
-import { openSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { fstatSync, ftruncateSync, openSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { z } from 'zod'
 import { MeshClient } from '../../lib/client/index.js'
-import { findProfile, homeFiles, homePath, makePrivateDir, readAdminKey } from '../../lib/home/index.js'
-import { MeshError, networkKindSchema, type WorkerStatus, workerStatusSchema } from '../../lib/protocol/index.js'
+import { complain, findProfile, homeFiles, homePath, makePrivateDir, readAdminKey } from '../../lib/home/index.js'
+import {
+  MeshError,
+  messageOf,
+  networkKindSchema,
+  type WorkerStatus,
+  workerStatusSchema,
+} from '../../lib/protocol/index.js'
 import { Conversation } from '../shared/conversation.js'
 import { type Common, optionsOf } from '../shared/mesh.js'
 import { bold, cyan, dim, interruptible, onTerminal, print, printJson, withSpinner } from '../shared/output.js'
 import { gather, port } from '../shared/parse.js'
 import type { Child } from '../supervisor/child.js'
 import { LiveTable } from '../supervisor/live-table.js'
-import { planWorkers, rememberPlan, type UpOptions } from '../supervisor/plan.js'
+import { changeText } from '../supervisor/log.js'
+import { type Plan, planWorkers, rememberPlan, type UpOptions } from '../supervisor/plan.js'
 import { selfCheck } from '../supervisor/self-check.js'
 import { Supervisor } from '../supervisor/supervisor.js'
 import { printStatus } from './status.js'
+
+/** What crashes of the background process left is emptied past this. */
+const MAX_OUT_BYTES = 1024 * 1024
 
 /** Set in the background process that `--detach` starts. */
 const DETACHED = 'INFERMESH_DETACHED'
@@ -80,7 +90,7 @@ export async function up(options: RunOptions): Promise<void> {
   let mesh: MeshClient | undefined
   try {
     await startInSight(supervisor, options.json === true)
-    rememberPlan(home, plan)
+    rememberPlanHere(home, plan)
     supervisor.on('change', sayChange)
     if (options.json) printJson(report(home, supervisor.statuses()))
     else printReport(home, supervisor.statuses(), options.showKey === true)
@@ -170,8 +180,7 @@ async function serveDetached(home: string, options: RunOptions): Promise<void> {
   const stop = stopOnSignal(supervisor)
   try {
     await supervisor.start()
-    rememberPlan(home, plan)
-    supervisor.on('change', sayChange)
+    rememberPlanHere(home, plan)
     await tell({ type: 'ready', statuses: supervisor.statuses() })
     process.disconnect?.()
     await Promise.race([stop.requested, supervisor.hopeless])
@@ -207,7 +216,8 @@ function launch(home: string): Promise<WorkerStatus[]> {
   const { logDir } = homeFiles(home)
   makePrivateDir(home)
   makePrivateDir(logDir)
-  const log = openSync(join(logDir, 'supervisor.out'), 'a', 0o600)
+  const log = openSync(homeFiles(home).supervisorOut, 'a', 0o600)
+  if (fstatSync(log).size > MAX_OUT_BYTES) ftruncateSync(log)
   const args = process.argv.slice(2).filter((arg) => arg !== '--detach' && arg !== '-d')
   const child = spawn(process.execPath, [process.argv[1] ?? '', ...args, '--home', home], {
     stdio: ['ignore', log, log, 'ipc'],
@@ -272,14 +282,20 @@ function keyText(home: string, whole: boolean): string | undefined {
 
 /** Says on standard error what happens to workers after the start. */
 function sayChange(child: Child): void {
-  const { role, name, state, reason } = child
-  if (state === 'restarting')
-    process.stderr.write(`infermesh: ${reason?.message ?? `${role} ${name} ended`}; starting it again\n`)
-  if (state === 'failed')
-    process.stderr.write(`infermesh: ${reason?.message ?? `${role} ${name} failed`}; it is not started again\n`)
+  const change = changeText(child)
+  if (change !== undefined) complain(`infermesh: ${change}`)
 }
 
 // --- small things ---
+
+/** That it is not remembered is no reason to stop what runs. */
+function rememberPlanHere(home: string, plan: Plan): void {
+  try {
+    rememberPlan(home, plan)
+  } catch (err) {
+    complain(`infermesh: which workers to start here next time could not be written: ${messageOf(err)}`)
+  }
+}
 
 /** The first SIGINT or SIGTERM asks for a stop in order, the second ends everything at once. */
 function stopOnSignal(supervisor: Supervisor) {

@@ -21,7 +21,11 @@ export function printError(err: unknown, json: boolean): number {
   if (err instanceof Interrupted) return INTERRUPTED
   const { exitCode, ...error } = shownOf(err)
   const line = json ? JSON.stringify({ error }) : `infermesh: ${error.message}`
-  process.stderr.write(`${line}\n`)
+  try {
+    process.stderr.write(`${line}\n`)
+  } catch {
+    // A file on a full disk. The exit code says it still.
+  }
   return exitCode
 }
 

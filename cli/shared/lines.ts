@@ -52,7 +52,7 @@ export class Lines {
     })
     return new Promise((resolve) => {
       let line: string | undefined
-      let interruptedAt = 0
+      let interruptedAt = Number.NEGATIVE_INFINITY
       rl.on('history', (history) => {
         this.#history = history
       })
@@ -62,11 +62,11 @@ export class Lines {
           process.stdout.write('^C\n')
           rl.write(null, { ctrl: true, name: 'u' })
           rl.prompt()
-        } else if (Date.now() - interruptedAt < TWICE_MS) {
+        } else if (performance.now() - interruptedAt < TWICE_MS) {
           process.stdout.write('\n')
           rl.close()
         } else {
-          interruptedAt = Date.now()
+          interruptedAt = performance.now()
           process.stdout.write(`\n${dim('Ctrl-C again, or /exit, to leave')}\n`)
           rl.prompt()
         }

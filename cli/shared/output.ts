@@ -132,10 +132,10 @@ const QUIET_MS = 300
 /** Shows what is being waited for, on a terminal only, until the work has ended. */
 export async function withSpinner<T>(text: string, quiet: boolean, work: Promise<T>): Promise<T> {
   if (quiet || process.stderr.isTTY !== true) return work
-  const startedAt = Date.now()
+  const startedAt = performance.now()
   let shown = false
   const timer = setInterval(() => {
-    const elapsed = Date.now() - startedAt
+    const elapsed = performance.now() - startedAt
     if (elapsed < QUIET_MS) return
     shown = true
     process.stderr.write(`\r\x1b[2K${FRAMES[Math.floor(elapsed / FRAME_MS) % FRAMES.length]} ${text}`)

@@ -8,6 +8,7 @@ const WORKER = fileURLToPath(new URL('../../worker.js', import.meta.url))
 
 /** Exit codes of what a restart does not mend: wrong usage, not allowed, wrong configuration. */
 const FINAL_CODES: ReadonlySet<number> = new Set([64, 77, 78])
+const UNAVAILABLE_CODE = 69
 const STORE_LOCKED_CODE = 75
 const BACKOFF_MS = { first: 250, last: 30_000 } as const
 /** A worker that ran this long has proved itself: its next crash is its first. */
@@ -76,7 +77,7 @@ export class Child {
       { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: process.platform !== 'win32', windowsHide: true },
     )
     this.#process = child
-    this.#startedAt = Date.now()
+    this.#startedAt = performance.now()
     const lines: string[] = []
     if (child.stderr) {
       createInterface({ input: child.stderr }).on('line', (line) => {
@@ -123,7 +124,7 @@ export class Child {
   #onExit(code: number | null, signal: NodeJS.Signals | null, lines: string[]): void {
     this.#process = undefined
     if (this.#stopping) return
-    const now = Date.now()
+    const now = performance.now()
     if (now - this.#startedAt > PROVED_MS) this.#crashes = 0
     this.#crashes++
     this.reason = reasonOf(this.#spec, code, signal, lines)
@@ -169,6 +170,8 @@ function reasonOf(
     case 78:
       return MeshError.CONFIG_INVALID(message, details)
     default:
-      return MeshError.INTERNAL(message, details)
+      return /disk/.test(message) && code === UNAVAILABLE_CODE
+        ? MeshError.DISK_FULL(message, details)
+        : MeshError.INTERNAL(message, details)
   }
 }

@@ -50,7 +50,7 @@ export async function selfCheck(
  * @returns why the mesh does not serve yet; undefined: it does
  */
 async function untilServing(mesh: MeshClient, waitMs: number, signal: AbortSignal): Promise<MeshError | undefined> {
-  const deadline = Date.now() + waitMs
+  const deadline = performance.now() + waitMs
   while (true) {
     let reason: MeshError
     try {
@@ -65,7 +65,7 @@ async function untilServing(mesh: MeshClient, waitMs: number, signal: AbortSigna
       reason = MeshError.from(err)
     }
     if (signal.aborted) throw reason
-    if (Date.now() > deadline) return reason
+    if (performance.now() > deadline) return reason
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }
 }

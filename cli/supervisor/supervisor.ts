@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import { releaseSupervisor } from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 import { Child, type WorkerSpec } from './child.js'
+import { SupervisorLog } from './log.js'
 import { claimHome } from './state.js'
 
 const CHECK_MS = 25
@@ -14,6 +15,7 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
   readonly #home: string
   /** Rejects once every worker has failed for good: there is nothing left to supervise. */
   readonly hopeless: Promise<never>
+  readonly #log: SupervisorLog
   #claimed = false
   #timer: NodeJS.Timeout | undefined
   #stopping: Promise<void> | undefined
@@ -21,7 +23,8 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
   constructor(home: string, specs: WorkerSpec[]) {
     super()
     this.#home = home
-    this.children = specs.map((spec) => new Child(home, spec, (child) => this.emit('change', child)))
+    this.#log = new SupervisorLog(home)
+    this.children = specs.map((spec) => new Child(home, spec, (child) => this.#changed(child)))
     this.hopeless = new Promise((_, reject) => {
       this.on('change', ({ reason }) => {
         if (this.children.every(({ state }) => state === 'failed')) reject(reason)
@@ -71,17 +74,23 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     await Promise.all(this.children.filter(isAuthority).map((child) => child.stop()))
     clearInterval(this.#timer)
     if (this.#claimed) releaseSupervisor(this.#home)
+    this.#log.close()
+  }
+
+  #changed(child: Child): void {
+    this.#log.tell(child)
+    this.emit('change', child)
   }
 
   async #startAll(children: Child[]): Promise<void> {
     for (const child of children) child.start()
-    const deadline = Date.now() + READY_MS
+    const deadline = performance.now() + READY_MS
     while (this.#stopping === undefined) {
       const failed = children.find(({ state }) => state === 'failed')
       if (failed !== undefined) throw failed.reason ?? MeshError.INTERNAL(`${failed.role} ${failed.name} failed`)
       const waiting = children.filter(({ state }) => state !== 'ready')
       if (waiting.length === 0) return
-      if (Date.now() > deadline) {
+      if (performance.now() > deadline) {
         const names = waiting.map(({ role, name }) => `${role} ${name}`).join(', ')
         throw MeshError.TIMEOUT(`Not ready within ${READY_MS / 1000} s: ${names}. \`infermesh logs\` says more`)
       }

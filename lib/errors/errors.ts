@@ -85,6 +85,12 @@ export interface ErrorBody {
   details?: ErrorDetails
 }
 
+const DISK_IS_FULL = 'The disk is full: make room on the machine where this was to be stored, and try again'
+/** When the same may work on a disk that was full: somebody has to make room first. */
+const DISK_RETRY_MS = 10_000
+/** As many causes of causes as are looked at. */
+const MAX_CAUSES = 8
+
 class MeshErrorBase extends Error {
   override readonly name = 'MeshError'
 
@@ -127,13 +133,19 @@ class MeshErrorBase extends Error {
     return new MeshErrorBase(code, message, detailsOf(details))
   }
 
-  /** `err` itself where it is a MeshError already; else `fallback` with `err` as its cause. */
+  /**
+   * `err` itself where it is a MeshError already; DISK_FULL where it is the system's word for that; else `fallback`. What
+   * it was made of is its cause.
+   */
   static from(
     err: unknown,
     fallback: ErrorCode = 'INTERNAL',
     message = 'Something unexpected went wrong',
   ): MeshErrorBase {
     if (err instanceof MeshErrorBase) return err
+    if (isDiskFull(err)) {
+      return new MeshErrorBase('DISK_FULL', DISK_IS_FULL, { retryAfterMs: DISK_RETRY_MS }, { cause: err })
+    }
     return new MeshErrorBase(fallback, message, {}, { cause: err })
   }
 }
@@ -160,6 +172,19 @@ function detailsOf(value: unknown): ErrorDetails {
 /** The name that the system or a library gives to what went wrong, such as ENOENT; undefined where it gives none. */
 export function systemCode(err: unknown): string | undefined {
   return err instanceof Error && 'code' in err && typeof err.code === 'string' ? err.code : undefined
+}
+
+/**
+ * Whether something failed for want of room on a disk. Also where a library says so in words alone, as RocksDB does, and
+ * wraps what the system said.
+ */
+export function isDiskFull(err: unknown): boolean {
+  for (let depth = 0; err instanceof Error && depth < MAX_CAUSES; depth++, err = err.cause) {
+    const code = systemCode(err)
+    if (code === 'ENOSPC' || code === 'EDQUOT' || code === 'DISK_FULL') return true
+    if (/no space left|disk quota exceeded/i.test(err.message)) return true
+  }
+  return false
 }
 
 /** What an error of any kind says. */

@@ -1,1 +1,9 @@
-export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf, systemCode } from './errors.js'
+export {
+  type ErrorBody,
+  type ErrorCode,
+  type ErrorDetails,
+  isDiskFull,
+  MeshError,
+  messageOf,
+  systemCode,
+} from './errors.js'

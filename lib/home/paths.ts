@@ -26,6 +26,10 @@ export function homeFiles(home: string) {
     /** One `<role>-<name>.log` for each worker, JSON lines. */
     logDir,
     log: (role: string, name: string) => join(logDir, `${role}-${name}.log`),
+    /** What the supervisor says of the workers, as they do. */
+    supervisorLog: join(logDir, 'supervisor.log'),
+    /** What Node itself says when the process in the background crashes. */
+    supervisorOut: join(logDir, 'supervisor.out'),
     /** A worker's own directory: its identity and its stores. */
     workersDir,
     worker: (role: string, name: string) => join(workersDir, `${role}-${name}`),

@@ -8,6 +8,7 @@ import {
   type GenerateInput,
   type Hello,
   type InputOf,
+  isDiskFull,
   type Load,
   MeshError,
   type MethodName,
@@ -84,9 +85,7 @@ export class Link extends EventEmitter<LinkEvents> {
     this.publicKey = encodeKey(conn.remotePublicKey)
     this.#opened = conn.connected || !conn.isInitiator
     this.mux = Protomux.from(conn)
-    guardMux(this.mux, (cause) =>
-      this.#onGarbage(MeshError.BAD_REQUEST('What came over this link is no frame of its protocol', {}, { cause })),
-    )
+    guardMux(this.mux, (cause) => this.#onBadFrame(cause))
     // The id that @hyperswarm/rpc uses: the public key of the side that was dialled.
     this.rpc = rpc ?? new ProtomuxRPC(conn, { id: conn.isInitiator ? conn.remotePublicKey : conn.publicKey })
     answerSeparately(this.rpc)
@@ -219,6 +218,12 @@ export class Link extends EventEmitter<LinkEvents> {
   #onUnreadable(reason: MeshError): void {
     if (reason.code === 'BAD_REQUEST') this.#onGarbage(reason)
     else this.close(reason)
+  }
+
+  #onBadFrame(cause: unknown): void {
+    // Not the other side's fault: what it sent could not be stored here.
+    if (isDiskFull(cause)) this.close(MeshError.from(cause))
+    else this.#onGarbage(MeshError.BAD_REQUEST('What came over this link is no frame of its protocol', {}, { cause }))
   }
 
   #onGarbage(reason: MeshError): void {

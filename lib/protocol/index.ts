@@ -1,4 +1,12 @@
-export { type ErrorBody, type ErrorCode, type ErrorDetails, MeshError, messageOf, systemCode } from '../errors/index.js'
+export {
+  type ErrorBody,
+  type ErrorCode,
+  type ErrorDetails,
+  isDiskFull,
+  MeshError,
+  messageOf,
+  systemCode,
+} from '../errors/index.js'
 export {
   AnswerCollector,
   addCallPiece,

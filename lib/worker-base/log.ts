@@ -1,17 +1,12 @@
-import { renameSync, statSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { destination, type Logger, multistream, pino, type StreamEntry } from 'pino'
+import { type Logger, multistream, pino, type StreamEntry } from 'pino'
 import { z } from 'zod'
-import { makePrivateDir } from '../home/index.js'
+import { LogFile } from '../home/index.js'
 
 export type { Logger } from 'pino'
 
 export const logConfigSchema = z.strictObject({
   level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']),
 })
-
-/** A log that has grown past this is put aside as `.1` at the next start. */
-const ROTATE_BYTES = 32 * 1024 * 1024
 
 /** What must never be printed, wherever it turns up in a logged object. */
 const REDACTED = ['key', 'password', 'secret', '*.key', '*.password', '*.secret', 'invite', '*.invite']
@@ -31,13 +26,9 @@ export async function openLog(options: {
   const { level } = options
   // Of a log that is silent no stream gets anything.
   const streamLevel = level === 'silent' ? 'fatal' : level
+  const tellLost = (lines: number) => log.warn({ lines }, 'lines were lost here, for the disk was full')
   if (options.file !== undefined) {
-    makePrivateDir(dirname(options.file))
-    rotate(options.file)
-    streams.push({
-      level: streamLevel,
-      stream: whereThereIsRoom(destination({ dest: options.file, sync: true, append: true, mode: 0o600 })),
-    })
+    streams.push({ level: streamLevel, stream: whereThereIsRoom(new LogFile(options.file), tellLost) })
   }
   if (options.terminal) {
     const { default: pretty } = await import('pino-pretty')
@@ -51,7 +42,7 @@ export async function openLog(options: {
       }),
     })
   }
-  return pino(
+  const log = pino(
     {
       level,
       base: { role: options.role, worker: options.name },
@@ -59,25 +50,25 @@ export async function openLog(options: {
     },
     multistream(streams),
   )
+  return log
 }
 
-/** A line that cannot be written, for want of room, say, is lost: it ends nothing of what it tells about. */
-function whereThereIsRoom(file: { write(line: string): unknown }): { write(line: string): void } {
+/** A line that cannot be written is lost, and ends nothing of what it tells about. The next that can be tells how many were. */
+function whereThereIsRoom(
+  file: { write(line: string): boolean },
+  tellLost: (lines: number) => void,
+): { write(line: string): void } {
+  let lost = 0
   return {
     write(line) {
-      try {
-        file.write(line)
-      } catch {
-        // Whoever looks at the disk tells that it is full.
+      if (!file.write(line)) {
+        lost++
+        return
       }
+      if (lost === 0) return
+      const lines = lost
+      lost = 0
+      tellLost(lines)
     },
-  }
-}
-
-function rotate(file: string): void {
-  try {
-    if (statSync(file).size > ROTATE_BYTES) renameSync(file, `${file}.1`)
-  } catch {
-    // No log yet.
   }
 }

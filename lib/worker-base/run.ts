@@ -1,3 +1,4 @@
+import { complain, surviveStderr } from '../home/index.js'
 import { MeshError } from '../protocol/index.js'
 import type { BaseWorker, WorkerOptions } from './worker.js'
 
@@ -22,10 +23,11 @@ export async function runWorker(make: (options: WorkerOptions) => BaseWorker, op
   }
   const fail = (err: unknown): void => {
     const failure = MeshError.from(err)
-    process.stderr.write(`infermesh: ${failure.message}\n`)
+    complain(`infermesh: ${failure.message}`)
     void end(failure.exitCode)
   }
 
+  surviveStderr()
   process.on('SIGTERM', () => void end(0))
   process.on('SIGINT', () => void end(0))
   // Only where a supervisor started this process over a channel: without it nobody would stop or restart this worker.
@@ -53,7 +55,7 @@ export async function runWorker(make: (options: WorkerOptions) => BaseWorker, op
     worker = make({ ...options, onFatal: fail })
     await worker.start()
   } catch (err) {
-    if (!(err instanceof MeshError)) process.stderr.write(`${err instanceof Error ? err.stack : String(err)}\n`)
+    if (MeshError.from(err).code === 'INTERNAL') complain(err instanceof Error ? String(err.stack) : String(err))
     fail(err)
   }
 }

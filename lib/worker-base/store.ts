@@ -4,7 +4,7 @@ import type Hypercore from 'hypercore'
 import HypercoreStorage from 'hypercore-storage'
 import Rache from 'rache'
 import { readStorePid, writeStorePid } from '../home/index.js'
-import { MeshError, messageOf } from '../protocol/index.js'
+import { isDiskFull, MeshError, messageOf } from '../protocol/index.js'
 import { openCorestore } from '../store/index.js'
 import type { Facility } from './facility.js'
 
@@ -53,6 +53,13 @@ export class Store implements Facility {
       if (/invalid device file/i.test(message)) {
         throw MeshError.STORE_INVALID(
           `${this.#dir} was copied or moved here. Where the one that it was copied from runs no more, and never will, delete ${join(this.#dir, 'CORESTORE')} and start again: two that run would each write on, and the mesh could trust neither`,
+          {},
+          { cause: err },
+        )
+      }
+      if (isDiskFull(err)) {
+        throw MeshError.DISK_FULL(
+          `${this.#dir} cannot be opened, because its disk is full: make room there`,
           {},
           { cause: err },
         )

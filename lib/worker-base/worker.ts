@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { KeyPair } from 'hyperdht'
 import { Registry } from 'prom-client'
 import { z } from 'zod'
-import { homeFiles, makePrivateDir, readProfile, removeStatus, writeStatus } from '../home/index.js'
+import { homeFiles, makePrivateDir, readProfile } from '../home/index.js'
 import {
   decodeKey,
   encodeKey,
@@ -17,6 +17,7 @@ import {
 } from '../protocol/index.js'
 import { type BeeView, Directory } from '../store/index.js'
 import { type ConfigSources, checkFacilities, loadConfig, PACKAGE_ROOT, removedSettings } from './config.js'
+import { Disk } from './disk.js'
 import { type Facility, withDeadline } from './facility.js'
 import { loadIdentity } from './identity.js'
 import { type Logger, logConfigSchema, openLog } from './log.js'
@@ -24,6 +25,7 @@ import { Membership } from './membership.js'
 import { registerWorkerMetrics } from './metrics.js'
 import { netConfigSchema } from './net/config.js'
 import { Net } from './net/index.js'
+import { StatusFile } from './status-file.js'
 import { Store } from './store.js'
 
 /** The package's version. */
@@ -60,7 +62,7 @@ export interface WorkerOptions {
 /**
  * What every worker is: settings, an identity, an ordered list of facilities, and its own `_start` and `_stop`.
  *
- * Start: log, identity, store, directory, `_prepare`, net, own facilities, `_start`. Stop: the same in reverse.
+ * Start: log, identity, disk, store, directory, `_prepare`, net, own facilities, `_start`. Stop: the same in reverse.
  */
 export abstract class BaseWorker {
   readonly role: Role
@@ -71,6 +73,8 @@ export abstract class BaseWorker {
   readonly registry = new Registry()
   readonly since = Date.now()
   readonly publicKey: string
+  /** The disk that this worker's stores lie on. */
+  readonly disk: Disk
   protected readonly keyPair: KeyPair
   protected readonly options: WorkerOptions
   readonly #settings: z.output<typeof workerConfigSchema>
@@ -84,7 +88,7 @@ export abstract class BaseWorker {
   readonly #views: BeeView[] = []
   #started: Facility[] = []
   #state: Load['state'] = 'starting'
-  #statusWritten = false
+  readonly #statusFile: StatusFile
   #membership: Membership | undefined
   #stopping: Promise<void> | undefined
 
@@ -99,6 +103,12 @@ export abstract class BaseWorker {
     checkFacilities(this.#sources)
     this.#settings = this.config('worker', workerConfigSchema)
     this.#netConfig = this.config('net', netConfigSchema)
+    this.disk = new Disk(this.workerDir)
+    this.#statusFile = new StatusFile(
+      this.home,
+      () => this.status(),
+      (err) => this.#log?.warn({ err }, 'the status file could not be written'),
+    )
     makePrivateDir(this.home)
     makePrivateDir(this.workerDir)
     this.keyPair = loadIdentity(this.workerDir)
@@ -150,12 +160,13 @@ export abstract class BaseWorker {
       await this.stop()
       throw err
     }
-    registerWorkerMetrics(this.registry, VERSION, this.#views)
+    registerWorkerMetrics(this.registry, VERSION, this.#views, this.disk)
     this.setState('ready')
     this.log.info({ publicKey: this.publicKey, env: this.options.env, version: VERSION, ...this._addresses() }, 'ready')
   }
 
   async #open(): Promise<void> {
+    await this.#startFacility(this.disk)
     this.#store = new Store(this.workerDir)
     await this.#startFacility(this.#store)
     this.#profile = await this._profile()
@@ -189,8 +200,7 @@ export abstract class BaseWorker {
         `stopping ${facility.name}`,
       )
     }
-    // Only its own: where the store was locked, the file is the other process's.
-    if (this.#statusWritten) removeStatus(this.home, this)
+    this.#statusFile.remove(this)
     this.#log?.info('stopped')
   }
 
@@ -204,8 +214,7 @@ export abstract class BaseWorker {
   /** Changes what this worker says of itself to its links and in its status file. */
   protected setState(state: Load['state']): void {
     this.#state = state
-    this.#statusWritten = true
-    writeStatus(this.home, this.status())
+    this.#statusFile.write()
     this.#net?.loadChanged()
   }
 

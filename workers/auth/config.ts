@@ -12,5 +12,7 @@ export const authConfigSchema = z.strictObject({
   loginsPerMinute: z.int().min(1),
   /** Wrong invites that one peer may present in one minute. */
   joinFailuresPerMinute: z.int().min(1),
+  /** With less free disk than this nothing is changed: a change is refused before it is begun. */
+  minFreeDiskBytes: z.int().min(0),
 })
 export type AuthConfig = z.output<typeof authConfigSchema>

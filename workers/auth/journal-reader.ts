@@ -1,6 +1,6 @@
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import type { StoredRecord } from '../../lib/protocol/index.js'
+import { isDiskFull, type StoredRecord } from '../../lib/protocol/index.js'
 import { readChanges } from '../../lib/store/index.js'
 import { readGroup, type UsageLedger } from './ledger.js'
 
@@ -56,7 +56,7 @@ export class JournalReader {
     // Else each entry is asked for, checked and stored by itself in the moment it is written.
     core.replicator.eagerUpgrade = false
     this.#timer = setInterval(() => {
-      if (this.lag > 0 && Date.now() >= this.#restUntil) void this.fold()
+      if (this.lag > 0 && performance.now() >= this.#restUntil) void this.fold()
     }, LOOK_MS)
   }
 
@@ -81,8 +81,9 @@ export class JournalReader {
   #onError(err: unknown): void {
     if (this.#closing) return
     this.#options.onError?.(err)
-    this.#restUntil = Date.now() + this.#retryMs
-    this.#retryMs = Math.min(MAX_RETRY_MS, 2 * this.#retryMs)
+    this.#restUntil = performance.now() + this.#retryMs
+    // A disk that is full is nothing of the journal's: it is to be read soon after there is room.
+    if (!isDiskFull(err)) this.#retryMs = Math.min(MAX_RETRY_MS, 2 * this.#retryMs)
   }
 
   async #foldAll(): Promise<void> {

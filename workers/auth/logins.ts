@@ -29,10 +29,10 @@ export class Logins {
   #nobody: Promise<string> | undefined
 
   constructor(options: LoginsOptions) {
-    const { perMinute, writer } = options
+    const { perMinute } = options
     this.#options = options
-    this.#names = new Throttle(perMinute, writer.now)
-    this.#addresses = new Throttle(perMinute * ADDRESS_FACTOR, writer.now)
+    this.#names = new Throttle(perMinute)
+    this.#addresses = new Throttle(perMinute * ADDRESS_FACTOR)
   }
 
   /**

@@ -76,8 +76,8 @@ function serveWorkers(respond: Respond, { members, models, journals, metrics, co
   })
 }
 
-function serveUsers(respond: Respond, { config, writer, users }: AuthParts): void {
-  const registrations = new Throttle(config.registrationsPerMinute, writer.now)
+function serveUsers(respond: Respond, { config, users }: AuthParts): void {
+  const registrations = new Throttle(config.registrationsPerMinute)
 
   respond('users.register', async ({ name, password }, { signal }) => {
     if (!config.selfRegistration) {

@@ -1,5 +1,5 @@
 import type Hyperbee from 'hyperbee'
-import { type AuditEntry, encodeJson, MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
+import { type AuditEntry, encodeJson, isDiskFull, MeshError } from '../../lib/protocol/index.js'
 import { accountKeys, changeBee, type Directory } from '../../lib/store/index.js'
 import type { AuthorityAccounts } from './accounts.js'
 
@@ -19,7 +19,10 @@ interface Edit {
 export interface StoreWriterOptions {
   accounts: AuthorityAccounts
   directory: Directory
+  /** Milliseconds since the epoch, for the dates of what is written. */
   now: () => number
+  /** Why nothing should be written, though it could be still: there is little room. Absent: there always is. */
+  shortage?: () => MeshError | undefined
   /** Told how long each batch took. */
   onWrite?: (store: 'accounts' | 'directory', seconds: number) => void
 }
@@ -36,14 +39,16 @@ export class StoreWriter {
   readonly accounts: AuthorityAccounts
   readonly directory: Directory
   readonly now: () => number
+  readonly #shortage: NonNullable<StoreWriterOptions['shortage']>
   readonly #onWrite: NonNullable<StoreWriterOptions['onWrite']>
   #last: Promise<unknown> = Promise.resolve()
   #closed = false
 
-  constructor({ accounts, directory, now, onWrite }: StoreWriterOptions) {
+  constructor({ accounts, directory, now, shortage, onWrite }: StoreWriterOptions) {
     this.accounts = accounts
     this.directory = directory
     this.now = now
+    this.#shortage = shortage ?? (() => undefined)
     this.#onWrite = onWrite ?? (() => {})
   }
 
@@ -85,6 +90,8 @@ export class StoreWriter {
         seq++
       },
     })
+    const shortage = accounts.length + directory.length > 0 ? this.#shortage() : undefined
+    if (shortage !== undefined) throw shortage
     await this.#write('accounts', accounts)
     await this.#write('directory', directory)
     return result
@@ -116,7 +123,7 @@ async function writeBatch(bee: Hyperbee, edits: Edit[]): Promise<void> {
 
 /** What went wrong with a store, in our vocabulary. */
 export function storeError(err: unknown): MeshError {
-  return /ENOSPC|no space left/i.test(`${systemCode(err)} ${messageOf(err)}`)
-    ? MeshError.DISK_FULL('The authority’s disk is full: nothing was changed', {}, { cause: err })
+  return isDiskFull(err)
+    ? MeshError.DISK_FULL('The authority’s disk is full: nothing was changed', { retryAfterMs: 10_000 }, { cause: err })
     : MeshError.from(err)
 }

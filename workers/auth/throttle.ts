@@ -10,7 +10,8 @@ export class Throttle {
   readonly #now: () => number
   readonly #windows = new Map<string, { since: number; count: number }>()
 
-  constructor(perMinute: number, now: () => number) {
+  /** @param now milliseconds that only grow */
+  constructor(perMinute: number, now: () => number = () => performance.now()) {
     this.#perMinute = perMinute
     this.#now = now
   }

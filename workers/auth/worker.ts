@@ -97,6 +97,7 @@ export class AuthWorker extends BaseWorker {
       accounts,
       directory: this.directory,
       now: Date.now,
+      shortage: () => this.disk.shortage(this.#config.minFreeDiskBytes, 'The authority', 'it changes nothing'),
       onWrite: (store, seconds) => metrics.storeOp(`${store}.write`, seconds),
     })
     const keys = new Keys(writer, newApiKey)
@@ -109,7 +110,7 @@ export class AuthWorker extends BaseWorker {
     })
     const invites = new Invites(writer, newApiKey)
     const models = new Models(writer)
-    const throttle = new Throttle(this.#config.joinFailuresPerMinute, Date.now)
+    const throttle = new Throttle(this.#config.joinFailuresPerMinute)
     const members = new Members({ writer, invites, models, authority: this.publicKey, throttle })
     const cores = {
       accounts: encodeKey(accounts.core.key),

@@ -10,7 +10,7 @@ import type { GatewayParts } from './parts.js'
 export function serveDoors(
   app: FastifyInstance,
   { net, log, since, bodyLimitBytes }: { net: Net; log: Logger; since: number; bodyLimitBytes: number },
-  { accounts, bodies, catalogue, limiter, requests }: GatewayParts,
+  { accounts, bodies, catalogue, journal, limiter, requests }: GatewayParts,
 ): void {
   const authenticate = (credential: string) => accounts.authenticate(credential)
   answerErrors(app, log)
@@ -26,6 +26,7 @@ export function serveDoors(
     if (!net.directory.known) missing.push('the directory has not been read yet')
     if (!accounts.ready) missing.push('the accounts have not been read yet')
     if (!catalogue.servesAny) missing.push('no processor that has a model is connected')
+    if (journal.hindrance !== undefined) missing.push(journal.hindrance.message)
     return missing
   })
 }

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs'
-import { readFile, statfs } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
@@ -8,6 +8,7 @@ import { writeFileAtomic } from '../../lib/home/index.js'
 import {
   addUsage,
   type BudgetPeriod,
+  isDiskFull,
   type JournalRecord,
   journalGroupSchema,
   MeshError,
@@ -36,7 +37,8 @@ const STORE_MS = 100
 const SAVE_MS = 60_000
 /** Records that one entry holds at most, to stay well under the longest block. */
 const GROUP = 256
-const DISK_CHECK_MS = 2000
+/** Totals of a period are kept for so long after its end: a clock that is put back must find what was used. */
+const KEEP_ENDED_MS = 48 * 3_600_000
 
 /** The totals as they are saved. */
 const savedSchema = z.object({
@@ -48,11 +50,13 @@ const savedSchema = z.object({
 type Saved = z.infer<typeof savedSchema>
 
 export interface JournalWriterOptions {
-  /** Folder of the write-ahead log and the saved totals, whose free space is watched. */
+  /** Folder of the write-ahead log and the saved totals. */
   dir: string
-  minFreeBytes: number
+  /** Why records should not be made now, though they could be written still: there is little room. Absent: there always is. */
+  shortage?: () => MeshError | undefined
   /** Told how many records were stored at once, and how long that took. */
   onStored?: (records: number, seconds: number) => void
+  /** Told why records cannot be written, once until they can be again. */
   onError?: (err: unknown) => void
   clock?: () => number
 }
@@ -82,9 +86,6 @@ export class JournalWriter implements BudgetLedger {
   #storedAt = Number.NEGATIVE_INFINITY
   /** Why records cannot be written now. */
   #failure: MeshError | undefined
-  /** Why no more requests should be taken, though records can be written still. */
-  #low: MeshError | undefined
-  #diskTimer: NodeJS.Timeout | undefined
   #closed = false
 
   constructor(core: Hypercore, options: JournalWriterOptions) {
@@ -111,10 +112,7 @@ export class JournalWriter implements BudgetLedger {
     this.#savedCount = counted
     await this.#countSince(counted)
     await this.#replay(counted)
-    await this.#checkDisk()
-    this.#diskTimer = setInterval(() => void this.#checkDisk(), DISK_CHECK_MS)
-    this.#saveTimer = setInterval(() => this.#save(), SAVE_MS)
-    for (const timer of [this.#diskTimer, this.#saveTimer]) timer.unref()
+    this.#saveTimer = setInterval(() => this.#save(), SAVE_MS).unref()
     this.#storeSoon()
   }
 
@@ -179,7 +177,6 @@ export class JournalWriter implements BudgetLedger {
   /** Stores what is not stored yet. */
   async close(): Promise<void> {
     this.#closed = true
-    clearInterval(this.#diskTimer)
     clearInterval(this.#saveTimer)
     clearTimeout(this.#storeTimer)
     await this.#storing
@@ -189,9 +186,14 @@ export class JournalWriter implements BudgetLedger {
     this.#log.close()
   }
 
-  /** @throws MeshError DISK_FULL while records cannot be written: nothing may be served that cannot be recorded */
+  /** Why nothing may be served: what cannot be recorded. DISK_FULL, or undefined where records can be written. */
+  get hindrance(): MeshError | undefined {
+    return this.#failure ?? this.#options.shortage?.()
+  }
+
+  /** @throws MeshError DISK_FULL while records cannot be written */
   assertWritable(): void {
-    const reason = this.#failure ?? this.#low
+    const reason = this.hindrance
     if (reason !== undefined) throw reason
   }
 
@@ -213,7 +215,7 @@ export class JournalWriter implements BudgetLedger {
   }
 
   /** Tokens settled for a key or a user in the running period. */
-  spent(subject: string, period: BudgetPeriod, now: number): number {
+  spent(subject: string, period: BudgetPeriod, now = this.#clock()): number {
     const { promptTokens, completionTokens } = this.totals(subject, now)[period]
     return promptTokens + completionTokens
   }
@@ -266,12 +268,12 @@ export class JournalWriter implements BudgetLedger {
     })
   }
 
-  /** Saves the totals of the periods that are running, and forgets the others. Never throws. */
+  /** Saves the totals of the periods that are running, and forgets those that ended some time ago. Never throws. */
   #save(): void {
     const counted = this.#end
     if (counted === this.#savedCount) return
-    const running = new Set(Object.values(periodNames(this.#clock())))
-    for (const key of this.#totals.keys()) if (!running.has(periodOf(key))) this.#totals.delete(key)
+    const oldest = periodNames(this.#clock() - KEEP_ENDED_MS)
+    for (const key of this.#totals.keys()) if (isBefore(periodOf(key), oldest)) this.#totals.delete(key)
     const saved: Saved = { counted, totals: Object.fromEntries(this.#totals) }
     try {
       writeFileAtomic(this.#totalsFile, JSON.stringify(saved), { mode: 0o600, lasting: false })
@@ -283,28 +285,13 @@ export class JournalWriter implements BudgetLedger {
 
   /** No request is taken from here on until the records are stored. */
   #failed(cause: unknown): MeshError {
-    this.#options.onError?.(cause)
+    if (this.#failure === undefined) this.#options.onError?.(cause)
     this.#failure = MeshError.DISK_FULL(
-      `This gateway cannot record usage (${messageOf(cause)}); it takes no requests until it can`,
+      `This gateway cannot record usage (${isDiskFull(cause) ? 'its disk is full' : messageOf(cause)}); it takes no requests until it can`,
       { retryAfterMs: 10_000 },
       { cause },
     )
     return this.#failure
-  }
-
-  async #checkDisk(): Promise<void> {
-    try {
-      const { bavail, bsize } = await statfs(this.#options.dir)
-      const free = bavail * bsize
-      if (free < this.#options.minFreeBytes) {
-        this.#low = MeshError.DISK_FULL(
-          `This gateway has ${Math.floor(free / 2 ** 20)} MiB of disk left and needs ${Math.ceil(this.#options.minFreeBytes / 2 ** 20)} MiB to record usage safely; it takes no requests until there is room`,
-          { retryAfterMs: 10_000 },
-        )
-      } else this.#low = undefined
-    } catch (err) {
-      this.#options.onError?.(err)
-    }
   }
 }
 
@@ -326,6 +313,11 @@ function periodNames(now: number): Record<BudgetPeriod, string> {
 
 function totalKey(subject: string, period: string): string {
   return `${period}/${subject}`
+}
+
+/** Whether a day or a month ended before those named. All, which is no date, never ends. */
+function isBefore(period: string, { day, month }: Record<BudgetPeriod, string>): boolean {
+  return period < (period.length === day.length ? day : month)
 }
 
 /** The period in the key of a total. */

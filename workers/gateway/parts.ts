@@ -4,7 +4,7 @@ import { z } from 'zod'
 import type { Link } from '../../lib/link/index.js'
 import { type MeshProfile, TokenVerifier } from '../../lib/protocol/index.js'
 import type { BeeView } from '../../lib/store/index.js'
-import type { Logger, Net, Store } from '../../lib/worker-base/index.js'
+import { type Disk, type Logger, type Net, type Store, sampled } from '../../lib/worker-base/index.js'
 import { AccountsReplica } from './accounts-replica.js'
 import { Catalogue } from './catalogue.js'
 import { JournalWriter } from './journal.js'
@@ -39,6 +39,7 @@ export interface GatewayParts {
 export interface GatewayBase {
   name: string
   workerDir: string
+  disk: Disk
   profile: MeshProfile
   net: Net
   store: Store
@@ -54,7 +55,7 @@ export interface GatewayBase {
  */
 export function gatewayParts(
   config: z.output<typeof gatewayConfigSchema>,
-  { name, workerDir, profile, net, store, log, registry, watch }: GatewayBase,
+  { name, workerDir, disk, profile, net, store, log, registry, watch }: GatewayBase,
   core: Hypercore,
 ): GatewayParts {
   const metrics = new GatewayMetrics(registry, {
@@ -72,11 +73,11 @@ export function gatewayParts(
   })
   const journal = new JournalWriter(core, {
     dir: workerDir,
-    minFreeBytes: config.minFreeDiskBytes,
+    shortage: () => disk.shortage(config.minFreeDiskBytes, 'This gateway', 'it takes no requests'),
     onStored: (records, seconds) => metrics.stored(records, seconds),
     onError: (err) => log.error({ err }, 'usage could not be recorded'),
   })
-  const limiter = new Limiter(journal, Date.now, (kind) => metrics.limited(kind))
+  const limiter = new Limiter(journal, systemClock.now, (kind) => metrics.limited(kind))
   const accounts = new AccountsReplica(
     store,
     workerDir,
@@ -94,7 +95,8 @@ export function gatewayParts(
     },
     journal,
     observer: metrics,
-    log,
+    // A caller may be refused as often as it likes; what is served is in the journal.
+    log: { debug: (facts, message) => log.debug(facts, message), ...sampled(log) },
     clock: systemClock,
     gateway: name,
     stallMs: config.stallMs,

@@ -41,11 +41,11 @@ export class GatewayWorker extends BaseWorker {
   }
 
   protected override async _prepare(): Promise<void> {
-    const { name, workerDir, profile, net, store, log, registry, since } = this
+    const { name, workerDir, disk, profile, net, store, log, registry, since } = this
     const core = store.journal()
     await core.ready()
     const watch = (view: BeeView) => this.watch(view)
-    const parts = gatewayParts(this.#config, { name, workerDir, profile, net, store, log, registry, watch }, core)
+    const parts = gatewayParts(this.#config, { name, workerDir, disk, profile, net, store, log, registry, watch }, core)
     this.#parts = parts
     await parts.journal.open()
     await parts.accounts.open()

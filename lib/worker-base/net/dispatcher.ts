@@ -32,7 +32,7 @@ export interface CallContext {
   requestId: string
   /** Aborts when the caller cancels, its deadline passes or its link ends. */
   signal: AbortSignal
-  /** When the caller stops waiting, in milliseconds since the epoch. */
+  /** When the caller stops waiting, by `performance.now()`. */
   deadline: number
   /** Whose API key or token it is; present where the method's credential is `key` or `admin`. */
   principal: Principal | undefined
@@ -195,7 +195,7 @@ export class Dispatcher {
         role,
         requestId: call.requestId,
         signal: controller.signal,
-        deadline: Date.now() + timeoutMs,
+        deadline: performance.now() + timeoutMs,
         principal,
         key: call.key,
       })

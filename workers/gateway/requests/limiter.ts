@@ -14,10 +14,10 @@ class Meter {
   reserved = 0
 }
 
-/** Tokens that were settled, for budgets. The journal keeps them. */
+/** Tokens that were settled in the periods that run now, by the date, for budgets. The journal keeps them. */
 export interface BudgetLedger {
   /** @param subject `key/<id>` or `user/<name>` */
-  spent(subject: string, period: BudgetPeriod, now: number): number
+  spent(subject: string, period: BudgetPeriod): number
 }
 
 /** A request that was let in. Settle it once, whatever came of it. */
@@ -54,7 +54,8 @@ export class Limiter {
   readonly #clock: () => number
   readonly #onRefused: (kind: LimitKind) => void
 
-  constructor(ledger: BudgetLedger, clock: () => number = Date.now, onRefused: (kind: LimitKind) => void = () => {}) {
+  /** @param clock milliseconds that only grow: what is limited is a rate, and a clock that is put back must not stop it */
+  constructor(ledger: BudgetLedger, clock: () => number, onRefused: (kind: LimitKind) => void = () => {}) {
     this.#ledger = ledger
     this.#clock = clock
     this.#onRefused = onRefused
@@ -74,7 +75,7 @@ export class Limiter {
       this.#checkModel(limits, what, model)
       this.#checkRequests(meter, limits, what, now)
       this.#checkTokens(meter, limits, what, estimate, now)
-      maxTokens = this.#checkBudget(meter, limits, what, subject, { ...demand, maxTokens }, now)
+      maxTokens = this.#checkBudget(meter, limits, what, subject, { ...demand, maxTokens })
     }
     // Where a budget bounds the answer, all of the bound is reserved: nothing else may spend it meanwhile.
     const reserved = demand.promptTokens + (maxTokens ?? ASSUMED_COMPLETION_TOKENS)
@@ -114,10 +115,9 @@ export class Limiter {
 
   /** Tokens left in the tightest budget, reservations taken off; undefined without a budget. */
   budgetRemaining(principal: Principal): number | undefined {
-    const now = this.#clock()
     const left = [
-      this.#left(`key/${principal.keyId}`, principal.limits.key, now),
-      this.#left(`user/${principal.user}`, principal.limits.user, now),
+      this.#left(`key/${principal.keyId}`, principal.limits.key),
+      this.#left(`user/${principal.user}`, principal.limits.user),
     ].filter((value) => value !== undefined)
     return left.length === 0 ? undefined : Math.max(0, Math.min(...left))
   }
@@ -134,10 +134,10 @@ export class Limiter {
     return { requests: tightest(requests), tokens: tightest(tokens) }
   }
 
-  #left(subject: string, limits: Limits, now: number): number | undefined {
+  #left(subject: string, limits: Limits): number | undefined {
     if (limits.budget === undefined) return undefined
     const { tokens, period } = limits.budget
-    return tokens - this.#ledger.spent(subject, period, now) - this.#meter(subject).reserved
+    return tokens - this.#ledger.spent(subject, period) - this.#meter(subject).reserved
   }
 
   #meter(subject: string): Meter {
@@ -201,17 +201,10 @@ export class Limiter {
   }
 
   /** @returns the bound on the answer: what was asked for, made smaller where the budget has less and nothing was asked */
-  #checkBudget(
-    meter: Meter,
-    limits: Limits,
-    what: string,
-    subject: string,
-    demand: Demand,
-    now: number,
-  ): number | undefined {
+  #checkBudget(meter: Meter, limits: Limits, what: string, subject: string, demand: Demand): number | undefined {
     if (limits.budget === undefined) return demand.maxTokens
     const { tokens, period } = limits.budget
-    const left = tokens - this.#ledger.spent(subject, period, now) - meter.reserved
+    const left = tokens - this.#ledger.spent(subject, period) - meter.reserved
     const room = left - demand.promptTokens
     if (room < 1 || (demand.maxTokens !== undefined && demand.maxTokens > room)) {
       const asked =

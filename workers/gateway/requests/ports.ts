@@ -32,12 +32,22 @@ export interface RequestsParts {
     append(record: JournalRecord): void
   }
   observer: RequestObserver
-  log: { info(facts: object, message: string): void; warn(facts: object, message: string): void }
+  log: {
+    debug(facts: object, message: string): void
+    info(facts: Failure, message: string): void
+    warn(facts: Failure, message: string): void
+  }
   clock: Clock
   /** This gateway's name, for the route of an answer. */
   gateway: string
   /** A processor that sends nothing for this long has lost the request. */
   stallMs: number
+}
+
+/** What is logged of a request that failed. */
+interface Failure {
+  readonly code: string
+  readonly [fact: string]: unknown
 }
 
 /** A processor that a request can be given to. */

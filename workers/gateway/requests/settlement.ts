@@ -19,7 +19,7 @@ export class Settlement {
     const totalMs = this.#elapsedMs(request)
     const record = this.#record(request, outcome, totalMs)
     this.#settle(request, outcome, totalMs)
-    this.#parts.log.info(record, 'request')
+    this.#parts.log.debug(record, 'request')
     return totalMs
   }
 

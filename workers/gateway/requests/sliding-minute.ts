@@ -2,7 +2,7 @@ const WINDOW_MS = 60_000
 const BUCKET_MS = 1000
 const BUCKETS = WINDOW_MS / BUCKET_MS
 
-/** A sum over the last sixty seconds, exact to the second. */
+/** A sum over the last sixty seconds, exact to the second. Times are milliseconds of a clock that only grows. */
 export class SlidingMinute {
   readonly #buckets = new Float64Array(BUCKETS)
   #newest = 0

@@ -1,0 +1,47 @@
+import { removeStatus, type WorkerName, writeStatus } from '../home/index.js'
+import type { WorkerStatus } from '../protocol/index.js'
+
+const RETRY_MS = 1000
+
+/** What a worker says of itself in the home's status folder. Where it cannot be written it is written later. */
+export class StatusFile {
+  readonly #home: string
+  readonly #status: () => WorkerStatus
+  /** Told why it cannot be written, once for each time that it is asked for. */
+  readonly #onFailure: (err: unknown) => void
+  #timer: NodeJS.Timeout | undefined
+  #isOwn = false
+
+  constructor(home: string, status: () => WorkerStatus, onFailure: (err: unknown) => void) {
+    this.#home = home
+    this.#status = status
+    this.#onFailure = onFailure
+  }
+
+  /** Writes what the worker says of itself now. Never throws. */
+  write(): void {
+    this.#write((err) => this.#onFailure(err))
+  }
+
+  /** Takes the file away. Only its own: where the store was locked, it is the other process's. Never throws. */
+  remove(worker: WorkerName): void {
+    clearTimeout(this.#timer)
+    if (!this.#isOwn) return
+    try {
+      removeStatus(this.#home, worker)
+    } catch (err) {
+      this.#onFailure(err)
+    }
+  }
+
+  #write(onFailure: (err: unknown) => void): void {
+    clearTimeout(this.#timer)
+    this.#isOwn = true
+    try {
+      writeStatus(this.#home, this.#status())
+    } catch (err) {
+      onFailure(err)
+      this.#timer = setTimeout(() => this.#write(() => {}), RETRY_MS).unref()
+    }
+  }
+}
