@@ -88,6 +88,46 @@ test('behind a block that is no entry nothing is applied, and it is told once; c
   t.is(told.length, 1)
 })
 
+test('a replica on a full disk keeps its link, asks for nothing again and again, and has all once there is room', async (t) => {
+  const writer = await openStore(t)
+  const core = writer.get({ name: 'directory' })
+  const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await bee.ready()
+  await writeMembers(bee, 1, 4)
+  const reader = await openStore(t)
+  const directory = new Directory(reader.get({ key: core.key }))
+  await directory.open()
+  const left = writer.replicate(true)
+  const right = reader.replicate(false)
+  left.pipe(right).pipe(left)
+  const ends: unknown[] = []
+  for (const stream of [left, right]) stream.on('error', (err: Error) => ends.push(err)).on('close', () => ends.push(1))
+  await until(() => directory.members.size === 3, 'the first came')
+
+  const { flush } = SessionState.prototype
+  t.teardown(() => {
+    SessionState.prototype.flush = flush
+  })
+  let isFull = true
+  let tries = 0
+  SessionState.prototype.flush = async function () {
+    if (!isFull || this.core !== Reflect.get(directory.core, 'core')) return flush.call(this)
+    tries++
+    throw new Error('Batch was not applied', { cause: new Error('While appending to file: No space left on device') })
+  }
+  await writeMembers(bee, 4, 30)
+  await until(() => tries > 0, 'the disk is full')
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  t.ok(tries < 200, `${tries} tries`)
+  t.alike(ends, [])
+  t.is(directory.members.size, 3)
+  isFull = false
+  await until(() => directory.members.size === 29, 'all came')
+  t.alike(ends, [], 'the link stands')
+  left.destroy()
+  right.destroy()
+})
+
 test('a replica closes while blocks come in, and nothing fails that nobody waits for', async (t) => {
   const unhandled: unknown[] = []
   const note = (reason: unknown): void => {

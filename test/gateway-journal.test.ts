@@ -1,7 +1,6 @@
-import { fork, spawnSync } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import Corestore from 'corestore'
@@ -10,6 +9,7 @@ import type Hypercore from 'hypercore'
 import { type JournalRecord, MeshError, type UsageTotals } from '../lib/protocol/index.js'
 import { JournalWriter } from '../workers/gateway/journal.js'
 import { testUnless } from './helpers/needs.js'
+import { NO_SMALL_DISK, SmallDisk } from './helpers/small-disk.js'
 import { codeOf, until } from './helpers/wait.js'
 
 const NOON = Date.UTC(2026, 0, 31, 12)
@@ -188,34 +188,19 @@ test('a write-ahead log that is none is named, with its line', async (t) => {
   )
 })
 
-/** A disk of 64 KiB, in a folder of its own; undefined where this system or these rights have none to give. */
-function smallDisk(): string | undefined {
-  const dir = mkdtempSync(join(tmpdir(), 'infermesh-small-'))
-  const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', dir], { stdio: 'ignore' })
-  process.once('exit', () => {
-    if (status === 0) spawnSync('umount', [dir], { stdio: 'ignore' })
-    rmSync(dir, { recursive: true, force: true })
-  })
-  return status === 0 ? dir : undefined
-}
-
-const small = smallDisk()
-const missing = small === undefined ? 'no small disk can be mounted here' : undefined
+const small = SmallDisk.make('64k')
+const missing = small === undefined ? NO_SMALL_DISK : undefined
 
 testUnless(
   missing,
   'where the disk is full the caller is told, and the record is stored once there is room',
   {},
   async (t) => {
-    const { journal, core, close } = await open(await scratch(t), () => NOON, small)
+    if (small === undefined) return
+    const { journal, core, close } = await open(await scratch(t), () => NOON, small.dir)
     t.teardown(close)
     journal.append(record(1))
-    const filler = join(small as string, 'filler')
-    try {
-      for (;;) appendFileSync(filler, Buffer.alloc(1024))
-    } catch {
-      // Full.
-    }
+    small.fill()
     let told = 0
     for (let i = 0; i < 40; i++) {
       try {
@@ -234,7 +219,7 @@ testUnless(
       () => codeOf((async () => journal.assertWritable())()).then((code) => code === undefined),
       'it takes requests',
     )
-    rmSync(filler)
+    small.free()
     journal.append(record(3))
     await until(async () => (await storedCount(core)) === written + 1, 'the next one is stored')
   },

@@ -1,8 +1,9 @@
-import { cpSync, rmSync } from 'node:fs'
+import { cpSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { MeshError } from '../lib/protocol/index.js'
 import { Store } from '../lib/worker-base/index.js'
+import { trimStoreLog } from '../lib/worker-base/store-log.js'
 
 test('a store that was copied says so, and opens once it is told that it is the only one', async (t) => {
   const dir = await t.tmp()
@@ -29,4 +30,27 @@ test('a store that was copied says so, and opens once it is told that it is the 
   const again = restored.own('thing')
   await again.ready()
   t.alike(again.key, key)
+})
+
+test('the library’s own log does not grow without end', async (t) => {
+  const dir = await t.tmp()
+  for (let start = 0; start < 3; start++) {
+    const store = new Store(dir)
+    await store.start()
+    await store.stop()
+  }
+  const db = join(dir, 'store', 'db')
+  t.ok(readdirSync(db).filter((name) => name.startsWith('LOG')).length <= 2, 'former starts left no logs')
+
+  const store = new Store(dir)
+  t.teardown(() => store.stop())
+  await store.start()
+  const log = join(db, 'LOG')
+  writeFileSync(log, Buffer.alloc(5 * 1024 * 1024, 'x'), { flag: 'a' })
+  trimStoreLog(db)
+  t.ok(statSync(log).blocks * 512 < 1024 * 1024)
+  const core = store.own('thing')
+  await core.ready()
+  await core.append(Buffer.from('a'))
+  t.alike(await core.get(0), Buffer.from('a'), 'the store goes on')
 })

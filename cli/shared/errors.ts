@@ -2,6 +2,7 @@ import { CommanderError } from 'commander'
 
 /** EX_USAGE of sysexits(3). */
 const USAGE = 64
+const UNAVAILABLE = 69
 const SOFTWARE = 70
 /** What a shell says of a process that Ctrl-C ended. */
 const INTERRUPTED = 130
@@ -46,6 +47,13 @@ function shownOf(err: unknown): Shown {
     return { code, message: oneLine(message), ...(hasDetails ? { details } : {}), exitCode: exitCode ?? SOFTWARE }
   }
   const text = err instanceof Error ? err.message : String(err)
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return {
+      code: 'DISK_FULL',
+      message: `The disk is full (${oneLine(text)}): make room and try again`,
+      exitCode: UNAVAILABLE,
+    }
+  }
   if (process.env.INFERMESH_DEBUG !== undefined && err instanceof Error) process.stderr.write(`${err.stack}\n`)
   return { code: 'INTERNAL', message: oneLine(text), exitCode: SOFTWARE }
 }

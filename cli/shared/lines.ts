@@ -1,5 +1,6 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
+import { writeFileAtomic } from '../../lib/home/index.js'
 import { dim } from './output.js'
 
 const HISTORY_LINES = 500
@@ -85,7 +86,8 @@ export class Lines {
 
   #save(): void {
     try {
-      writeFileSync(this.#historyFile, `${[...this.#history].reverse().join('\n')}\n`, { mode: 0o600 })
+      const text = `${[...this.#history].reverse().join('\n')}\n`
+      writeFileAtomic(this.#historyFile, text, { mode: 0o600, lasting: false })
     } catch {
       // A home that cannot be written to costs the history, not the conversation.
     }

@@ -1,5 +1,3 @@
-import type { Logger } from 'pino'
-
 const WINDOW_MS = 60_000
 /** Lines of one kind that are written in a minute. */
 const PER_MINUTE = 10
@@ -10,8 +8,13 @@ interface Facts {
   readonly [fact: string]: unknown
 }
 
+interface Log {
+  info(facts: object, message: string): void
+  warn(facts: object, message: string): void
+}
+
 /** A log for what others can cause as often as they like: it holds a part of it, and how much more there was. */
-export function sampled(log: Pick<Logger, 'info' | 'warn'>) {
+export function sampled(log: Log) {
   const sample = new Sample(({ code, message, count }) => log.info({ code, count }, `${message}: more of the same`))
   const tell =
     (level: 'info' | 'warn') =>

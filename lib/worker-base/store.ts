@@ -7,6 +7,7 @@ import { readStorePid, writeStorePid } from '../home/index.js'
 import { isDiskFull, MeshError, messageOf } from '../protocol/index.js'
 import { openCorestore } from '../store/index.js'
 import type { Facility } from './facility.js'
+import { trimStoreLog } from './store-log.js'
 
 /** Blocks of trees that are kept in memory, about 2 KB each. The library's own bound is 16 times as many. */
 const CACHED_BLOCKS = 4096
@@ -17,12 +18,15 @@ const WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 /** Nodes of the cores' Merkle trees that are kept in memory: appending needs the newest. The library's own bound is 8192. */
 const CACHED_TREE_NODES = 2048
 
+const TRIM_LOG_MS = 3_600_000
+
 /** The worker's Corestore: every hypercore it writes or replicates. */
 export class Store implements Facility {
   readonly name = 'store'
   readonly corestore: Corestore
   readonly #dir: string
   readonly #workerDir: string
+  #trimTimer: NodeJS.Timeout | undefined
 
   constructor(workerDir: string) {
     this.#dir = join(workerDir, 'store')
@@ -67,10 +71,17 @@ export class Store implements Facility {
       throw MeshError.STORE_INVALID(`${this.#dir} cannot be opened: ${message}`, {}, { cause: err })
     }
     writeStorePid(this.#workerDir)
+    this.#trimLog()
+    this.#trimTimer = setInterval(() => this.#trimLog(), TRIM_LOG_MS).unref()
   }
 
   async stop(): Promise<void> {
+    clearInterval(this.#trimTimer)
     await this.corestore.close()
+  }
+
+  #trimLog(): void {
+    trimStoreLog(join(this.#dir, 'db'))
   }
 
   /** A core of this worker's own. @param encryptionKey blocks are readable only with it */
