@@ -1,9 +1,11 @@
 import test from 'brittle'
-import { encodeJson, newApiKey } from '../lib/protocol/index.js'
+import SessionState from 'hypercore/lib/session-state.js'
+import { encodeJson, MeshError, newApiKey } from '../lib/protocol/index.js'
 import { directoryKeys } from '../lib/store/index.js'
 import { authorityAccountKeys } from '../workers/auth/accounts.js'
+import { StoreWriter } from '../workers/auth/store-writer.js'
 import { ADMIN, AUTHORITY, openDomain, peerKey } from './auth-kit.js'
-import { codeOf } from './helpers/mesh.js'
+import { codeOf, until } from './helpers/mesh.js'
 import { testModel } from './helpers/model.js'
 
 type Domain = Awaited<ReturnType<typeof openDomain>>
@@ -158,6 +160,36 @@ test('a removal that was cut between its two stores is completed at the next sta
   await models.repair()
   t.absent(directory.members.has(peerKey(1)))
   t.absent(directory.models.has('m'))
+})
+
+test('a removal whose second half finds no room on the disk says so, and is completed once there is', async (t) => {
+  const domain = await openDomain(t)
+  const { directory, members, users } = domain
+  await members.join(peerKey(1), { ...(await homeInvite(domain)), role: 'processor', name: 'p1' })
+  const { flush } = SessionState.prototype
+  t.teardown(() => {
+    SessionState.prototype.flush = flush
+  })
+  SessionState.prototype.flush = async function () {
+    if (this.core !== Reflect.get(directory.core, 'core')) return flush.call(this)
+    throw new Error('Batch was not applied', { cause: new Error('No space left on device') })
+  }
+  await t.exception(members.remove(ADMIN, 'p1'), /disk is full: this is half done/)
+  t.is(await codeOf(users.add(ADMIN, { name: 'ann', role: 'user', limits: {} })), 'DISK_FULL', 'nothing overtakes it')
+  t.ok(directory.members.has(peerKey(1)))
+  SessionState.prototype.flush = flush
+  await until(() => !directory.members.has(peerKey(1)), 'nobody asked again')
+  await users.add(ADMIN, { name: 'ann', role: 'user', limits: {} })
+})
+
+test('with little room left nothing is changed, and what changes nothing is no change', async (t) => {
+  const { accounts, directory } = await openDomain(t)
+  let shortage: MeshError | undefined = MeshError.DISK_FULL('1 MiB left')
+  const writer = new StoreWriter({ accounts, directory, now: Date.now, shortage: () => shortage })
+  t.is(await writer.change(() => 'nothing'), 'nothing')
+  t.is(await codeOf(writer.change((draft) => draft.audit('ann', 'user.add', 'ben'))), 'DISK_FULL')
+  shortage = undefined
+  await writer.change((draft) => draft.audit('ann', 'user.add', 'ben'))
 })
 
 test('a model stays in the directory until the last processor has withdrawn it', async (t) => {

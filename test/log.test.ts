@@ -1,11 +1,13 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test from 'brittle'
-import { LogFile, olderLog } from '../lib/home/index.js'
+import { homeFiles, LogFile, olderLog } from '../lib/home/index.js'
 import { openLog } from '../lib/worker-base/log.js'
 import { Sample, sampled } from '../lib/worker-base/sample.js'
 import { testUnless } from './helpers/needs.js'
+import { CLI, cliEnv, spawnProgram } from './helpers/process.js'
 import { NO_SMALL_DISK, SmallDisk } from './helpers/small-disk.js'
+import { until } from './helpers/wait.js'
 
 const missing = existsSync('/dev/full') ? undefined : 'there is no /dev/full here'
 
@@ -102,4 +104,30 @@ test('of what can be caused as often as one likes a log has the first lines, and
   t.alike(rests, [{ code: 'BUSY', message: 'x', count: 15 }])
   t.ok(sample.take('BUSY', 'x'), 'the next minute begins anew')
   sample.endMinute()
+})
+
+test('who follows a log that is put aside misses no line and sees none twice', async (t) => {
+  const home = await t.tmp()
+  const log = new LogFile(homeFiles(home).log('gateway', 'g1'), { maxBytes: 1000, kept: 3 })
+  t.teardown(() => log.close())
+  const line = (i: number) => JSON.stringify({ level: 30, time: i, role: 'gateway', worker: 'g1', msg: `line ${i}` })
+  let written = 0
+  const write = (count: number) => {
+    for (const end = written + count; written < end; written++) log.write(`${line(written)}\n`)
+  }
+  write(20)
+  const shown = spawnProgram(t, [process.execPath, CLI, 'logs', '--follow', '--json', '-n', '18'], {
+    env: cliEnv(home),
+  })
+  const lines = () => shown.stdout.trim().split('\n')
+  await until(() => lines().length >= 18, 'the last lines, of an older file too')
+  for (let round = 0; round < 5; round++) {
+    write(9)
+    await until(() => lines().length >= written - 2, 'what came meanwhile')
+  }
+  t.alike(
+    lines(),
+    Array.from({ length: written - 2 }, (_, i) => line(i + 2)),
+  )
+  t.ok(existsSync(olderLog(homeFiles(home).log('gateway', 'g1'), 3)), 'it was put aside again and again')
 })

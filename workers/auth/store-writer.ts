@@ -3,6 +3,9 @@ import { type AuditEntry, encodeJson, isDiskFull, MeshError } from '../../lib/pr
 import { accountKeys, changeBee, type Directory } from '../../lib/store/index.js'
 import type { AuthorityAccounts } from './accounts.js'
 
+/** How often what the directory lacks is tried again. */
+const OWED_RETRY_MS = 1000
+
 /** What one change writes, collected while it is decided. A value of undefined deletes the entry. */
 export interface Draft {
   account(key: string, value: object | undefined): void
@@ -33,7 +36,8 @@ export interface StoreWriterOptions {
  *
  * A change is one batch in the accounts, its audit entry included, and then one in the directory. A crash in between
  * leaves the stricter half: an invite is spent but its member not yet listed (it may join again with the same invite),
- * a removal is recorded but the member still listed (`Members.repair` completes it at the next start).
+ * a removal is recorded but the member still listed (`Members.repair` completes it at the next start). Where the directory
+ * cannot be written in between, for want of room, it is as soon as there is some.
  */
 export class StoreWriter {
   readonly accounts: AuthorityAccounts
@@ -42,6 +46,9 @@ export class StoreWriter {
   readonly #shortage: NonNullable<StoreWriterOptions['shortage']>
   readonly #onWrite: NonNullable<StoreWriterOptions['onWrite']>
   #last: Promise<unknown> = Promise.resolve()
+  /** Of a change that is in the accounts, what the directory could not be told. */
+  #owed: readonly Edit[] = []
+  #owedTimer: NodeJS.Timeout | undefined
   #closed = false
 
   constructor({ accounts, directory, now, shortage, onWrite }: StoreWriterOptions) {
@@ -73,6 +80,7 @@ export class StoreWriter {
   /** Finishes the changes under way and takes no more. */
   async close(): Promise<void> {
     this.#closed = true
+    clearTimeout(this.#owedTimer)
     await this.#last
   }
 
@@ -92,12 +100,42 @@ export class StoreWriter {
     })
     const shortage = accounts.length + directory.length > 0 ? this.#shortage() : undefined
     if (shortage !== undefined) throw shortage
+    await this.#writeOwed()
     await this.#write('accounts', accounts)
-    await this.#write('directory', directory)
+    this.#owed = directory
+    try {
+      await this.#writeOwed()
+    } catch (err) {
+      this.#writeOwedSoon()
+      if (!isDiskFull(err)) throw err
+      throw MeshError.DISK_FULL(
+        'The authority’s disk is full: this is half done, and the rest follows once there is room',
+        { retryAfterMs: 10_000 },
+        { cause: err },
+      )
+    }
     return result
   }
 
-  async #write(store: 'accounts' | 'directory', edits: Edit[]): Promise<void> {
+  /** Writes what the directory lacks of a change that is in the accounts: after one that failed, before any other. */
+  async #writeOwed(): Promise<void> {
+    await this.#write('directory', this.#owed)
+    this.#owed = []
+  }
+
+  /** Nobody need ask again, or start this worker anew, for the other half of a change. */
+  #writeOwedSoon(): void {
+    this.#owedTimer ??= setTimeout(() => {
+      this.#owedTimer = undefined
+      this.#last = this.#last
+        .then(() => this.#writeOwed())
+        .catch(() => {
+          if (!this.#closed) this.#writeOwedSoon()
+        })
+    }, OWED_RETRY_MS).unref()
+  }
+
+  async #write(store: 'accounts' | 'directory', edits: readonly Edit[]): Promise<void> {
     if (edits.length === 0) return
     const started = performance.now()
     const view = this[store]
@@ -108,7 +146,7 @@ export class StoreWriter {
 }
 
 /** Writes all edits or none. @throws MeshError DISK_FULL */
-async function writeBatch(bee: Hyperbee, edits: Edit[]): Promise<void> {
+async function writeBatch(bee: Hyperbee, edits: readonly Edit[]): Promise<void> {
   try {
     await changeBee(bee, async (batch) => {
       for (const { key, value } of edits) {
