@@ -253,3 +253,30 @@ test('a client says nothing when it leaves, and a peer that does not speak the p
   await sleep(200)
   t.absent(Buffer.concat(heard).includes('secret'))
 })
+
+test('heartbeats go out while a message that came with others is worked on', async (t) => {
+  let working = false
+  const { near, far } = await connectLinks(t, helloOf(), ({ mux }) => {
+    mux.pair({ protocol: 'test/slow' }, () => {
+      const channel = mux.createChannel({ protocol: 'test/slow' })
+      channel?.addMessage({
+        encoding: c.raw,
+        onmessage: () => {
+          working = true
+          return new Promise<void>(() => {})
+        },
+      })
+      channel?.open()
+    })
+  })
+  const channel = near.mux.createChannel({ protocol: 'test/slow' })
+  const message = channel?.addMessage({ encoding: c.raw })
+  channel?.open()
+  await until(() => far.opened && near.opened, 'both are open')
+  near.mux.cork()
+  for (let i = 0; i < 2; i++) message?.send(Buffer.from('x'))
+  near.mux.uncork()
+  await until(() => working, 'the batch is worked on')
+  far.report({ state: 'ready', running: 7, queued: 0, models: [] })
+  await until(() => near.load?.running === 7, 'the heartbeat came', 2000)
+})

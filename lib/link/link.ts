@@ -155,7 +155,10 @@ export class Link extends EventEmitter<LinkEvents> {
 
   /** Sends a heartbeat with this worker's load. */
   report(load: Load): void {
-    if (!this.closed) this.#control.report(load)
+    if (this.closed) return
+    this.#control.report(load)
+    // A message that takes long, such as a block for which the disk has no room yet, must not make this side silent.
+    flushMux(this.mux)
   }
 
   /** Notes that the other side lives. */

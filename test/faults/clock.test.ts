@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import test from 'brittle'
 import { PACKAGE_ROOT } from '../../lib/worker-base/index.js'
 import { infermesh, testHome, until } from '../helpers/mesh.js'
+import { Scrape } from '../helpers/scrape.js'
 
 /**
  * A machine whose clock is put back and forward by an hour under a running mesh. The bound: no link ends, and a limit for
@@ -50,11 +51,7 @@ test('a clock that is put back or forward by an hour cuts no link and moves no l
   }
   const chat = (key: string) =>
     ask(key, '/v1/chat/completions', { messages: [{ role: 'user', content: 'hi' }], max_tokens: 1 })
-  /** All links that ended, as every worker counts them. */
-  const closed = async () => {
-    const page = await (await fetch(endpoints.metrics)).text()
-    return [...page.matchAll(/^infermesh_link_closed_total\{.*\} (\d+)/gm)].map(([line]) => line).sort()
-  }
+  const scrape = new Scrape(endpoints.metrics)
   await until(async () => (await fetch(`${endpoints.http}/readyz`)).ok, 'the gateway is ready', 30_000)
   const limited = (
     await ask(admin, '/api/v1/keys', { user: 'admin', limits: { requestsPerMinute: REQUESTS_PER_MINUTE } })
@@ -68,7 +65,8 @@ test('a clock that is put back or forward by an hour cuts no link and moves no l
     t.is(status, 429, `${when}: the minute is used up`)
     t.ok(waitS > 0 && waitS <= 60, `${when}: it asks to wait ${waitS} s`)
   }
-  const before = await closed()
+  await scrape.whole(4)
+  const before = await scrape.linksClosed()
   await full('before')
 
   // One that is put forward makes all silence long at once; one that is put back, none ever end or all begin anew.
@@ -85,7 +83,7 @@ test('a clock that is put back or forward by an hour cuts no link and moves no l
     await full(when)
     t.is((await chat(admin)).status, 200, `${when}: others are served`)
     await until(() => performance.now() - steppedAt > waitMs, 'a silent link would be closed')
-    t.alike(await closed(), before, `${when}: no link was closed`)
+    t.alike(await scrape.linksClosed(), before, `${when}: no link was closed`)
     t.is((await chat(admin)).status, 200, `${when}: still`)
   }
 })

@@ -5,6 +5,7 @@ import { isAlive } from '../../lib/home/index.js'
 import { cliEnv, type Exit, infermesh, readStatus, spawnProgram, until } from '../helpers/mesh.js'
 import { testUnless } from '../helpers/needs.js'
 import { CLI } from '../helpers/process.js'
+import { Scrape } from '../helpers/scrape.js'
 import { NO_SMALL_DISK, SmallDisk } from '../helpers/small-disk.js'
 
 /**
@@ -50,15 +51,6 @@ class Door {
   }
 }
 
-/** All links that ended in this mesh so far. */
-async function linksClosed(metrics: string): Promise<number> {
-  const page = await (await fetch(metrics)).text()
-  return [...page.matchAll(/^infermesh_link_closed_total\{.*\} (\d+)/gm)].reduce(
-    (sum, [, count]) => sum + Number(count),
-    0,
-  )
-}
-
 /** The worker processes of a home, whatever its files say. */
 function workerPids(home: string, role: string): number[] {
   return readdirSync('/proc').flatMap((pid) => {
@@ -76,7 +68,7 @@ interface Up {
   endpoints: { metrics: string }
 }
 
-async function up(t: Test, home: string): Promise<{ door: Door; metrics: string; supervisor: number }> {
+async function up(t: Test, home: string): Promise<{ door: Door; scrape: Scrape; supervisor: number }> {
   const settings = ['auth.minFreeDiskBytes=0', 'gateway.minFreeDiskBytes=8388608'].flatMap((one) => ['--set', one])
   const { stdout, stderr, code } = await infermesh(
     ['up', '--detach', '--no-check', '--json', '--http-port', '0', '--metrics-port', '0', ...settings],
@@ -86,7 +78,7 @@ async function up(t: Test, home: string): Promise<{ door: Door; metrics: string;
   t.teardown(() => infermesh(['down', '--force'], { home }))
   const { key, endpoints } = JSON.parse(stdout) as Up
   const { pid } = JSON.parse(readFileSync(join(home, 'supervisor.json'), 'utf8')) as { pid: number }
-  return { door: new Door(home, key), metrics: endpoints.metrics, supervisor: pid }
+  return { door: new Door(home, key), scrape: new Scrape(endpoints.metrics), supervisor: pid }
 }
 
 testUnless(
@@ -96,11 +88,12 @@ testUnless(
   async (t) => {
     if (disk === undefined) return
     const home = join(disk.dir, 'home')
-    const { door, metrics, supervisor } = await up(t, home)
+    const { door, scrape, supervisor } = await up(t, home)
     await until(async () => (await fetch(`${door.url}/readyz`)).ok, 'the gateway is ready')
     t.is((await door.chat()).status, 200)
     const { id } = JSON.parse((await door.ask('POST', '/api/v1/keys', { user: 'admin' })).text) as { id: string }
-    const closed = await linksClosed(metrics)
+    await scrape.whole(4)
+    const closed = await scrape.linksClosed()
 
     disk.fill()
     const notReady = await until(async () => {
@@ -122,7 +115,7 @@ testUnless(
     t.is((await door.ask('GET', '/v1/models')).status, 200)
     for (const command of [['status'], ['logs']]) t.is((await infermesh(command, { home })).code, 0, command.join(' '))
 
-    t.is(await linksClosed(metrics), closed, 'no link was cut')
+    t.alike(await scrape.linksClosed(), closed, 'no link was cut')
 
     // A worker that ends now cannot start; it is tried again and again.
     const before = workerPids(home, 'gateway')

@@ -228,8 +228,8 @@ export class JournalWriter implements BudgetLedger {
   }
 
   #storeSoon(): void {
-    if (this.#pending.length === 0 || this.#storing !== undefined || this.#storeTimer !== undefined || this.#closed)
-      return
+    const isIdle = this.#pending.length === 0 && this.#failure === undefined
+    if (isIdle || this.#storing !== undefined || this.#storeTimer !== undefined || this.#closed) return
     const waitMs = this.#failure === undefined ? this.#storedAt + STORE_MS - performance.now() : RETRY_MS
     this.#storeTimer = setTimeout(
       () => {
@@ -250,13 +250,15 @@ export class JournalWriter implements BudgetLedger {
     const count = this.#pending.length
     const started = performance.now()
     this.#log.turn()
-    await this.#write(this.#pending.slice(0, count))
+    if (count > 0) await this.#write(this.#pending.slice(0, count))
     this.#next += count
     this.#pending.splice(0, count)
     this.#log.stored(this.#next)
+    // The Hyperbee may find room where the log finds none: it takes some in advance.
+    if (this.#failure !== undefined) this.#log.assertRoom()
     this.#failure = undefined
     this.#storedAt = performance.now()
-    this.#options.onStored?.(count, (this.#storedAt - started) / 1000)
+    if (count > 0) this.#options.onStored?.(count, (this.#storedAt - started) / 1000)
   }
 
   async #write(records: string[]): Promise<void> {

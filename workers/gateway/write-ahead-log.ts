@@ -7,6 +7,9 @@ interface Line {
   text: string
 }
 
+/** Room that is wanted after there was none: a line has about 400 bytes. */
+const ROOM_BYTES = 64 * 1024
+
 /** One file of the two. `size` in bytes; `last`: number of its newest line, -1 while it is empty. */
 interface Part {
   fd: number
@@ -69,6 +72,17 @@ export class WriteAheadLog {
     this.#owed = []
     part.size += bytes.byteLength
     part.last = number
+  }
+
+  /** Tries whether there is room for some lines more. @throws Error of the file system; the file is as before */
+  assertRoom(): void {
+    const { current: part } = this.#parts
+    try {
+      const written = writeSync(part.fd, Buffer.alloc(ROOM_BYTES), 0, ROOM_BYTES, part.size)
+      if (written < ROOM_BYTES) throw new Error('no space left on device for some lines more')
+    } finally {
+      ftruncateSync(part.fd, part.size)
+    }
   }
 
   /** Lines from here on go to the other file, where that is empty. */
