@@ -1,15 +1,22 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type Command, InvalidArgumentError } from 'commander'
-import type { UsageDimension, UsageSum } from '../../lib/client/index.js'
-import { addUsage, NO_USAGE, type UsageTotals } from '../../lib/protocol/index.js'
+import type { MeshClient, UsageCheck, UsageDimension, UsageSum } from '../../lib/client/index.js'
+import { addUsage, MeshError, NO_USAGE, type UsageTotals } from '../../lib/protocol/index.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { countText, printJson, printTable } from '../shared/output.js'
+import { countText, dim, green, print, printJson, printTable, yellow } from '../shared/output.js'
 import { since } from '../shared/parse.js'
 
 const DIMENSIONS = ['key', 'user', 'model', 'day', 'hour'] as const satisfies UsageDimension[]
 
 const SUMS = ['requests', 'failures', 'promptTokens', 'cachedTokens', 'completionTokens'] as const
 
+const CHANGED = ['requests', 'completionTokens'] as const
+/** EX_SOFTWARE of sysexits(3): totals that are wrong are a fault of infermesh. */
+const DIFFERENT = 70
+const POLL_MS = 300
+
 export function define(command: Command): void {
+  defineVerify(command)
   command
     .option('--since <time>', 'such as 24h, 7d or 2026-01-31 (default: since ever)', since)
     .option('--by <what>', `what makes a row: ${DIMENSIONS.join(', ')}; can be repeated`, gatherDimension)
@@ -46,6 +53,71 @@ Examples:
         'Nothing was used yet.',
       )
     })
+}
+
+function defineVerify(command: Command): void {
+  command
+    .command('verify')
+    .description('add up the gateways’ journals anew, and mend totals that say something else')
+    .option('--dry-run', 'change nothing; exit code 70 where something would be mended')
+    .addHelpText(
+      'after',
+      `
+For admins. It reads all the journals that the auth worker holds, and takes the longer the more they hold; requests and
+the counting of usage go on meanwhile. Hours that the journals no longer tell all of are only raised.
+
+Examples:
+  infermesh usage verify --dry-run
+  infermesh usage verify --json`,
+    )
+    .action(async (_options, self: Command) => {
+      const options = optionsOf<{ dryRun?: boolean }>(self)
+      const check = await withMesh(
+        options,
+        (mesh, signal) => verify(mesh, options.dryRun === true, signal),
+        'adding up',
+      )
+      if (check.dryRun && check.different > 0) process.exitCode = DIFFERENT
+      if (options.json) printJson(check)
+      else printCheck(check)
+    })
+}
+
+/** Waits until a check is done. @throws MeshError with why it failed */
+async function verify(mesh: MeshClient, dryRun: boolean, signal: AbortSignal): Promise<UsageCheck> {
+  let check = await mesh.admin.usage.verify({ dryRun }, { signal })
+  while (check.state === 'running') {
+    await sleep(POLL_MS, undefined, { signal })
+    check = await mesh.admin.usage.verify({ id: check.id }, { signal })
+  }
+  if (check.failure !== undefined) throw MeshError.INTERNAL(`The usage could not be checked: ${check.failure.message}`)
+  return check
+}
+
+function printCheck({ dryRun, different, differences, stored, correct, result }: UsageCheck): void {
+  if (result !== undefined) {
+    const { rows, records, journals: read, partialUntil } = result
+    print(`${rows} rows compared with ${records} records of ${read} journals`)
+    if (partialUntil !== '') print(dim(`The journals tell of every request only after ${partialUntil}:00 UTC`))
+  }
+  if (different === 0) {
+    print(green('The totals say what the journals say.'))
+    return
+  }
+  printTable(
+    ['HOUR', 'USER', 'KEY', 'MODEL', 'REQUESTS', 'COMPLETION'],
+    differences.map(({ row, stored, correct }) => [
+      row.hour,
+      row.user,
+      row.keyId,
+      row.model,
+      ...CHANGED.map((name) => `${stored[name]} -> ${correct[name]}`),
+    ]),
+    '',
+  )
+  if (different > differences.length) print(dim(`… and ${different - differences.length} more`))
+  const change = `${stored.requests} -> ${correct.requests} requests in ${different} rows`
+  print(dryRun ? yellow(`${change}: would be mended`) : green(`${change}: mended`))
 }
 
 function gatherDimension(text: string, before: UsageDimension[] = []): UsageDimension[] {

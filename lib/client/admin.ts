@@ -56,6 +56,8 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
       /** Totals by hour, user, key and model, or what `by` says. */
       query: async (body: InputOf<'usage.query'> = {}, options?: CallOptions) =>
         (await authority('usage.query', body, options)).rows,
+      /** Adds up the journals anew and mends the totals. Begins a check, or with its `id` tells how far one is. */
+      verify: call('usage.verify'),
     },
     models: {
       /** Has a processor serve a GGUF file that lies on its machine. */

@@ -27,6 +27,7 @@ export {
   type ToolCall,
   type ToolCallDelta,
   type Usage,
+  type UsageCheck,
   type UsageDimension,
   type UsageSum,
   type UserInfo,

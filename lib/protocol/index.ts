@@ -126,6 +126,7 @@ export {
   roleSchema,
   type StoredRecord,
   storedRecordSchema,
+  type UsageCheck,
   type UsageDimension,
   type UsageRow,
   type UsageSum,

@@ -15,6 +15,7 @@ import {
   memberSchema,
   modelSchema,
   roleSchema,
+  usageCheckSchema,
   usageDimensionSchema,
   usageSumSchema,
   usageTotalsSchema,
@@ -283,6 +284,18 @@ const table = {
       by: z.array(usageDimensionSchema).min(1).default(['hour', 'user', 'key', 'model']),
     }),
     z.object({ rows: z.array(usageSumSchema) }),
+  ),
+  /** Adds up the journals anew and mends the totals. It goes on by itself: with its `id`, tells how far it is. */
+  'usage.verify': method(
+    ['client', 'gateway'],
+    'admin',
+    z.strictObject({
+      /** Only tells what it would mend. */
+      dryRun: z.boolean().default(false),
+      /** Begins none, and tells of this one. */
+      id: z.string().max(64).optional(),
+    }),
+    usageCheckSchema,
   ),
 } as const
 

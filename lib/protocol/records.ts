@@ -206,3 +206,38 @@ export const usageSumSchema = z.object({
   ...usageTotalsSchema.shape,
 })
 export type UsageSum = z.infer<typeof usageSumSchema>
+
+/** What a check of the totals against the journals has found so far. */
+export const usageCheckSchema = z.object({
+  id: z.string(),
+  state: z.enum(['running', 'done', 'failed']),
+  /** Nothing was changed. */
+  dryRun: z.boolean(),
+  /** Entries of the journals read so far, and how many there are. Large totals take more than one reading. */
+  entries: z.int().min(0),
+  ofEntries: z.int().min(0),
+  /** Rows that say something else than the journals; the first of them by name, and the sums over all of them. */
+  different: z.int().min(0),
+  differences: z.array(
+    z.object({
+      row: usageRowSchema.pick({ hour: true, keyId: true, user: true, model: true }),
+      stored: usageTotalsSchema,
+      correct: usageTotalsSchema,
+    }),
+  ),
+  stored: usageTotalsSchema,
+  correct: usageTotalsSchema,
+  /** Once it is done. */
+  result: z
+    .object({
+      journals: z.int().min(0),
+      records: z.int().min(0),
+      rows: z.int().min(0),
+      /** The last hour of which the journals do not tell all, and rows are only raised; empty: they tell of all hours. */
+      partialUntil: z.string(),
+    })
+    .optional(),
+  /** Why it failed. */
+  failure: z.object({ code: z.string(), message: z.string() }).optional(),
+})
+export type UsageCheck = z.infer<typeof usageCheckSchema>

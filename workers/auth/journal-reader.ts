@@ -26,6 +26,7 @@ const LOOK_MS = 500
 
 /** Follows one gateway's journal and folds what it says into the usage. */
 export class JournalReader {
+  readonly key: string
   readonly #options: JournalReaderOptions
   readonly #bee: Hyperbee
   #next = 1
@@ -37,6 +38,7 @@ export class JournalReader {
   #retryMs = RETRY_MS
 
   constructor(options: JournalReaderOptions) {
+    this.key = options.key
     this.#options = options
     this.#bee = new Hyperbee(options.core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
   }
@@ -48,16 +50,34 @@ export class JournalReader {
     return Math.max(0, written - this.#next)
   }
 
+  /** Entries that are folded. */
+  get folded(): number {
+    return this.#next - 1
+  }
+
   /** Begins to follow; does not wait for the gateway. */
   async open(): Promise<void> {
     const { core, key, ledger } = this.#options
     await core.ready()
-    this.#next = await ledger.cursor(key)
+    this.#next = (await ledger.cursor(key)).next
     // Else each entry is asked for, checked and stored by itself in the moment it is written.
     core.replicator.eagerUpgrade = false
     this.#timer = setInterval(() => {
       if (this.lag > 0 && performance.now() >= this.#restUntil) void this.fold()
     }, LOOK_MS)
+  }
+
+  /** Whether the entries up to `end` are all here. */
+  async holds(end: number): Promise<boolean> {
+    return end <= 1 || (await this.#options.core.has(1, end))
+  }
+
+  /** What the entries with `from <= seq < end` say, which must be here. */
+  async *groups(from: number, end: number): AsyncGenerator<ReturnType<typeof readGroup>> {
+    for await (const { key, value } of readChanges(this.#bee, from, end)) {
+      // A journal may hold entries of the gateway's own besides.
+      if (value !== undefined && key.startsWith('record/')) yield readGroup(value)
+    }
   }
 
   /** Folds what the gateway has written up to now, as far as it can be reached. Never throws. */
@@ -101,10 +121,7 @@ export class JournalReader {
     const { key, ledger, onFolded } = this.#options
     const records: StoredRecord[] = []
     let malformed = 0
-    for await (const { key: entry, value } of readChanges(this.#bee, this.#next, end)) {
-      // A journal may hold entries of the gateway's own besides.
-      if (value === undefined || !entry.startsWith('record/')) continue
-      const group = readGroup(value)
+    for await (const group of this.groups(this.#next, end)) {
       records.push(...group.records)
       malformed += group.malformed
     }

@@ -30,6 +30,10 @@ export class Journals {
     return [...this.#open.values()].reduce((sum, { lag }) => sum + lag, 0)
   }
 
+  get readers(): JournalReader[] {
+    return [...this.#open.values()]
+  }
+
   /** Goes on where the last run ended. */
   async open(): Promise<void> {
     for (const key of this.#options.writer.accounts.journals.keys()) await this.#follow(key)

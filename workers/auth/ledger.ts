@@ -24,7 +24,15 @@ const MAX_ROWS = 10_000
 /** The end of the year 9999: later years would sort before earlier ones. */
 const MAX_TIME = 253_402_300_799_999 - HOUR_MS
 
-const cursorSchema = z.object({ next: z.int().min(1) })
+const cursorSchema = z.object({
+  next: z.int().min(1),
+  /** The newest record that was folded; absent where an early build folded them. */
+  newest: z.number().optional(),
+  /** When something was folded last, by this machine's clock. */
+  foldedAt: z.number().optional(),
+})
+export type Cursor = z.output<typeof cursorSchema>
+const droppedSchema = z.object({ until: z.string() })
 const lastSchema = z.object({ at: z.number() })
 
 /** More than any request has: what a faulty gateway writes must not make the sums overflow. */
@@ -41,6 +49,8 @@ const keys = {
   hour: (hour: string, keyId: string, model: string) => `hour/${hour}/${keyId}/${model}`,
   last: (keyId: string) => `last/${keyId}`,
   cursor: (journal: string) => `cursor/${journal}`,
+  /** Up to which hour records may have been in journals that are here no longer. */
+  dropped: 'dropped',
 }
 
 export interface UsageFilter {
@@ -50,6 +60,15 @@ export interface UsageFilter {
   to?: number | undefined
   user?: string | undefined
   keyId?: string | undefined
+}
+
+/** The usage as it was at one moment. */
+export interface UsageSnapshot {
+  cursor(journal: string): Promise<Cursor>
+  /** Rows and their keys, from one hour (such as 2026-01-31T15) up to another; undefined: all that follow. */
+  rows(from: string, to: string | undefined): AsyncIterable<[key: string, row: UsageRow]>
+  /** The last hour of which records may have been in journals that are here no longer; empty: none. */
+  droppedUntil(): Promise<string>
 }
 
 /** Reads a journal's entry: the records that are good, and how many others it has. Never throws. */
@@ -66,10 +85,12 @@ export function readGroup(value: Uint8Array): { records: StoredRecord[]; malform
 /** The usage: what all journals say, added up by hour, key and model. */
 export class UsageLedger {
   readonly #bee: Hyperbee
+  readonly #now: () => number
   readonly #lastUsedAt = new Map<string, number>()
 
-  constructor(bee: Hyperbee) {
+  constructor(bee: Hyperbee, now: () => number = Date.now) {
     this.#bee = bee
+    this.#now = now
   }
 
   async open(): Promise<void> {
@@ -84,11 +105,9 @@ export class UsageLedger {
     return this.#lastUsedAt.get(keyId)
   }
 
-  /** The first entry of a journal that has not been folded. */
-  async cursor(journal: string): Promise<number> {
-    const key = keys.cursor(journal)
-    const entry = await this.#bee.get(key)
-    return entry === null ? 1 : read(cursorSchema, entry.value, key).next
+  /** Where folding a journal stands; at its first entry where nothing of it has been folded. */
+  cursor(journal: string): Promise<Cursor> {
+    return readCursor(this.#bee, journal)
   }
 
   /**
@@ -104,10 +123,9 @@ export class UsageLedger {
       rows.set(key, addUsage(rows.get(key) ?? emptyRow(record), usageOf(record)))
       last.set(record.keyId, Math.max(last.get(record.keyId) ?? 0, record.at))
     }
-    const cursorKey = keys.cursor(journal)
     return changeBee(this.#bee, async (batch) => {
-      const cursor = await batch.get(cursorKey)
-      if ((cursor === null ? 1 : read(cursorSchema, cursor.value, cursorKey).next) !== from) return false
+      const cursor = await readCursor(batch, journal)
+      if (cursor.next !== from) return false
       for (const [key, row] of rows) {
         const stored = await batch.get(key)
         await batch.put(key, encodeJson(stored === null ? row : addUsage(read(usageRowSchema, stored.value, key), row)))
@@ -117,8 +135,45 @@ export class UsageLedger {
         this.#lastUsedAt.set(keyId, at)
         await batch.put(keys.last(keyId), encodeJson({ at }))
       }
-      await batch.put(cursorKey, encodeJson({ next }))
+      const newest = records.reduce((newest, { at }) => Math.max(newest, at), cursor.newest ?? 0)
+      const moved: Cursor = { next, newest, foldedAt: this.#now() }
+      await batch.put(keys.cursor(journal), encodeJson(moved))
       return true
+    })
+  }
+
+  /** The usage as it is now, whatever is folded meanwhile. */
+  snapshot(): UsageSnapshot {
+    // Every change is one batch, so that each version is whole.
+    const bee = this.#bee.checkout(this.#bee.version, { reuseSession: true })
+    return {
+      cursor: (journal) => readCursor(bee, journal),
+      rows: (from, to) => readRows(bee, { gte: `hour/${from}`, lt: to === undefined ? 'hour0' : `hour/${to}` }),
+      droppedUntil: async () => {
+        const entry = await bee.get(keys.dropped)
+        return entry === null ? '' : read(droppedSchema, entry.value, keys.dropped).until
+      },
+    }
+  }
+
+  /** Adds what rows lack, or takes what they have too much, in one batch. A row that says nothing then goes. */
+  mend(differences: Map<string, UsageRow>): Promise<void> {
+    return changeBee(this.#bee, async (batch) => {
+      for (const [key, difference] of differences) {
+        const stored = await batch.get(key)
+        const row = stored === null ? difference : addUsage(read(usageRowSchema, stored.value, key), difference)
+        if (row.requests > 0) await batch.put(key, encodeJson(row))
+        else if (stored !== null) await batch.del(key)
+      }
+    })
+  }
+
+  /** Remembers that records up to this hour may be in journals that are here no longer. */
+  dropped(until: string): Promise<void> {
+    return changeBee(this.#bee, async (batch) => {
+      const entry = await batch.get(keys.dropped)
+      const known = entry === null ? '' : read(droppedSchema, entry.value, keys.dropped).until
+      if (until > known) await batch.put(keys.dropped, encodeJson({ until }))
     })
   }
 
@@ -132,8 +187,7 @@ export class UsageLedger {
     const lt = to === undefined ? 'hour0' : `hour/${hourOf(Math.min(to, MAX_TIME) + HOUR_MS - 1)}/`
     const range = { gte: `hour/${hourOf(Math.min(from, MAX_TIME))}/`, lt }
     if (range.gte >= range.lt) return []
-    for await (const { key, value } of this.#bee.createReadStream(range)) {
-      const row = read(usageRowSchema, value, key)
+    for await (const [, row] of readRows(this.#bee, range)) {
       if ((user !== undefined && row.user !== user) || (keyId !== undefined && row.keyId !== keyId)) continue
       const names = namesOf(row, by)
       const id = JSON.stringify(names)
@@ -149,6 +203,16 @@ export class UsageLedger {
   }
 }
 
+async function* readRows(bee: Hyperbee, range: { gte: string; lt: string }): AsyncGenerator<[string, UsageRow]> {
+  for await (const { key, value } of bee.createReadStream(range)) yield [key, read(usageRowSchema, value, key)]
+}
+
+async function readCursor(bee: Pick<Hyperbee, 'get'>, journal: string): Promise<Cursor> {
+  const key = keys.cursor(journal)
+  const entry = await bee.get(key)
+  return entry === null ? { next: 1 } : read(cursorSchema, entry.value, key)
+}
+
 /** Where the totals are that a record adds to. */
 export function rowKey({ at, keyId, model }: StoredRecord): string {
   return keys.hour(hourOf(at), keyId, model)
@@ -160,7 +224,7 @@ export function emptyRow({ at, keyId, user, model }: StoredRecord): UsageRow {
 }
 
 /** Such as 2026-01-31T15. */
-function hourOf(time: number): string {
+export function hourOf(time: number): string {
   return new Date(time).toISOString().slice(0, 13)
 }
 

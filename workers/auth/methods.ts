@@ -15,6 +15,7 @@ import type { Models } from './models.js'
 import { hashPassword } from './passwords.js'
 import type { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
+import type { UsageChecks } from './usage-checks.js'
 import { type Users, userInfo } from './users.js'
 
 export interface AuthParts {
@@ -30,6 +31,7 @@ export interface AuthParts {
   models: Models
   journals: Journals
   ledger: UsageLedger
+  checks: UsageChecks
   metrics: AuthMetrics
   /** What a gateway needs to read the accounts. Never log it. */
   cores: { accounts: string; accountsEncryptionKey: string }
@@ -162,7 +164,7 @@ function serveMembers(respond: Respond, { profile, members, invites }: AuthParts
 /** How long a question about usage waits for what the gateways have just written. */
 const CATCH_UP_MS = 1000
 
-function serveRecords(respond: Respond, { writer, keys, ledger, journals }: AuthParts): void {
+function serveRecords(respond: Respond, { writer, keys, ledger, journals, checks }: AuthParts): void {
   respond('audit.list', async ({ limit }) => ({ entries: await readAudit(writer.accounts.bee, limit) }))
   respond('usage.query', async (request, context) => {
     const by = actor(context)
@@ -171,6 +173,11 @@ function serveRecords(respond: Respond, { writer, keys, ledger, journals }: Auth
     const user = by.role === 'admin' ? request.user : by.user
     await journals.catchUp(CATCH_UP_MS)
     return { rows: await ledger.query({ ...request, user }, request.by) }
+  })
+  respond('usage.verify', async ({ dryRun, id }, context) => {
+    if (id !== undefined) return checks.get(id)
+    await journals.catchUp(CATCH_UP_MS)
+    return checks.begin(actor(context), dryRun)
   })
 }
 

@@ -19,6 +19,7 @@ import { registerMetrics } from './metrics.js'
 import { Models } from './models.js'
 import { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
+import { UsageChecks } from './usage-checks.js'
 import { Users } from './users.js'
 
 /** A secret key is its seed and its public key. */
@@ -146,6 +147,7 @@ export class AuthWorker extends BaseWorker {
       models,
       journals,
       ledger,
+      checks: new UsageChecks({ ledger, journals, writer, log: this.log }),
       metrics,
       cores,
     })

@@ -134,6 +134,14 @@ export const apiRoutes: readonly ApiRoute[] = [
     },
   ),
 
+  route(
+    'POST',
+    '/usage/verify',
+    authority('usage.verify'),
+    'Adds up the journals anew and mends the totals; with an id, tells how far that check is',
+    fromBody,
+  ),
+
   route('GET', '/members', authority('members.list'), 'Lists the workers that belong to the mesh', nothing),
   route(
     'DELETE',
