@@ -16,7 +16,7 @@ const GATEWAY = 'workers/gateway'
  * here is a room of its own. What stands in none, test and bench, may enter any, past the doors too.
  */
 const ARROWS: Record<string, string[]> = {
-  cli: ['lib/client', 'lib/home', 'lib/protocol'],
+  cli: ['lib/client', 'lib/home', 'lib/protocol', 'lib/errors'],
   'lib/client': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
   'lib/worker-base': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
   'lib/link': ['lib/protocol'],

@@ -1,5 +1,5 @@
 import test from 'brittle'
-import { bytesText, countText, durationText, printable, table, timeText } from '../cli/shared/output.js'
+import { bytesText, countText, durationText, table, timeText } from '../cli/shared/output.js'
 import { budget, decimal, duration, integer, limitsOf, limitsText, list, port, since } from '../cli/shared/parse.js'
 import { planWorkers } from '../cli/supervisor/plan.js'
 import { writeProfile } from '../lib/home/index.js'
@@ -81,8 +81,4 @@ test('a table is aligned, numbers to the right, and nothing in a cell breaks its
     ],
   )
   t.alike(lines, ['NAME      TOKENS  NOTE', 'ann            5  one two', 'somebody    1200'])
-})
-
-test('what others wrote cannot steer the terminal', (t) => {
-  t.is(printable('\x1b]0;title\x07plain\x1b[2J\ttext\r\n'), ']0;titleplain[2J\ttext\n')
 })

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { MeshError } from '../../lib/protocol/index.js'
-import { print } from '../shared/output.js'
+import { printLines } from '../shared/output.js'
 
 export function define(command: Command): void {
   command
@@ -19,7 +19,7 @@ Examples:
       const words = wordsOf(root)
       const script = { bash: bashScript, zsh: zshScript, fish: fishScript }[shell]
       if (script === undefined) throw MeshError.BAD_REQUEST(`No completion for ${shell}: expected bash, zsh or fish`)
-      print(script(words))
+      printLines(script(words))
     })
 }
 

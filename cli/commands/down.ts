@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { homePath, isAlive, type SupervisorState } from '../../lib/home/index.js'
+import { complain, homePath, isAlive, type SupervisorState } from '../../lib/home/index.js'
 import { MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { print, printJson, withSpinner } from '../shared/output.js'
@@ -35,7 +35,7 @@ function knownSupervisor(home: string): SupervisorState | undefined {
   try {
     return runningSupervisor(home)
   } catch (err) {
-    process.stderr.write(`infermesh: ${messageOf(err)}\n`)
+    complain(`infermesh: ${messageOf(err)}`)
     return undefined
   }
 }

@@ -3,9 +3,9 @@ import { basename, join } from 'node:path'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { homeFiles, homePath, olderLog } from '../../lib/home/index.js'
-import { MeshError } from '../../lib/protocol/index.js'
+import { MeshError, oneLine } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
-import { cyan, dim, print, printable, red, yellow } from '../shared/output.js'
+import { cyan, dim, printJsonLine, printLines, red, yellow } from '../shared/output.js'
 import { integer } from '../shared/parse.js'
 
 const POLL_MS = 200
@@ -22,7 +22,7 @@ export function define(command: Command): void {
     .action(async (worker: string | undefined, _options, self: Command) => {
       const options = optionsOf<{ follow?: boolean; lines: number }>(self)
       const { logDir } = homeFiles(homePath(options.home))
-      const show = (line: string) => print(options.json ? line : pretty(line))
+      const show = (line: string) => (options.json ? printJsonLine(line) : printLines(pretty(line)))
       const files = logFiles(logDir, worker)
       if (files.length === 0 && !options.follow) {
         throw MeshError.NOT_FOUND(
@@ -149,7 +149,7 @@ const LEVELS: [number, string][] = [
 /** A line for people. What is no JSON is shown as it is. */
 function pretty(line: string): string {
   const entry = parse(line)
-  if (entry === undefined) return printable(line)
+  if (entry === undefined) return line
   const { level = 30, time = 0, role, worker, msg = '', err, ...facts } = entry
   const levelText = LEVELS.find(([from]) => level >= from)?.[1] ?? ''
   const at = new Date(time).toTimeString().slice(0, 8)
@@ -157,6 +157,6 @@ function pretty(line: string): string {
     .filter(([name]) => name !== 'pid' && name !== 'hostname')
     .map(([name, value]) => `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
   const who = role === worker ? role : `${role} ${worker}`
-  const problem = err === undefined ? '' : `\n${dim(printable(err.stack ?? err.message ?? '').replace(/^/gm, '    '))}`
-  return `${dim(at)} ${levelText} ${cyan(printable(who ?? ''))} ${printable(msg)}${rest.length > 0 ? dim(` ${printable(rest.join(' '))}`) : ''}${problem}`
+  const problem = err === undefined ? '' : `\n${dim((err.stack ?? err.message ?? '').replace(/^/gm, '    '))}`
+  return `${dim(at)} ${levelText} ${cyan(oneLine(who ?? ''))} ${oneLine(msg)}${rest.length > 0 ? dim(` ${oneLine(rest.join(' '))}`) : ''}${problem}`
 }

@@ -1,4 +1,5 @@
 import { CommanderError } from 'commander'
+import { escapedJson, oneLine, printable } from '../../lib/errors/index.js'
 
 /** EX_USAGE of sysexits(3). */
 const USAGE = 64
@@ -21,7 +22,7 @@ export class Interrupted extends Error {}
 export function printError(err: unknown, json: boolean): number {
   if (err instanceof Interrupted) return INTERRUPTED
   const { exitCode, ...error } = shownOf(err)
-  const line = json ? JSON.stringify({ error }) : `infermesh: ${error.message}`
+  const line = json ? escapedJson(JSON.stringify({ error })) : `infermesh: ${oneLine(error.message)}`
   try {
     process.stderr.write(`${line}\n`)
   } catch {
@@ -54,10 +55,7 @@ function shownOf(err: unknown): Shown {
       exitCode: UNAVAILABLE,
     }
   }
-  if (process.env.INFERMESH_DEBUG !== undefined && err instanceof Error) process.stderr.write(`${err.stack}\n`)
+  if (process.env.INFERMESH_DEBUG !== undefined && err instanceof Error)
+    process.stderr.write(`${printable(err.stack ?? '')}\n`)
   return { code: 'INTERNAL', message: oneLine(text), exitCode: SOFTWARE }
-}
-
-function oneLine(text: string): string {
-  return text.replace(/\s*\n\s*/g, ' ')
 }

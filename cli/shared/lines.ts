@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { writeFileAtomic } from '../../lib/home/index.js'
-import { dim } from './output.js'
+import { dim, shown } from './output.js'
 
 const HISTORY_LINES = 500
 /** A second Ctrl-C at an empty prompt within this time ends the program. */
@@ -46,7 +46,7 @@ export class Lines {
     const rl = createInterface({
       input: process.stdin,
       output: process.stdout,
-      prompt,
+      prompt: shown(prompt),
       history: [...this.#history],
       historySize: HISTORY_LINES,
       removeHistoryDuplicates: true,
@@ -68,7 +68,7 @@ export class Lines {
           rl.close()
         } else {
           interruptedAt = performance.now()
-          process.stdout.write(`\n${dim('Ctrl-C again, or /exit, to leave')}\n`)
+          process.stdout.write(`\n${shown(dim('Ctrl-C again, or /exit, to leave'))}\n`)
           rl.prompt()
         }
       })

@@ -1,3 +1,5 @@
+import { randomBytes } from 'node:crypto'
+import { escapedJson, oneLine, printable } from '../../lib/errors/index.js'
 import { Interrupted } from './errors.js'
 
 type Paint = (text: string) => string
@@ -6,8 +8,12 @@ function allowsColour(stream: NodeJS.WriteStream): boolean {
   return stream.isTTY === true && (process.env.NO_COLOR ?? '') === '' && process.env.TERM !== 'dumb'
 }
 
+/** What stands for the beginning of a colour until it is shown. Nobody else's text can know it. */
+const MARK = `\u{f0000}${randomBytes(8).toString('hex')}`
+const MARKED = new RegExp(`${MARK}(\\d+);`, 'gu')
+
 function paint(open: number, close: number): Paint {
-  return (text) => (allowsColour(process.stdout) ? `\x1b[${open}m${text}\x1b[${close}m` : text)
+  return (text) => (allowsColour(process.stdout) ? `${MARK}${open};${text}${MARK}${close};` : text)
 }
 
 export const bold = paint(1, 22)
@@ -22,12 +28,33 @@ export function onTerminal(): boolean {
   return process.stdout.isTTY === true
 }
 
-export function print(text = ''): void {
-  process.stdout.write(`${text}\n`)
+/** Our own colours in, and nothing else that a terminal would do more with than show it. */
+function coloured(text: string): string {
+  return printable(text).replace(MARKED, '\x1b[$1m')
+}
+
+/** A line as `print` shows it, for what draws by itself. */
+export function shown(line: string): string {
+  return coloured(oneLine(line))
+}
+
+/** Prints one line: what others wrote in it stays within it. */
+export function print(line = ''): void {
+  process.stdout.write(`${shown(line)}\n`)
+}
+
+/** Prints lines as they are. */
+export function printLines(text: string): void {
+  process.stdout.write(`${coloured(text)}\n`)
 }
 
 export function printJson(value: unknown): void {
-  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`)
+  printJsonLine(JSON.stringify(value, null, 2))
+}
+
+/** Prints JSON that is written already. */
+export function printJsonLine(json: string): void {
+  process.stdout.write(`${json.split('\n').map(escapedJson).join('\n')}\n`)
 }
 
 /** Waits until all that was printed has left this process: a pipe may take less than it is given. */
@@ -35,25 +62,13 @@ export function flushed(): Promise<void> {
   return new Promise((resolve) => process.stdout.write('', () => resolve()))
 }
 
-// What others wrote may hold escape sequences, and those can do more to a terminal than show text.
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const CONTROL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g
-
-/** Text from a model or another machine, safe to show on a terminal. */
-export function printable(text: string): string {
-  return text.replace(CONTROL, '')
-}
-
 /** Writes a piece of an answer: as it is into a pipe or file, without control characters on a terminal. */
 export function writeAnswer(text: string): void {
   process.stdout.write(onTerminal() ? printable(text) : text)
 }
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: the beginning of a colour
-const COLOUR = /\x1b\[\d+m/g
-
 function width(text: string): number {
-  return [...text.replace(COLOUR, '')].length
+  return [...text.replace(MARKED, '')].length
 }
 
 /** A number, perhaps with a unit, or none. */
@@ -61,7 +76,7 @@ const NUMBER = /^(-?|\d[\d.,]*( ?[A-Za-z%]{1,3})?)$/
 
 /** Lines of an aligned table. Columns of numbers are set to the right. */
 export function table(head: string[], rows: string[][]): string[] {
-  const cells = rows.map((row) => row.map((cell) => cell.replace(/[\r\n\t]+/g, ' ')))
+  const cells = rows.map((row) => row.map(oneLine))
   const widths = head.map((title, i) => Math.max(width(title), ...cells.map((row) => width(row[i] ?? ''))))
   const toRight = head.map((_, i) => cells.length > 0 && cells.every((row) => NUMBER.test(row[i] ?? '')))
   const line = (row: string[], style: Paint = (text) => text) =>
@@ -138,7 +153,7 @@ export async function withSpinner<T>(text: string, quiet: boolean, work: Promise
     const elapsed = performance.now() - startedAt
     if (elapsed < QUIET_MS) return
     shown = true
-    process.stderr.write(`\r\x1b[2K${FRAMES[Math.floor(elapsed / FRAME_MS) % FRAMES.length]} ${text}`)
+    process.stderr.write(`\r\x1b[2K${FRAMES[Math.floor(elapsed / FRAME_MS) % FRAMES.length]} ${oneLine(text)}`)
   }, FRAME_MS)
   try {
     return await work

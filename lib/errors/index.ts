@@ -7,3 +7,4 @@ export {
   messageOf,
   systemCode,
 } from './errors.js'
+export { escapedJson, oneLine, printable } from './text.js'

@@ -4,6 +4,7 @@ import { nameSchema, PROTOCOL_VERSION } from './ids.js'
 import { parseJson } from './json.js'
 import { loadSchema } from './load.js'
 import { roleSchema } from './records.js'
+import { storedText } from './text.js'
 import { validate } from './validate.js'
 
 /** What the control channel of a link carries: hello, reports, goodbye. */
@@ -15,11 +16,11 @@ import { validate } from './validate.js'
 export const helloSchema = z.object({
   protocolVersion: z.int(),
   /** The package's version, for people. */
-  version: z.string(),
+  version: storedText(),
   role: roleSchema,
   name: nameSchema,
   since: z.number(),
-  addresses: z.record(z.string(), z.string()).default({}),
+  addresses: z.record(z.string(), storedText()).default({}),
 })
 export type Hello = z.infer<typeof helloSchema>
 

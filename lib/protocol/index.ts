@@ -5,6 +5,8 @@ export {
   isDiskFull,
   MeshError,
   messageOf,
+  oneLine,
+  printable,
   systemCode,
 } from '../errors/index.js'
 export {
@@ -88,6 +90,7 @@ export {
   type Caller,
   type InputOf,
   type InviteInfo,
+  MAX_FACT_CHARS,
   type MethodName,
   methods,
   type RequestOf,

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { roleSchema } from './records.js'
+import { storedText } from './text.js'
 
 /** How a worker stands, as it tells its links every 500 ms and at once on change. */
 
@@ -17,16 +18,16 @@ export const modelLoadSchema = z.object({
   /** Longest prompt plus answer in tokens, as configured on this processor; 0 until loaded. */
   contextLength: z.int().min(0),
   /** Why it failed, for people. */
-  reason: z.string().optional(),
+  reason: storedText().optional(),
 })
 export type ModelLoad = z.infer<typeof modelLoadSchema>
 
 export const gpuSchema = z.object({
   /** What runs the model: `cpu`, `cuda`, `vulkan` or `metal`. */
-  backend: z.string(),
-  devices: z.array(z.string()),
+  backend: storedText(),
+  devices: z.array(storedText()),
   /** Why this back end was chosen. */
-  reason: z.string(),
+  reason: storedText(),
 })
 export type Gpu = z.infer<typeof gpuSchema>
 

@@ -22,6 +22,7 @@ import {
   userRoleSchema,
   userSchema,
 } from './records.js'
+import { plainText } from './text.js'
 
 /** Who stands at the other end of a link. `client` is anyone who is not a member. */
 export type Caller = z.infer<typeof roleSchema> | 'client'
@@ -41,6 +42,9 @@ interface Method<Req extends z.ZodType, Res extends z.ZodType> {
   /** Deadline where the caller sets none. */
   readonly timeoutMs: number
 }
+
+/** Longest text that a processor tells of a model: what a file says of itself is cut to it. */
+export const MAX_FACT_CHARS = 100
 
 const SHORT_MS = 10_000
 const LONG_MS = 10 * 60_000
@@ -67,6 +71,14 @@ export const userInfoSchema = userSchema.omit({ passwordHash: true }).extend({ h
 export type UserInfo = z.infer<typeof userInfoSchema>
 export const inviteInfoSchema = inviteSchema.omit({ secretHash: true })
 export type InviteInfo = z.infer<typeof inviteInfoSchema>
+
+/** A model as it is kept: no processor puts more than this into a directory that all read. */
+const announcedModelSchema = modelSchema.extend({
+  hash: plainText(128),
+  architecture: plainText(MAX_FACT_CHARS),
+  quantisation: plainText(MAX_FACT_CHARS),
+  licence: plainText(MAX_FACT_CHARS),
+})
 
 const password = z.string().min(8).max(1000)
 
@@ -120,7 +132,7 @@ const table = {
     'admin',
     z.strictObject({
       /** Where the GGUF file lies on the processor's machine. */
-      path: z.string().min(1),
+      path: plainText(4096).min(1),
       name: modelNameSchema.optional(),
       /** Absent: the mesh's only processor. */
       processor: nameSchema.optional(),
@@ -146,7 +158,7 @@ const table = {
   'processor.models.add': method(
     ['gateway'],
     'none',
-    z.strictObject({ path: z.string().min(1), name: modelNameSchema.optional() }),
+    z.strictObject({ path: plainText(4096).min(1), name: modelNameSchema.optional() }),
     modelSchema,
     LONG_MS,
   ),
@@ -154,7 +166,7 @@ const table = {
 
   // --- authority, for members ---
   /** Makes a model known in the directory. A name that stands for another file is refused with MODEL_CONFLICT. */
-  'models.announce': method(['processor'], 'none', modelSchema, done),
+  'models.announce': method(['processor'], 'none', announcedModelSchema, done),
   /** Takes a model out of the directory once the last processor that announced it has withdrawn it. */
   'models.withdraw': method(['processor'], 'none', z.strictObject({ name: modelNameSchema }), done),
   /** A gateway names its journal and is told how to read the accounts. */
@@ -185,10 +197,10 @@ const table = {
     ['client', 'gateway'],
     'none',
     z.strictObject({
-      name: z.string().min(1).max(63),
+      name: plainText(63).min(1),
       password: z.string().min(1).max(1000),
       /** Where the attempt comes from. Believed of gateways only. */
-      address: z.string().max(64).optional(),
+      address: plainText(64).optional(),
     }),
     z.object({ token: z.string(), expiresAt: z.number(), user: z.string(), role: userRoleSchema }),
   ),
@@ -222,7 +234,7 @@ const table = {
     'key',
     z.strictObject({
       user: nameSchema.optional(),
-      label: z.string().max(100).optional(),
+      label: plainText(100).optional(),
       limits: limitsSchema.default({}),
       expiresAt: expiry.optional(),
     }),
@@ -235,7 +247,7 @@ const table = {
   'keys.update': method(
     ['client', 'gateway'],
     'key',
-    z.strictObject({ id: z.string(), label: z.string().max(100).optional(), limits: limitsSchema.optional() }),
+    z.strictObject({ id: z.string(), label: plainText(100).optional(), limits: limitsSchema.optional() }),
     apiKeyInfoSchema,
   ),
   'keys.revoke': method(['client', 'gateway'], 'key', z.strictObject({ id: z.string() }), apiKeyInfoSchema),

@@ -8,7 +8,7 @@ export const networkKindSchema = z.enum(['local', 'lan', 'private', 'public'])
 export type NetworkKind = z.infer<typeof networkKindSchema>
 
 /** A DHT node that others begin at. */
-export const bootstrapNodeSchema = z.string().regex(/^[^\s:]+:\d{1,5}$/, 'expected host:port')
+export const bootstrapNodeSchema = z.string().regex(/^[\w.-]+:\d{1,5}$/, 'expected host:port')
 
 /** How to reach a mesh. `bootstrap` is empty for the public DHT. */
 export const meshProfileSchema = z.object({

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { keyIdSchema, modelNameSchema, nameSchema, publicKeySchema } from './ids.js'
 import { finishReasonSchema } from './inference.js'
+import { storedText } from './text.js'
 
 /** What lives in the Hyperbees: one schema for each kind of entry. Times are milliseconds since the epoch. */
 
@@ -27,15 +28,15 @@ export type Member = z.infer<typeof memberSchema>
 export const modelSchema = z.object({
   name: modelNameSchema,
   /** SHA-256 of the GGUF file, hex. */
-  hash: z.string(),
+  hash: storedText(),
   sizeBytes: z.int().min(0),
-  architecture: z.string(),
+  architecture: storedText(),
   /** llama.cpp's name of the file type, such as Q4_K_M. */
-  quantisation: z.string(),
+  quantisation: storedText(),
   parameters: z.int().min(0),
   /** Longest context in tokens that the file was trained for. */
   contextLength: z.int().min(1),
-  licence: z.string(),
+  licence: storedText(),
 })
 export type Model = z.infer<typeof modelSchema>
 
@@ -73,7 +74,7 @@ export const apiKeySchema = z.object({
   id: keyIdSchema,
   user: nameSchema,
   /** What the owner calls it. */
-  label: z.string().max(100).optional(),
+  label: storedText().max(100).optional(),
   secretHash: z.string(),
   limits: limitsSchema,
   createdAt: time,
@@ -105,10 +106,10 @@ export const auditEntrySchema = z.object({
   seq: z.int().min(0),
   at: time,
   /** User name, or `system`. */
-  actor: z.string(),
+  actor: storedText(),
   /** Such as `key.create`. */
-  action: z.string(),
-  target: z.string(),
+  action: storedText(),
+  target: storedText(),
   detail: z.record(z.string(), z.unknown()).optional(),
 })
 export type AuditEntry = z.infer<typeof auditEntrySchema>
@@ -117,18 +118,18 @@ export type AuditEntry = z.infer<typeof auditEntrySchema>
 
 /** What a gateway writes of every request that it admitted. */
 export const journalRecordSchema = z.object({
-  requestId: z.string(),
+  requestId: storedText(),
   at: time,
   keyId: keyIdSchema,
-  user: z.string(),
-  model: z.string(),
+  user: storedText(),
+  model: storedText(),
   kind: z.enum(['chat', 'completion', 'embedding']),
-  processor: z.string().optional(),
+  processor: storedText().optional(),
   promptTokens: z.int().min(0),
   cachedTokens: z.int().min(0),
   completionTokens: z.int().min(0),
   /** A finish reason, or the code of the error that ended it. */
-  outcome: z.string(),
+  outcome: storedText(),
   queueMs: z.number().min(0),
   firstTokenMs: z.number().min(0).optional(),
   totalMs: z.number().min(0),
@@ -187,8 +188,8 @@ export function addUsage<T extends UsageTotals>(a: T, b: UsageTotals): T {
 export const usageRowSchema = usageTotalsSchema.extend({
   hour: z.string(),
   keyId: keyIdSchema,
-  user: z.string(),
-  model: z.string(),
+  user: storedText(),
+  model: storedText(),
 })
 export type UsageRow = z.infer<typeof usageRowSchema>
 

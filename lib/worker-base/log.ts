@@ -1,6 +1,7 @@
 import { type Logger, multistream, pino, type StreamEntry } from 'pino'
 import { z } from 'zod'
 import { LogFile } from '../home/index.js'
+import { printable } from '../protocol/index.js'
 
 export type { Logger } from 'pino'
 
@@ -32,15 +33,13 @@ export async function openLog(options: {
   }
   if (options.terminal) {
     const { default: pretty } = await import('pino-pretty')
-    streams.push({
-      level: streamLevel,
-      stream: pretty({
-        sync: true,
-        translateTime: 'SYS:HH:MM:ss.l',
-        ignore: 'pid,hostname,role,worker',
-        destination: 2,
-      }),
+    const terminal = pretty({
+      sync: true,
+      translateTime: 'SYS:HH:MM:ss.l',
+      ignore: 'pid,hostname,role,worker',
+      destination: 2,
     })
+    streams.push({ level: streamLevel, stream: { write: (line) => terminal.write(printableLine(line)) } })
   }
   const log = pino(
     {
@@ -51,6 +50,14 @@ export async function openLog(options: {
     multistream(streams),
   )
   return log
+}
+
+/** A line of the log as a terminal may show it: as JSON the characters are hidden that it writes by their number. */
+function printableLine(line: string): string {
+  const entry: unknown = JSON.parse(line, (_key, value: unknown) =>
+    typeof value === 'string' ? printable(value) : value,
+  )
+  return `${JSON.stringify(entry)}\n`
 }
 
 /** A line that cannot be written is lost, and ends nothing of what it tells about. The next that can be tells how many were. */

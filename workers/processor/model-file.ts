@@ -1,6 +1,6 @@
 import { basename, isAbsolute } from 'node:path'
 import { z } from 'zod'
-import { MeshError, type Model, modelNameSchema } from '../../lib/protocol/index.js'
+import { MAX_FACT_CHARS, MeshError, type Model, modelNameSchema, oneLine } from '../../lib/protocol/index.js'
 import type { EngineInfo } from './engine/index.js'
 import { checkGguf, sha256OfFiles } from './gguf.js'
 import { invalidModel } from './gguf-reader.js'
@@ -64,7 +64,21 @@ export function factsOf(info: EngineInfo): Facts {
 
 /** The model as the directory lists it. */
 export function modelRecord(name: string, { hash, sizeBytes }: KnownFile, facts: Facts): Model {
-  return { name, hash, sizeBytes, ...facts }
+  const { architecture, quantisation, licence } = facts
+  return {
+    name,
+    hash,
+    sizeBytes,
+    ...facts,
+    architecture: fact(architecture),
+    quantisation: fact(quantisation),
+    licence: fact(licence),
+  }
+}
+
+/** What a file says of itself, as it can be shown. */
+function fact(text: string): string {
+  return oneLine(text).slice(0, MAX_FACT_CHARS)
 }
 
 /** @throws MeshError BAD_REQUEST where the file's name cannot stand as a model's name, or the path is relative */
