@@ -1,5 +1,5 @@
 import test from 'brittle'
-import { MeshError, type ModelLoad } from '../lib/protocol/index.js'
+import { MeshError, type Model, type ModelLoad } from '../lib/protocol/index.js'
 import { Catalogue, type ProcessorLink } from '../workers/gateway/catalogue.js'
 import { testModel } from './helpers/model.js'
 
@@ -14,9 +14,26 @@ function link(name: string, models: ModelLoad[], state: 'starting' | 'ready' | '
   return { publicKey: `key of ${name}`, hello: { name }, load: { state, running: 0, queued: 0, models } }
 }
 
-function setup({ models = [model('tiny')], links = [link('p1', [has('tiny')])], defaultModel = '' } = {}) {
+interface Setup {
+  models?: Model[]
+  links?: ProcessorLink[]
+  defaultModel?: string
+  mayServe?: (publicKey: string, model: string) => boolean
+}
+
+function setup({
+  models = [model('tiny')],
+  links = [link('p1', [has('tiny')])],
+  defaultModel,
+  mayServe = () => true,
+}: Setup = {}) {
   const directory = new Map(models.map((one) => [one.name, one]))
-  return new Catalogue<ProcessorLink>({ models: directory, processors: () => links, defaultModel })
+  return new Catalogue<ProcessorLink>({
+    models: directory,
+    processors: () => links,
+    defaultModel: () => defaultModel,
+    mayServe,
+  })
 }
 
 function failure(work: () => unknown): MeshError {
@@ -28,11 +45,20 @@ function failure(work: () => unknown): MeshError {
   throw new Error('did not fail')
 }
 
-test('a request that names no model gets the default, or the first by name', (t) => {
+test('a request that names no model gets the default, whatever else there is', (t) => {
   const models = [model('zebra'), model('ant'), model('fox')]
-  t.is(setup({ models }).model(undefined).name, 'ant')
   t.is(setup({ models, defaultModel: 'fox' }).model(undefined).name, 'fox')
   t.is(setup({ models, defaultModel: 'fox' }).model('zebra').name, 'zebra')
+  t.alike(
+    setup({ models, defaultModel: 'fox' })
+      .models()
+      .map((one) => [one.name, one.default]),
+    [
+      ['ant', undefined],
+      ['fox', true],
+      ['zebra', undefined],
+    ],
+  )
   t.is(setup({ models }).find('cat'), undefined)
   t.is(setup({ models: [] }).find(undefined), undefined)
 })
@@ -44,9 +70,9 @@ test('a model that the mesh has not is refused with those it has', (t) => {
   t.is(unknown.details.param, 'model')
   t.is(
     failure(() => setup({ defaultModel: 'cat' }).model(undefined)).message,
-    'There is no model "cat"; this mesh has tiny',
-    'a default that is not there is named too',
+    'This mesh has "cat" as default model, which is gone: name one of tiny, or set another with `infermesh models default`',
   )
+  t.ok(failure(() => setup().model(undefined)).message.startsWith('This mesh has no default model: name one of tiny'))
   const many = Array.from({ length: 30 }, (_, i) => model(`m${String(i).padStart(2, '0')}`))
   t.ok(failure(() => setup({ models: many }).model('cat')).message.endsWith(', m19'), 'not all of many')
   t.is(
@@ -114,4 +140,17 @@ test('a processor is found by its name, and the only one without it', (t) => {
     t.is(err.code, code)
     t.is(err.message, message)
   }
+})
+
+test('a guest is no candidate for a model that was not approved for it, whatever it reports', (t) => {
+  const links = [link('own', [has('tiny')]), link('guest', [has('tiny'), has('phi')])]
+  const mayServe = (publicKey: string, name: string) => publicKey === 'key of own' || name === 'phi'
+  const catalogue = setup({ models: [model('tiny'), model('phi')], links, mayServe })
+  t.alike(
+    catalogue.models().map(({ name, processors }) => [name, processors]),
+    [
+      ['phi', ['guest']],
+      ['tiny', ['own']],
+    ],
+  )
 })

@@ -8,6 +8,7 @@ export function define(command: Command): void {
   command
     .addOption(new Option('--role <role>', 'what the other machine will be').choices(ROLES).default('processor'))
     .option('--name <name>', 'what it will be called (default: what it asks for)')
+    .option('--guest', 'trust it less: it serves only models that `infermesh models approve` allows it')
     .option('--expires <time>', 'how long the invite is valid (default: 1d)', duration)
     .addHelpText(
       'after',
@@ -20,16 +21,18 @@ Examples:
   infermesh invite --json | jq -r .invite`,
     )
     .action(async (_options, self: Command) => {
-      const options = optionsOf<{ role: Role; name?: string; expires?: number }>(self)
-      const { role, name, expires } = options
+      const options = optionsOf<{ role: Role; name?: string; guest?: boolean; expires?: number }>(self)
+      const { role, name, guest, expires } = options
       const made = await withMesh(options, (mesh, signal) =>
-        mesh.admin.invites.create({ role, name, expiresInMs: expires }, { signal }),
+        mesh.admin.invites.create({ role, name, trust: guest ? 'guest' : 'own', expiresInMs: expires }, { signal }),
       )
       if (options.json) {
         printJson(made)
         return
       }
-      print(dim(`For one ${role}, once, until ${timeText(made.expiresAt)}. On the other machine:`))
+      print(
+        dim(`For one ${guest ? 'guest ' : ''}${role}, once, until ${timeText(made.expiresAt)}. On the other machine:`),
+      )
       print()
       print(`infermesh join ${bold(made.invite)}`)
     })

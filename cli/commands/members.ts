@@ -20,15 +20,16 @@ Examples:
     .action(async (_options, self: Command) => {
       const common = optionsOf(self)
       const members = await withMesh(common, (mesh, signal) => mesh.admin.members.list({ signal }))
-      const rows = members.map(({ role, name, addedAt, notAfter, publicKey }) => [
+      const rows = members.map(({ role, name, trust = 'own', models = [], addedAt, notAfter, publicKey }) => [
         role,
         name,
+        [trust, ...models].join(' '),
         timeText(addedAt),
         timeText(notAfter),
         publicKey,
       ])
       if (common.json) printJson({ members })
-      else printTable(['ROLE', 'NAME', 'ADDED', 'UNTIL', 'PUBLIC KEY'], rows, 'No members yet.')
+      else printTable(['ROLE', 'NAME', 'TRUST', 'ADDED', 'UNTIL', 'PUBLIC KEY'], rows, 'No members yet.')
     })
 
   command

@@ -12,7 +12,9 @@ Examples:
   infermesh models ls
   infermesh models add ~/models/Qwen2.5-7B-Instruct-Q4_K_M.gguf
   infermesh models add /data/phi-4.gguf --name phi-4 --processor p1
-  infermesh models rm phi-4`,
+  infermesh models rm phi-4
+  infermesh models default phi-4
+  infermesh models approve phi-4 --processor friend`,
   )
 
   command
@@ -46,6 +48,33 @@ Examples:
       )
       if (options.json) printJson(model)
       else print(`${model.name} (${model.quantisation}, ${bytesText(model.sizeBytes)}) is on ${model.processor}`)
+    })
+
+  command
+    .command('default')
+    .description('make a model the one of requests that name none')
+    .argument('<name>', 'name of the model')
+    .addHelpText('after', '\nExample:\n  infermesh models default phi-4')
+    .action(async (name: string, _options, self: Command) => {
+      const common = optionsOf(self)
+      await withMesh(common, (mesh, signal) => mesh.admin.models.setDefault({ name }, { signal }))
+      if (common.json) printJson({ name })
+      else print(`Requests that name no model get ${name}`)
+    })
+
+  command
+    .command('approve')
+    .description('let a guest serve a model of this name')
+    .argument('<name>', 'name of the model')
+    .requiredOption('--processor <name>', 'the guest')
+    .addHelpText('after', '\nExample:\n  infermesh models approve phi-4 --processor friend')
+    .action(async (name: string, _options, self: Command) => {
+      const { processor, ...common } = optionsOf<{ processor: string }>(self)
+      const member = await withMesh(common, (mesh, signal) =>
+        mesh.admin.models.approve({ name, processor }, { signal }),
+      )
+      if (common.json) printJson(member)
+      else print(`${processor} may serve ${member.models?.join(', ')}`)
     })
 
   command

@@ -7,7 +7,7 @@ export const MODEL_HEAD = ['MODEL', 'PARAMETERS', 'QUANTISATION', 'SIZE', 'CONTE
 
 export function modelRows(models: Models): string[][] {
   return models.map((model) => [
-    model.name,
+    model.default ? `${model.name} (default)` : model.name,
     model.parameters === 0 ? '-' : countText(model.parameters),
     model.quantisation || '-',
     bytesText(model.sizeBytes),

@@ -63,6 +63,10 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
       /** Has a processor serve a GGUF file that lies on its machine. */
       add: call('models.add', gateway),
       remove: call('models.remove', gateway),
+      /** Makes a model the one of requests that name none. */
+      setDefault: call('models.default'),
+      /** Lets a guest serve a model. */
+      approve: call('models.approve'),
     },
   }
 }

@@ -15,6 +15,7 @@ import {
   memberSchema,
   modelSchema,
   roleSchema,
+  trustSchema,
   usageCheckSchema,
   usageDimensionSchema,
   usageSumSchema,
@@ -59,6 +60,9 @@ function method<Req extends z.ZodType, Res extends z.ZodType>(
   return { callers, credential, request, response, timeoutMs }
 }
 
+/** A model, the processors that can serve it, and whether it is the one of requests that name none. */
+const listedModelSchema = modelSchema.extend({ processors: z.array(z.string()), default: z.literal(true).optional() })
+
 const members = roleSchema.options
 const nothing = z.strictObject({})
 const done = z.object({})
@@ -92,12 +96,7 @@ const table = {
   chat: method(['client'], 'key', inferenceRequestSchema, inferenceResultSchema, LONG_MS),
   complete: method(['client'], 'key', inferenceRequestSchema, inferenceResultSchema, LONG_MS),
   embed: method(['client'], 'key', embeddingRequestSchema, embeddingResultSchema, LONG_MS),
-  models: method(
-    ['client'],
-    'key',
-    nothing,
-    z.object({ models: z.array(modelSchema.extend({ processors: z.array(z.string()) })) }),
-  ),
+  models: method(['client'], 'key', nothing, z.object({ models: z.array(listedModelSchema) })),
   'usage.self': method(
     ['client'],
     'key',
@@ -124,7 +123,7 @@ const table = {
     z.object({
       mesh: z.string(),
       workers: z.array(workerViewSchema),
-      models: z.array(modelSchema.extend({ processors: z.array(z.string()) })),
+      models: z.array(listedModelSchema),
     }),
   ),
   'models.add': method(
@@ -139,6 +138,15 @@ const table = {
     }),
     modelSchema.extend({ processor: z.string() }),
     LONG_MS,
+  ),
+  /** Makes a model the one of requests that name none. */
+  'models.default': method(['client', 'gateway'], 'admin', z.strictObject({ name: modelNameSchema }), done),
+  /** Lets a guest serve a model. */
+  'models.approve': method(
+    ['client', 'gateway'],
+    'admin',
+    z.strictObject({ name: modelNameSchema, processor: nameSchema }),
+    memberSchema,
   ),
   'models.remove': method(
     ['client'],
@@ -265,6 +273,8 @@ const table = {
     z.strictObject({
       role: roleSchema,
       name: nameSchema.optional(),
+      /** A `guest` serves only models that were approved for it. */
+      trust: trustSchema.optional(),
       expiresInMs: z
         .number()
         .int()

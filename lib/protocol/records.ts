@@ -11,7 +11,16 @@ export type Role = z.infer<typeof roleSchema>
 
 const time = z.number().int().min(0)
 
+/** Models that may be approved for one guest. */
+export const MAX_APPROVED = 100
+
 // --- directory: read by everyone who has the address ---
+
+/**
+ * How far a processor is trusted. `own`: it serves what it announces. `guest`: the models that an admin has approved for
+ * it, and no others, whatever it announces.
+ */
+export const trustSchema = z.enum(['own', 'guest'])
 
 /** Directory, `member/<public key>`. */
 export const memberSchema = z.object({
@@ -21,6 +30,10 @@ export const memberSchema = z.object({
   addedAt: time,
   /** The member is refused after this time; absent: never. */
   notAfter: time.optional(),
+  /** Absent: own. */
+  trust: trustSchema.optional(),
+  /** Of a guest: what an admin has approved for it; absent: nothing. */
+  models: z.array(modelNameSchema).max(MAX_APPROVED).optional(),
 })
 export type Member = z.infer<typeof memberSchema>
 
@@ -39,6 +52,9 @@ export const modelSchema = z.object({
   licence: storedText(),
 })
 export type Model = z.infer<typeof modelSchema>
+
+/** Directory, `default/model`: the model of requests that name none. */
+export const defaultModelSchema = z.object({ name: modelNameSchema })
 
 // --- accounts: read by gateways only ---
 
@@ -91,6 +107,8 @@ export const inviteSchema = z.object({
   role: roleSchema.optional(),
   /** The name the new member gets; absent: the one it asks for. */
   name: nameSchema.optional(),
+  /** How far whom it admits is trusted; absent: own. */
+  trust: trustSchema.optional(),
   /** The home's own invite: workers that can read its file (0600) join with it, any number of times. */
   reusable: z.boolean().default(false),
   createdAt: time,

@@ -1,4 +1,4 @@
-import { type Member, type Model, memberSchema, modelSchema, type Role } from '../protocol/index.js'
+import { defaultModelSchema, type Member, type Model, memberSchema, modelSchema, type Role } from '../protocol/index.js'
 import { applyTo, BeeView } from './bee-view.js'
 
 /** A field of a later version may narrow what a member may do: an entry that has one is not read. */
@@ -8,6 +8,7 @@ const memberEntrySchema = memberSchema.strict()
 export const directoryKeys = {
   member: (publicKey: string) => `member/${publicKey}`,
   model: (name: string) => `model/${name}`,
+  defaultModel: () => 'default/model',
 }
 
 /**
@@ -18,10 +19,22 @@ export class Directory extends BeeView {
   override readonly store = 'directory'
   readonly members = new Map<string, Member>()
   readonly models = new Map<string, Model>()
+  readonly #defaults = new Map<string, { name: string }>()
 
   /** True once anything has been read: an empty directory admits nobody. */
   get known(): boolean {
     return this.members.size > 0
+  }
+
+  /** The model of requests that name none, whether it is here now or not; undefined before there was one. */
+  get defaultModel(): string | undefined {
+    return this.#defaults.get('model')?.name
+  }
+
+  /** Whether this member may be given a model's requests. */
+  mayServe(publicKey: string, model: string): boolean {
+    const member = this.member(publicKey)
+    return member !== undefined && (member.trust !== 'guest' || (member.models?.includes(model) ?? false))
   }
 
   /** The member with this key, unless its time is over. */
@@ -38,6 +51,7 @@ export class Directory extends BeeView {
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
     if (kind === 'member') applyTo(this.members, id, value, memberEntrySchema, ({ publicKey }) => publicKey)
     else if (kind === 'model') applyTo(this.models, id, value, modelSchema, ({ name }) => name)
+    else if (kind === 'default') applyTo(this.#defaults, id, value, defaultModelSchema)
     // Other kinds belong to later versions.
   }
 }

@@ -33,10 +33,10 @@ export class Invites {
     return this.#writer.accounts.invites
   }
 
-  /** @throws MeshError BAD_REQUEST for a second authority */
+  /** @throws MeshError BAD_REQUEST for a second authority, or a guest that is no processor */
   create(
     by: Actor,
-    { role, name, expiresInMs }: RequestOf<'invites.create'>,
+    { role, name, trust, expiresInMs }: RequestOf<'invites.create'>,
     signal?: AbortSignal,
   ): Promise<NewInvite> {
     return this.#writer.change((draft) => {
@@ -48,6 +48,11 @@ export class Invites {
           },
         )
       }
+      if (trust === 'guest' && role !== 'processor') {
+        throw MeshError.BAD_REQUEST(`invites.create: a ${role} sees the whole mesh: only a processor can be a guest`, {
+          param: 'trust',
+        })
+      }
       const { id, secret } = this.#newKey()
       const now = this.#writer.now()
       const entry: Invite = {
@@ -55,12 +60,13 @@ export class Invites {
         secretHash: hashSecret(secret),
         role,
         name,
+        ...(trust === 'guest' && { trust }),
         reusable: false,
         createdAt: now,
         expiresAt: now + expiresInMs,
       }
       draft.account(accountKeys.invite(id), entry)
-      draft.audit(by.user, 'invite.create', id, { role, name, expiresAt: entry.expiresAt })
+      draft.audit(by.user, 'invite.create', id, { role, name, trust, expiresAt: entry.expiresAt })
       return { entry, secret }
     }, signal)
   }

@@ -82,7 +82,8 @@ export class Members {
       this.#mustBeFree(role, name)
 
       const now = this.#writer.now()
-      const member: Member = { publicKey: peer, role, name, addedAt: now }
+      const { trust } = invite
+      const member: Member = { publicKey: peer, role, name, addedAt: now, ...(trust && { trust }) }
       if (!invite.reusable && invite.spentAt === undefined) {
         draft.account(accountKeys.invite(id), { ...invite, spentAt: now, spentBy: peer })
       }

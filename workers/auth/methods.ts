@@ -42,6 +42,7 @@ type Respond = Net['dispatcher']['respond']
 /** Serves everything that the authority answers. */
 export function serveMethods(respond: Respond, parts: AuthParts): void {
   serveWorkers(respond, parts)
+  serveModels(respond, parts)
   serveUsers(respond, parts)
   serveLogin(respond, parts)
   serveKeys(respond, parts)
@@ -55,15 +56,7 @@ function actor({ principal }: CallContext): Actor {
   return principal
 }
 
-function serveWorkers(respond: Respond, { members, models, journals, metrics, cores }: AuthParts): void {
-  respond('join', async (request, { peer, signal }) => {
-    try {
-      return { member: await members.join(peer, request, signal) }
-    } catch (err) {
-      if (err instanceof MeshError) metrics.joinRefused(String(err.details.reason ?? err.code))
-      throw err
-    }
-  })
+function serveModels(respond: Respond, { models }: AuthParts): void {
   respond('models.announce', async (model, { peer, signal }) => {
     await models.announce(peer, model, signal)
     return {}
@@ -71,6 +64,24 @@ function serveWorkers(respond: Respond, { members, models, journals, metrics, co
   respond('models.withdraw', async ({ name }, { peer, signal }) => {
     await models.withdraw(peer, name, signal)
     return {}
+  })
+  respond('models.default', async ({ name }, context) => {
+    await models.setDefault(actor(context), name, context.signal)
+    return {}
+  })
+  respond('models.approve', ({ name, processor }, context) =>
+    models.approve(actor(context), name, processor, context.signal),
+  )
+}
+
+function serveWorkers(respond: Respond, { members, journals, metrics, cores }: AuthParts): void {
+  respond('join', async (request, { peer, signal }) => {
+    try {
+      return { member: await members.join(peer, request, signal) }
+    } catch (err) {
+      if (err instanceof MeshError) metrics.joinRefused(String(err.details.reason ?? err.code))
+      throw err
+    }
   })
   respond('gateway.enlist', async ({ journal }, { peer, signal }) => {
     await journals.enlist(peer, journal, signal)

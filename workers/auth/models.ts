@@ -1,6 +1,8 @@
-import { type Member, MeshError, type Model } from '../../lib/protocol/index.js'
+import { MAX_APPROVED, type Member, MeshError, type Model } from '../../lib/protocol/index.js'
 import { directoryKeys } from '../../lib/store/index.js'
 import { authorityAccountKeys } from './accounts.js'
+import { type Actor, SYSTEM } from './actor.js'
+import { nearby } from './nearby.js'
 import type { Draft, StoreWriter } from './store-writer.js'
 
 /** Which models exist: what processors announce, for as long as one of them has it. */
@@ -14,11 +16,16 @@ export class Models {
   /**
    * Makes a model known. Says nothing new where the same processor has announced the same file.
    * @param peer public key of the processor
-   * @throws MeshError MODEL_CONFLICT when other processors have another file under this name
+   * The first ever is what requests get that name none, until an admin says otherwise: a name that is announced later,
+   * whatever it is, changes nothing for them.
+   * @throws MeshError MODEL_CONFLICT when other processors have another file under this name, FORBIDDEN for a guest
+   * that an admin has not approved it for
    */
   announce(peer: string, model: Model, signal?: AbortSignal): Promise<void> {
     return this.#writer.change((draft) => {
-      const known = this.#writer.directory.models.get(model.name)
+      const { directory } = this.#writer
+      this.#mustMayServe(peer, model.name)
+      const known = directory.models.get(model.name)
       const processors = this.#announcers(model.name)
       const others = processors.filter((publicKey) => publicKey !== peer)
       if (known !== undefined && known.hash !== model.hash && others.length > 0) {
@@ -31,9 +38,51 @@ export class Models {
         draft.account(authorityAccountKeys.announced(model.name), { processors: [...others, peer] })
       }
       if (known?.hash !== model.hash) draft.directory(directoryKeys.model(model.name), model)
+      if (directory.defaultModel === undefined && directory.members.get(peer)?.trust !== 'guest') {
+        this.#draftDefault(draft, SYSTEM, model.name)
+      }
       if (!processors.includes(peer) || known?.hash !== model.hash) {
         draft.audit(this.#label(peer), 'model.announce', model.name, { hash: model.hash })
       }
+    }, signal)
+  }
+
+  /** Makes a model the one of requests that name none. @throws MeshError MODEL_NOT_FOUND */
+  setDefault(by: Actor, name: string, signal?: AbortSignal): Promise<void> {
+    return this.#writer.change((draft) => {
+      const { models, defaultModel } = this.#writer.directory
+      if (!models.has(name)) {
+        throw MeshError.MODEL_NOT_FOUND(`There is no model ${name}. ${nearby(name, models.keys())}`, { param: 'name' })
+      }
+      if (defaultModel !== name) this.#draftDefault(draft, by, name)
+    }, signal)
+  }
+
+  /**
+   * Lets a guest serve a model.
+   * @param processor its name
+   * @throws MeshError NOT_FOUND, CONFLICT for one that is no guest or has too many
+   */
+  approve(by: Actor, name: string, processor: string, signal?: AbortSignal): Promise<Member> {
+    return this.#writer.change((draft) => {
+      const processors = this.#writer.directory.membersWithRole('processor')
+      const member = processors.find((one) => one.name === processor)
+      if (member === undefined) {
+        const names = processors.map((one) => one.name)
+        throw MeshError.NOT_FOUND(`No processor is ${processor}. ${nearby(processor, names)}`, { param: 'processor' })
+      }
+      const { models = [], trust, publicKey } = member
+      if (trust !== 'guest') {
+        throw MeshError.CONFLICT(`${label(member)} is one of the mesh's own: it serves what it announces`)
+      }
+      if (models.includes(name)) return member
+      if (models.length >= MAX_APPROVED) {
+        throw MeshError.CONFLICT(`${label(member)} has ${models.length} approved models; at most ${MAX_APPROVED}`)
+      }
+      const approved: Member = { ...member, models: [...models, name] }
+      draft.audit(by.user, 'model.approve', name, { processor: label(member), publicKey })
+      draft.directory(directoryKeys.member(publicKey), approved)
+      return approved
     }, signal)
   }
 
@@ -47,9 +96,17 @@ export class Models {
     for (const name of this.#writer.accounts.announced.keys()) this.#draftWithdraw(draft, peer, name)
   }
 
-  /** Completes withdrawals that a crash cut in two. */
+  /**
+   * Completes withdrawals that a crash cut in two, and gives the homes of earlier versions a default model: the one that
+   * it was for them, the first by name.
+   */
   async repair(): Promise<void> {
     await this.#writer.change((draft) => {
+      const { announced } = this.#writer.accounts
+      const [first] = [...this.#writer.directory.models.keys()].filter((name) => announced.has(name)).sort()
+      if (first !== undefined && this.#writer.directory.defaultModel === undefined) {
+        this.#draftDefault(draft, SYSTEM, first)
+      }
       for (const name of this.#writer.directory.models.keys()) {
         if (!this.#writer.accounts.announced.has(name)) draft.directory(directoryKeys.model(name), undefined)
       }
@@ -65,6 +122,21 @@ export class Models {
     if (others.length === 0) draft.directory(directoryKeys.model(name), undefined)
   }
 
+  #draftDefault(draft: Draft, by: Actor, name: string): void {
+    draft.directory(directoryKeys.defaultModel(), { name })
+    draft.audit(by.user, 'model.default', name)
+  }
+
+  #mustMayServe(peer: string, name: string): void {
+    const { directory } = this.#writer
+    const member = directory.members.get(peer)
+    if (member?.trust !== 'guest' || directory.mayServe(peer, name)) return
+    throw MeshError.FORBIDDEN(
+      `${label(member)} is a guest, and ${name} is not approved for it: infermesh models approve ${name} --processor ${member.name}`,
+      { reason: 'guest' },
+    )
+  }
+
   /** Processors that announced it and are members still. */
   #announcers(name: string): string[] {
     const processors = this.#writer.accounts.announced.get(name)?.processors ?? []
@@ -73,6 +145,10 @@ export class Models {
 
   #label(publicKey: string): string {
     const member: Member | undefined = this.#writer.directory.members.get(publicKey)
-    return member ? `${member.role}/${member.name}` : publicKey
+    return member ? label(member) : publicKey
   }
+}
+
+function label({ role, name }: Member): string {
+  return `${role}/${name}`
 }

@@ -16,9 +16,14 @@ export interface CatalogueOptions<L extends ProcessorLink> {
   models: ReadonlyMap<string, Model>
   /** The links to processors that can be given work. */
   processors: () => readonly L[]
-  /** The model of requests that name none; empty: the first of the mesh, by name. */
-  defaultModel: string
+  /** The model of requests that name none; undefined where there is none yet. */
+  defaultModel: () => string | undefined
+  /** Whether a processor may be given a model's requests: a guest only those that were approved for it. */
+  mayServe: (publicKey: string, model: string) => boolean
 }
+
+/** A model, the processors that can serve it, and whether it is the one of requests that name none. */
+export type ListedModel = Model & { processors: string[]; default?: true }
 
 /** Which models the mesh has, and which of the processors linked to this gateway can serve each. */
 export class Catalogue<L extends ProcessorLink> {
@@ -37,20 +42,31 @@ export class Catalogue<L extends ProcessorLink> {
   model(name: string | undefined): Model {
     const model = this.find(name)
     if (model !== undefined) return model
-    const known = this.#names()
-    throw MeshError.MODEL_NOT_FOUND(
-      known.length === 0
-        ? 'This mesh has no model yet: start a processor, or add one with `infermesh models add`'
-        : `There is no model ${JSON.stringify(this.#wanted(name))}; this mesh has ${known.slice(0, MOST_NAMES).join(', ')}`,
-      { param: 'model' },
-    )
+    throw MeshError.MODEL_NOT_FOUND(this.#missing(name), { param: 'model' })
+  }
+
+  #missing(name: string | undefined): string {
+    const known = this.#names().slice(0, MOST_NAMES).join(', ')
+    if (known === '') return 'This mesh has no model yet: start a processor, or add one with `infermesh models add`'
+    if (name !== undefined) return `There is no model ${JSON.stringify(name)}; this mesh has ${known}`
+    const byDefault = this.#options.defaultModel()
+    const why =
+      byDefault === undefined
+        ? 'has no default model'
+        : `has ${JSON.stringify(byDefault)} as default model, which is gone`
+    return `This mesh ${why}: name one of ${known}, or set another with \`infermesh models default\``
   }
 
   /** Every model, by name, and the processors that can serve it. */
-  models(): (Model & { processors: string[] })[] {
+  models(): ListedModel[] {
+    const byDefault = this.#options.defaultModel()
     return [...this.#options.models.values()]
       .sort((a, b) => (a.name < b.name ? -1 : 1))
-      .map((model) => ({ ...model, processors: this.processorsWith(model.name).map(nameOf) }))
+      .map((model) => ({
+        ...model,
+        processors: this.processorsWith(model.name).map(nameOf),
+        ...(model.name === byDefault && { default: true }),
+      }))
   }
 
   /** True where some model can be served now. */
@@ -91,8 +107,7 @@ export class Catalogue<L extends ProcessorLink> {
   }
 
   #wanted(name: string | undefined): string | undefined {
-    if (name !== undefined) return name
-    return this.#options.defaultModel === '' ? this.#names()[0] : this.#options.defaultModel
+    return name ?? this.#options.defaultModel()
   }
 
   #names(): string[] {
@@ -103,7 +118,7 @@ export class Catalogue<L extends ProcessorLink> {
     const hash = this.#options.models.get(model)?.hash
     const able: { link: L; candidate: Candidate }[] = []
     for (const link of this.#options.processors()) {
-      if (link.load?.state !== 'ready') continue
+      if (link.load?.state !== 'ready' || !this.#options.mayServe(link.publicKey, model)) continue
       const found = link.load.models.find(
         ({ name, hash: has, state }) => name === model && has === hash && state !== 'failed',
       )

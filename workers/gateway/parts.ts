@@ -14,7 +14,7 @@ import { processorOf } from './processor.js'
 import { Limiter, Requests, Scheduler, systemClock } from './requests/index.js'
 
 export const gatewayConfigSchema = z.strictObject({
-  /** The model of requests that name none; empty: the first of the mesh, by name. */
+  /** The model of requests that name none; empty: the mesh's. */
   defaultModel: z.string(),
   /** Most requests that wait for one model. */
   queueLimit: z.int().min(0),
@@ -65,7 +65,8 @@ export function gatewayParts(
   const catalogue = new Catalogue({
     models: net.directory.models,
     processors: () => net.linksTo('processor'),
-    defaultModel: config.defaultModel,
+    defaultModel: () => config.defaultModel || net.directory.defaultModel,
+    mayServe: (publicKey, model) => net.directory.mayServe(publicKey, model),
   })
   const scheduler = new Scheduler({
     candidates: (model) => catalogue.candidates(model),

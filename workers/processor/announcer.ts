@@ -10,7 +10,7 @@ const RETRY_MS = 500
 
 /**
  * Keeps the directory's list of models in step with what this processor has: tells the authority until it has heard.
- * A refusal (the name stands for another file) is told to `onRefused` and not tried again until the link is new.
+ * A refusal (the name stands for another file, or is not approved for this guest) is told to `onRefused` and not tried again until the link is new.
  */
 export class Announcer {
   readonly #authority: Authority
@@ -82,7 +82,7 @@ export class Announcer {
       if (this.#refused.delete(model.name)) this.#onRefused(model, undefined)
     } catch (err) {
       const failure = MeshError.from(err)
-      if (failure.code !== 'MODEL_CONFLICT' && failure.code !== 'BAD_REQUEST') return false
+      if (!isRefusal(failure)) return false
       this.#refused.add(model.name)
       this.#onRefused(model, failure)
     }
@@ -99,4 +99,9 @@ export class Announcer {
     this.#answered.delete(name)
     return true
   }
+}
+
+/** Whether asking again would be answered the same. Before it is known as a member a processor is not allowed to announce. */
+function isRefusal({ code, details }: MeshError): boolean {
+  return code === 'MODEL_CONFLICT' || code === 'BAD_REQUEST' || (code === 'FORBIDDEN' && details.reason === 'guest')
 }

@@ -28,6 +28,8 @@ export class ProcessorWorker extends BaseWorker {
   readonly #announcer: Announcer
   readonly #metrics: ProcessorMetrics
   #running = 0
+  /** Models that are approved for this processor, where it is a guest. */
+  #approved = 0
   #idle: (() => void) | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
@@ -62,6 +64,7 @@ export class ProcessorWorker extends BaseWorker {
     net.on('link', (link) => {
       if (link.role === 'auth') this.#announcer.repeat()
     })
+    net.directory.on('change', () => this.#onDirectory())
     this.models.on('change', () => this.#onChange())
   }
 
@@ -137,6 +140,13 @@ export class ProcessorWorker extends BaseWorker {
   #onChange(): void {
     this.net.loadChanged()
     this.#announcer.set(this.models.all.flatMap(({ record }) => record ?? []))
+  }
+
+  /** What was not approved for this guest may be now. */
+  #onDirectory(): void {
+    const approved = this.net.directory.members.get(this.publicKey)?.models?.length ?? 0
+    if (approved !== this.#approved) this.#announcer.repeat()
+    this.#approved = approved
   }
 
   #onAnswer(name: string, reason: MeshError | undefined): void {

@@ -164,6 +164,14 @@ export const apiRoutes: readonly ApiRoute[] = [
     },
   ),
   route(
+    'POST',
+    '/models/default',
+    authority('models.default'),
+    'Makes a model the one of requests that name none',
+    fromBody,
+  ),
+  route('POST', '/models/approve', authority('models.approve'), 'Lets a guest processor serve a model', fromBody),
+  route(
     'DELETE',
     '/models/*',
     gateway('models.remove'),
