@@ -9,6 +9,7 @@ import type { EngineInfo, FromEngine, ToEngine } from '../workers/processor/engi
  *   STAND_IN_TOKENS         length of an answer whose request sets no maxTokens (100)
  *   STAND_IN_PREFILL_MS     until the first token (0)
  *   STAND_IN_LOAD_MS        until the model counts as loaded (0)
+ *   STAND_IN_EXIT_IN_LOAD   ends with this exit code instead of loading
  *   STAND_IN_TICK_MS        between two steps of all streams (5); 0: a request is answered whole, at once
  *   STAND_IN_DIE_AFTER      kills itself with SIGKILL after so many tokens in all; 0 never
  *
@@ -61,6 +62,7 @@ function begin({ id, request }: Extract<ToEngine, { type: 'generate' }>): void {
     send({ type: 'error', id, error: MeshError.BUSY('All slots of this model are busy').toJSON() })
     return
   }
+  send({ type: 'at', id })
   const text = request.kind === 'chat' ? request.messages.map(({ content }) => content).join(' ') : request.prompt
   const now = performance.now()
   streams.set(id, {
@@ -103,6 +105,7 @@ process.on('message', (message: ToEngine) => {
   switch (message.type) {
     case 'load':
       slots = message.options.slots
+      if (process.env.STAND_IN_EXIT_IN_LOAD !== undefined) process.exit(number('EXIT_IN_LOAD', 1))
       setTimeout(() => send({ type: 'loaded', info: info() }), number('LOAD_MS', 0))
       if (tickMs > 0) setInterval(tick, tickMs)
       break
@@ -114,6 +117,9 @@ process.on('message', (message: ToEngine) => {
       send({ type: 'embedded', id: message.id, embeddings, promptTokens: message.input.length })
       break
     }
+    case 'ping':
+      send({ type: 'alive', steps: [...streams.values()].map(({ id, index }) => [id, index]) })
+      break
     case 'cancel':
       if (streams.delete(message.id)) {
         send({ type: 'error', id: message.id, error: MeshError.CANCELLED('The generation was cancelled').toJSON() })

@@ -111,7 +111,7 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
   })
   const slots = new Slots(context, batching)
   for (const begun of ['{', '{"', '{ "days": ']) {
-    const prompt = new Prompts(model).render(request)
+    const prompt = await (await Prompts.of(model)).render(request)
     const constraint = await constraintFor(request, prompt, grammars, model)
     if (!constraint?.calls) throw new Error('Tools make a constraint')
     const { calls, matcher } = constraint
@@ -124,7 +124,7 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
     const batches: TokenBatch[] = []
     const finish = await generate(
       parts,
-      { id: 1, request, cancelled: false },
+      { id: 1, request, cancelled: false, steps: 0 },
       slot,
       prompt,
       { ...constraint, matcher: () => (calls.inArguments || calls.complete > 0 ? matcher() : forced) },

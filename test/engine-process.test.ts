@@ -91,13 +91,32 @@ test('an engine that cannot be started again says why, and is tried until it can
   t.is((await failure(answer(engine, chat('x')))).code, 'ENGINE_FAILED')
   t.ok(engine.restarting)
   while (engine.state !== 'loaded') await once(engine, 'change')
-  t.alike(states, ['loading', 'loading', 'failed: no memory', 'failed: no memory', 'loading', 'loaded'])
+  t.alike(states, ['loading', 'loading', 'failed: no memory', 'loading: no memory', 'loaded'])
   t.absent(engine.restarting)
   t.alike(log, [
     'warn a warning',
     'error the engine process was ended by SIGKILL: GGML_ASSERT(x > 0) failed',
-    'error the engine could not be started again: no memory',
+    'error the model could not be loaded and is tried again: no memory',
   ])
+})
+
+test('an engine that requests crash starts again at once each time: nobody else waits longer for it', async (t) => {
+  const modulePath = await program(
+    t,
+    `if (message.type === 'load') say(loaded)
+    if (message.type === 'generate') {
+      say({ type: 'at', id: message.id })
+      setImmediate(() => process.kill(process.pid, 'SIGSEGV'))
+    }`,
+  )
+  const engine = await startEngine(t, { modulePath, restartMinMs: 100, restartMaxMs: 60_000 })
+  const began = performance.now()
+  for (let i = 0; i < 6; i++) {
+    t.is((await failure(answer(engine, chat('x')))).code, 'ENGINE_ENDED')
+    while (engine.state !== 'loaded') await once(engine, 'change')
+  }
+  const tookMs = performance.now() - began
+  t.ok(tookMs < 6000, `${tookMs.toFixed(0)} ms, where pauses that double add up to 6300`)
 })
 
 test('an engine’s last lines are kept, older ones are not', (t) => {

@@ -120,9 +120,12 @@ test('models are listed by name with who can serve each', (t) => {
 })
 
 test('whether anything can be served', (t) => {
-  t.ok(setup().servesAny)
-  t.absent(setup({ links: [] }).servesAny)
-  t.absent(setup({ models: [model('other')] }).servesAny)
+  t.is(setup().lacking, undefined)
+  t.is(setup({ links: [] }).lacking, 'no processor that has a model is connected')
+  t.is(setup({ models: [model('other')] }).lacking, 'no processor that has a model is connected')
+  const links = [link('p1', [has('tiny', { state: 'loading' })]), link('p2', [has('tiny', { state: 'failed' })])]
+  t.is(setup({ links }).lacking, 'tiny at p1 is loading; tiny at p2 is failed', 'an engine that hangs or starts again')
+  t.is(setup({ links: [...links, link('p3', [has('tiny', { state: 'available' })])] }).lacking, undefined)
 })
 
 test('a processor is found by its name, and the only one without it', (t) => {

@@ -237,6 +237,31 @@ for (const code of FINAL) {
   })
 }
 
+test('a request that ended an engine is not tried on another, and its caller is told why', async (t) => {
+  const poison = MeshError.ENGINE_ENDED('This request ended the engine that ran it. It is not tried on another')
+  const { generate, seen } = setup({ processors: [new TestProcessor('p1', [poison]), answers('p2')] })
+  const err = await failure(generate())
+  t.is(err.code, 'ENGINE_ENDED')
+  t.is(err.httpStatus, 422, 'a client library does not send it again by itself')
+  t.is(seen.slots.length, 1)
+  t.is(seen.records[0]?.outcome, 'ENGINE_ENDED')
+})
+
+test('a request that was one of several in an engine that ended is tried on one more engine at most', async (t) => {
+  const suspected = (name: string) => new TestProcessor(name, [MeshError.ENGINE_FAILED('it broke', { suspect: true })])
+  const innocent = setup({ processors: [suspected('p1'), answers('p2')] })
+  t.is((await innocent.generate()).route?.processor, 'p2')
+  t.alike(innocent.seen.slots[1]?.avoid, ['key of p1'])
+  const { generate, seen } = setup({ processors: [suspected('p1'), fails('p2', 'LINK_CLOSED'), answers('p3')] })
+  t.is((await generate()).route?.processor, 'p3', 'a processor that is lost says nothing of the request')
+  t.is(seen.slots.length, 3)
+  const poison = setup({ processors: [suspected('p1'), suspected('p2'), answers('p3')] })
+  const err = await failure(poison.generate())
+  t.is(err.code, 'ENGINE_ENDED')
+  t.ok(err.message.includes('Two engines'), err.message)
+  t.is(poison.seen.slots.length, 2)
+})
+
 test('what is no error of ours is told as INTERNAL', async (t) => {
   const p1 = new TestProcessor('p1', [
     () => {

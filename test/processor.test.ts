@@ -45,7 +45,11 @@ async function startMesh(t: Test, { onAnnounce, ...options }: MeshOptions = {}):
 
 async function startProcessor(t: Test, authority: TestAuthority, options: Partial<ProcessorOptions>) {
   const flags = { engine: { gpu: 'off', restartMinMs: 20 }, ...options.flags }
-  const processor = new ProcessorWorker({ ...testOptions(authority.home, 'p1', flags), engine: options.engine })
+  const processor = new ProcessorWorker({
+    ...testOptions(authority.home, 'p1', flags),
+    engine: options.engine,
+    signMs: options.signMs,
+  })
   await authority.admit(processor)
   return start(t, processor)
 }
@@ -75,6 +79,20 @@ async function generate(link: Link, request: InferenceRequest, signal?: AbortSig
   }
   throw new Error('The stream ended without a finish')
 }
+
+test('while a prompt takes long, the gateway is told that it is being worked on', async (t) => {
+  const mesh = await startMesh(t, {
+    engine: { modulePath: STAND_IN, env: { STAND_IN_PREFILL_MS: '600', STAND_IN_TOKENS: '2' } },
+    signMs: 50,
+  })
+  await untilState(mesh, 'loaded')
+  const kinds: string[] = []
+  const request = { requestId: newRequestId(), request: { ...chat('Hi'), model: 'infermesh-tiny' } }
+  for await (const { type } of mesh.link.generate(request)) kinds.push(type)
+  t.ok(kinds.indexOf('tokens') > 2, kinds.join(' '))
+  t.alike(new Set(kinds.slice(0, kinds.indexOf('tokens'))), new Set(['started']))
+  t.absent(kinds.slice(kinds.indexOf('tokens')).includes('started'))
+})
 
 test('a processor announces its model, reports it and answers a gateway', async (t) => {
   const mesh = await startMesh(t)

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { complain, homePath, isAlive, type SupervisorState } from '../../lib/home/index.js'
+import { complain, endEnginesOf, homePath, isAlive, type SupervisorState } from '../../lib/home/index.js'
 import { MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { print, printJson, withSpinner } from '../shared/output.js'
@@ -25,8 +25,12 @@ export function define(command: Command): void {
 
       const pids = [...(supervisor === undefined ? [] : [supervisor.pid]), ...workers]
       await withSpinner('finishing what runs', options.json === true, gone(pids, options.timeout * 1000))
-      if (options.json) printJson({ stopped: pids.length > 0, pid: supervisor?.pid, workers: workers.length })
+      // Engines of a processor that was killed, as far as they could not end by themselves.
+      const running = new Set(runningWorkers(home).map(({ role, name }) => `${role}-${name}`))
+      const engines = endEnginesOf(home, (worker) => running.has(worker)).length
+      if (options.json) printJson({ stopped: pids.length > 0, pid: supervisor?.pid, workers: workers.length, engines })
       else print(pids.length === 0 ? `Nothing runs in ${home}` : `Stopped ${workers.length} workers`)
+      if (engines > 0 && !options.json) print(`Ended ${engines} engine processes that a killed processor had left`)
     })
 }
 

@@ -33,7 +33,7 @@ export function printStatus({ mesh, workers, models }: Status): void {
   printTable(MODEL_HEAD, modelRows(models), 'No models yet.')
 }
 
-/** Shows workers as a table, and why those that are down are down. */
+/** Shows workers as a table, why those that are down are down, and why models cannot be used. */
 export function printWorkers(workers: WorkerView[]): void {
   const inOrder = workers.toSorted(
     (a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role) || a.name.localeCompare(b.name),
@@ -47,7 +47,12 @@ export function printWorkers(workers: WorkerView[]): void {
     addressText(worker),
   ])
   printTable(['ROLE', 'NAME', 'STATE', 'UP', 'LOAD', 'ADDRESS'], rows, 'No workers yet.')
-  for (const { role, name, reason } of workers) if (reason) print(dim(`${role} ${name}: ${reason}`))
+  for (const { role, name, reason, load } of workers) {
+    if (reason) print(dim(`${role} ${name}: ${reason}`))
+    for (const model of load?.models ?? []) {
+      if (model.reason) print(dim(`${role} ${name}: ${model.name} is ${model.state}: ${model.reason}`))
+    }
+  }
 }
 
 function stateText(state: WorkerView['state']): string {

@@ -27,6 +27,7 @@ const codes = {
   NOT_FOUND: { http: 404, exit: USAGE },
   CONFLICT: { http: 409, exit: USAGE },
   UNKNOWN_METHOD: { http: 404, exit: USAGE },
+  ENGINE_ENDED: { http: 422, exit: USAGE },
   // Who the caller is.
   INVALID_API_KEY: { http: 401, exit: NOT_ALLOWED },
   LOGIN_FAILED: { http: 401, exit: NOT_ALLOWED },

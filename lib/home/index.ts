@@ -1,4 +1,5 @@
 export { readAdminKey, writeAdminKey } from './admin-key.js'
+export { endEngines, endEnginesOf, writeEngines } from './engines.js'
 export { makePrivateDir, readRecord, writeFileAtomic } from './files.js'
 export { readHomeInvite, writeHomeInvite } from './home-invite.js'
 export { loadSeed } from './identity.js'

@@ -17,7 +17,7 @@ export const modelLoadSchema = z.object({
   busySlots: z.int().min(0),
   /** Longest prompt plus answer in tokens, as configured on this processor; 0 until loaded. */
   contextLength: z.int().min(0),
-  /** Why it failed, for people. */
+  /** Why it failed, or is loaded and cannot be used now, for people. */
   reason: storedText().optional(),
 })
 export type ModelLoad = z.infer<typeof modelLoadSchema>

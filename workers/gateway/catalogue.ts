@@ -1,4 +1,4 @@
-import { type Load, MeshError, type Model } from '../../lib/protocol/index.js'
+import { type Load, MeshError, type Model, type ModelLoad } from '../../lib/protocol/index.js'
 import type { Candidate } from './requests/index.js'
 
 /** Models whose names an error lists. */
@@ -69,9 +69,19 @@ export class Catalogue<L extends ProcessorLink> {
       }))
   }
 
-  /** True where some model can be served now. */
-  get servesAny(): boolean {
-    return this.#names().some((model) => this.candidates(model).length > 0)
+  /** Why no model can be served now, for people; undefined where one can. */
+  get lacking(): string | undefined {
+    const reasons = new Set<string>()
+    for (const model of this.#names()) {
+      for (const { link, load } of this.#having(model)) {
+        if (load.state === 'loaded' || load.state === 'available') return undefined
+        reasons.add(
+          `${model} at ${nameOf(link)} is ${load.state}${load.reason === undefined ? '' : `: ${load.reason}`}`,
+        )
+      }
+    }
+    if (reasons.size === 0) return 'no processor that has a model is connected'
+    return [...reasons].slice(0, MOST_NAMES).join('; ')
   }
 
   /** Processors that can serve the very file that the directory names, with their slots for it. */
@@ -115,18 +125,20 @@ export class Catalogue<L extends ProcessorLink> {
   }
 
   #able(model: string): { link: L; candidate: Candidate }[] {
+    return this.#having(model).flatMap(({ link, load: { slots, state } }) => {
+      const candidate = { id: link.publicKey, slots: Math.max(1, slots), loaded: state === 'loaded' }
+      return state === 'failed' ? [] : [{ link, candidate }]
+    })
+  }
+
+  /** The processors that work and have this model's very file, whether they can use it or not. */
+  #having(model: string): { link: L; load: ModelLoad }[] {
     const hash = this.#options.models.get(model)?.hash
-    const able: { link: L; candidate: Candidate }[] = []
-    for (const link of this.#options.processors()) {
-      if (link.load?.state !== 'ready' || !this.#options.mayServe(link.publicKey, model)) continue
-      const found = link.load.models.find(
-        ({ name, hash: has, state }) => name === model && has === hash && state !== 'failed',
-      )
-      if (found === undefined) continue
-      const { slots, state } = found
-      able.push({ link, candidate: { id: link.publicKey, slots: Math.max(1, slots), loaded: state === 'loaded' } })
-    }
-    return able
+    return this.#options.processors().flatMap((link) => {
+      if (link.load?.state !== 'ready' || !this.#options.mayServe(link.publicKey, model)) return []
+      const load = link.load.models.find(({ name, hash: has }) => name === model && has === hash)
+      return load === undefined ? [] : [{ link, load }]
+    })
   }
 }
 

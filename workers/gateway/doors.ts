@@ -25,7 +25,7 @@ export function serveDoors(
     const missing: string[] = []
     if (!net.directory.known) missing.push('the directory has not been read yet')
     if (!accounts.ready) missing.push('the accounts have not been read yet')
-    if (!catalogue.servesAny) missing.push('no processor that has a model is connected')
+    if (catalogue.lacking !== undefined) missing.push(catalogue.lacking)
     if (journal.hindrance !== undefined) missing.push(journal.hindrance.message)
     return missing
   })

@@ -1,42 +1,48 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { type InferenceRequest, MeshError, type TokenBatch } from '../../lib/protocol/index.js'
-import {
-  type EmbeddingInput,
-  ENGINE_MODULE,
-  type EngineInfo,
-  type FromEngine,
-  type LoadOptions,
-  type ToEngine,
-} from './engine/index.js'
+import { MeshError, type TokenBatch } from '../../lib/protocol/index.js'
+import { ENGINE_MODULE, type EngineInfo, type FromEngine, type LoadOptions, type ToEngine } from './engine/index.js'
+import { type EngineEnd, EngineJobs, type Outcome, type Work } from './engine-jobs.js'
 import { EngineOutput } from './engine-output.js'
+import { EngineWatch, WATCH_BOUNDS, type WatchBounds } from './engine-watch.js'
+import { availableMemory, memoryReserve } from './memory.js'
 
 /** The engine's own objects are few and short-lived: a small young generation keeps its memory low at no loss of speed. */
 const NODE_FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=512']
 /** What an engine may need to end on its own before it is killed. */
 const END_MS = 1000
+/** How often the machine's memory is looked at while a model is loaded. */
+const MEMORY_MS = 100
+const MIB = 1024 * 1024
 
 export interface EngineProcessHooks {
   onLog: (level: 'info' | 'warn' | 'error', message: string) => void
   onStep: (sequences: number, tokens: number) => void
-  /** Once, when the process is gone, for whatever reason; what ran has failed by then. @param why for people to read */
-  onExit: (why: string) => void
+  /** It has become silent, or is heard again. */
+  onQuiet: (quiet: boolean) => void
+  /**
+   * Once, when the process is gone, for whatever reason; what ran has failed by then.
+   * @param why for people to read
+   * @param byRequest a request is to blame, and neither the model nor the machine
+   */
+  onExit: (why: string, byRequest: boolean) => void
 }
 
-/** A job without its number, which the process gives it. */
-export type Work = { type: 'generate'; request: InferenceRequest } | { type: 'embed'; input: EmbeddingInput[] }
-/** How a job ends that does not fail. */
-export type Outcome = Extract<FromEngine, { type: 'finish' | 'embedded' }>
-
-interface RunningJob {
-  onTokens: (batch: TokenBatch) => void
-  resolve: (outcome: Outcome) => void
-  reject: (err: MeshError) => void
+/** What benches and fault tests choose. */
+export interface EngineProcessOptions {
+  /** Absent: the engine. */
+  modulePath?: string
+  /** Variables on top of this process's own. */
+  env?: Record<string, string>
+  watch?: Partial<WatchBounds>
+  /** Bytes that may still be used. Absent: the machine's. */
+  memory?: () => number
 }
 
 interface Exit {
   /** For people to read, behind "The engine process". */
   how: string
+  code: number | null
   signal: NodeJS.Signals | null
 }
 
@@ -45,15 +51,25 @@ export class EngineProcess {
   readonly #child: ChildProcess
   readonly #hooks: EngineProcessHooks
   readonly #output = new EngineOutput()
-  readonly #jobs = new Map<number, RunningJob>()
+  readonly #jobs = new EngineJobs()
+  readonly #bounds: WatchBounds
+  readonly #watch: EngineWatch
+  readonly #memory: () => number
   readonly #exit: Promise<Exit>
   #onLoad: (message: Extract<FromEngine, { type: 'ready' | 'loaded' | 'failed' }>) => void = () => {}
-  #nextId = 1
+  #loading = true
+  #quiet = false
+  /** Why this side has ended it. */
+  #ended: string | undefined
+  #byRequest = false
 
-  /** @param env variables on top of this process's own */
-  constructor(hooks: EngineProcessHooks, modulePath = ENGINE_MODULE, env: Record<string, string> = {}) {
+  constructor(hooks: EngineProcessHooks, options: EngineProcessOptions = {}) {
+    const { modulePath = ENGINE_MODULE, env, watch, memory = availableMemory } = options
     this.#hooks = hooks
-    this.#child = fork(modulePath, [], {
+    this.#bounds = { ...WATCH_BOUNDS, ...watch }
+    this.#watch = new EngineWatch(this.#bounds)
+    this.#memory = memory
+    this.#child = fork(modulePath, [String(process.pid)], {
       execArgv: NODE_FLAGS,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
@@ -63,10 +79,13 @@ export class EngineProcess {
     if (this.#child.stderr) {
       createInterface({ input: this.#child.stderr }).on('line', (line) => this.#output.add(line))
     }
+    const beats = setInterval(() => this.#beat(), this.#bounds.beatMs)
     this.#exit = exitOf(this.#child)
-    void this.#exit.then(({ how }) => {
-      this.#failAll(MeshError.ENGINE_FAILED(`The engine process ${how} while it generated; it is started again`))
-      hooks.onExit(how + this.#output.lastWords())
+    void this.#exit.then((exit) => {
+      clearInterval(beats)
+      const how = this.#ended ?? exit.how
+      const byRequest = this.#jobs.end(endOf(exit), how, this.#bounds.stuckBeats)
+      hooks.onExit(how + this.#output.lastWords(), byRequest || this.#byRequest)
     })
   }
 
@@ -75,43 +94,51 @@ export class EngineProcess {
   }
 
   /**
-   * To be called once, when it has just been made.
+   * To be called once, when it has just been made. Where it fails the process is gone.
    * @throws MeshError TIMEOUT; MODEL_INVALID, ENGINE_FAILED or CONFIG_INVALID as the engine says
    */
-  load(options: LoadOptions, timeoutMs: number): Promise<EngineInfo> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        const late = MeshError.TIMEOUT(`The model was not loaded within ${timeoutMs} ms`)
-        reject(late)
-        void this.end(late)
-      }, timeoutMs)
-      this.#onLoad = (message) => {
-        if (message.type === 'ready') return this.#send({ type: 'load', options })
-        clearTimeout(timer)
-        if (message.type === 'loaded') resolve(message.info)
-        else reject(MeshError.fromJSON(message.error))
-      }
-      void this.#exit.then(({ how, signal }) => {
-        clearTimeout(timer)
-        reject(loadCrash(how, signal))
+  async load(options: LoadOptions, timeoutMs: number): Promise<EngineInfo> {
+    const reserve = memoryReserve(this.#memory())
+    const timers: NodeJS.Timeout[] = []
+    try {
+      return await new Promise<EngineInfo>((resolve, reject) => {
+        timers.push(
+          setTimeout(() => reject(MeshError.TIMEOUT(`The model was not loaded within ${timeoutMs} ms`)), timeoutMs),
+          setInterval(() => {
+            const left = this.#memory()
+            if (left < reserve) reject(memoryShort(left, reserve))
+          }, MEMORY_MS),
+        )
+        this.#onLoad = (message) => {
+          if (message.type === 'ready') return this.#send({ type: 'load', options })
+          this.#loading = false
+          if (message.type === 'loaded') resolve(message.info)
+          else reject(MeshError.fromJSON(message.error))
+        }
+        void this.#exit.then((exit) => reject(this.#ended ? endedInLoad(this.#ended) : loadCrash(exit)))
       })
-    })
+    } catch (err) {
+      // Whoever loads next finds the memory free.
+      await this.end(MeshError.from(err))
+      throw err
+    } finally {
+      for (const timer of timers) clearTimeout(timer)
+    }
   }
 
   /**
    * Runs one job.
-   * @throws MeshError ENGINE_FAILED when the process dies, CANCELLED at once when the signal aborts, the reason of `end`,
-   * and what the engine answers
+   * @throws MeshError ENGINE_FAILED when the process dies, ENGINE_ENDED where this job is why, CANCELLED at once when the
+   * signal aborts, the reason of `end`, and what the engine answers
    */
   async run(work: Work, onTokens: (batch: TokenBatch) => void, signal?: AbortSignal): Promise<Outcome> {
-    const id = this.#nextId++
     let onAbort: () => void = () => {}
     try {
       return await new Promise((resolve, reject) => {
-        this.#jobs.set(id, { onTokens, resolve, reject })
+        const id = this.#jobs.add(work, onTokens, resolve, reject)
         onAbort = () => {
           this.#send({ type: 'cancel', id })
-          this.#take(id)?.reject(MeshError.CANCELLED('The request was cancelled'))
+          this.#jobs.cancel(id)
         }
         signal?.addEventListener('abort', onAbort, { once: true })
         this.#send({ ...work, id })
@@ -123,12 +150,43 @@ export class EngineProcess {
 
   /** Ends the process and resolves once it is gone. @param reason what runs fails with it */
   async end(reason: MeshError): Promise<void> {
-    this.#failAll(reason)
+    this.#jobs.fail(reason)
     // The polite way: an engine without channel exits.
     if (this.#child.connected) this.#child.disconnect()
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), END_MS)
     await this.#exit
     clearTimeout(timer)
+  }
+
+  /** Ends a process that would not end by itself. */
+  #kill(end: EngineEnd, how: string): void {
+    this.#ended = how
+    this.#byRequest = this.#jobs.end(end, how, this.#bounds.stuckBeats)
+    this.#child.kill('SIGKILL')
+  }
+
+  /** Once a beat: a process that has nothing to do may sleep. */
+  #beat(): void {
+    if (this.#ended !== undefined || !(this.#loading || this.#jobs.size > 0)) return this.#watch.heard()
+    const { beatMs, silentBeats, loadingBeats, stuckBeats } = this.#bounds
+    const seconds = (beats: number) => `${(beats * beatMs) / 1000} s`
+    if (!this.#watch.beat(this.#loading)) {
+      return this.#kill(
+        'silent',
+        `said nothing for ${seconds(this.#loading ? loadingBeats : silentBeats)} and was ended`,
+      )
+    }
+    if (this.#jobs.beat(stuckBeats)) {
+      return this.#kill('stuck', `made no progress for ${seconds(stuckBeats)} and was ended`)
+    }
+    this.#send({ type: 'ping' })
+    this.#setQuiet(this.#watch.quiet)
+  }
+
+  #setQuiet(quiet: boolean): void {
+    if (this.#quiet === quiet) return
+    this.#quiet = quiet
+    this.#hooks.onQuiet(quiet)
   }
 
   #send(message: ToEngine): void {
@@ -137,60 +195,71 @@ export class EngineProcess {
   }
 
   #onMessage(message: FromEngine): void {
+    this.#watch.heard()
+    this.#setQuiet(false)
+    this.#jobs.heard(message)
     switch (message.type) {
       case 'tokens': {
         const count = message.batches.reduce((sum, { batch }) => sum + batch.ids.length, 0)
         if (count > 0) this.#hooks.onStep(message.batches.length, count)
-        for (const { id, batch } of message.batches) this.#jobs.get(id)?.onTokens(batch)
+        for (const { id, batch } of message.batches) this.#jobs.tokens(id, batch)
         return
       }
       case 'finish':
       case 'embedded':
-        this.#take(message.id)?.resolve(message)
+        this.#jobs.take(message.id)?.resolve(message)
         return
       case 'error':
-        this.#take(message.id)?.reject(MeshError.fromJSON(message.error))
+        this.#jobs.take(message.id)?.reject(MeshError.fromJSON(message.error))
         return
       case 'log':
         this.#output.add(message.message)
         this.#hooks.onLog(message.level, message.message)
         return
-      case 'ready':
-      case 'loaded':
-      case 'failed':
+      case 'alive':
+      case 'at':
+        return
+      default:
         this.#onLoad(message)
     }
-  }
-
-  #take(id: number): RunningJob | undefined {
-    const job = this.#jobs.get(id)
-    this.#jobs.delete(id)
-    return job
-  }
-
-  #failAll(err: MeshError): void {
-    const jobs = [...this.#jobs.values()]
-    this.#jobs.clear()
-    for (const job of jobs) job.reject(err)
   }
 }
 
 function exitOf(child: ChildProcess): Promise<Exit> {
   return new Promise((resolve) => {
     child.on('exit', (code, signal) =>
-      resolve({ how: signal ? `was ended by ${signal}` : `ended with code ${code}`, signal }),
+      resolve({ how: signal ? `was ended by ${signal}` : `ended with code ${code}`, code, signal }),
     )
     child.on('error', (err) => {
-      if (child.pid === undefined) resolve({ how: `could not be started: ${err.message}`, signal: null })
+      if (child.pid === undefined) {
+        resolve({ how: `could not be started: ${err.message}`, code: null, signal: null })
+      }
     })
   })
 }
 
+/** Signals that a process brings upon itself. */
+const CRASHES: ReadonlySet<NodeJS.Signals | null> = new Set(['SIGABRT', 'SIGSEGV', 'SIGBUS', 'SIGFPE', 'SIGILL'])
+
+function endOf({ code, signal }: Exit): EngineEnd {
+  return CRASHES.has(signal) || (code !== null && code !== 0) ? 'crash' : 'killed'
+}
+
 /** A process that dies of the file is the file's fault; one that is killed most likely ran out of memory. */
-function loadCrash(how: string, signal: NodeJS.Signals | null): MeshError {
-  if (signal === 'SIGABRT' || signal === 'SIGSEGV' || signal === 'SIGBUS' || signal === 'SIGFPE') {
+function loadCrash({ how, signal }: Exit): MeshError {
+  if (CRASHES.has(signal)) {
     return MeshError.MODEL_INVALID(`llama.cpp crashes when it loads this file (the engine process ${how})`)
   }
-  const hint = signal === 'SIGKILL' ? '; the machine may be out of memory' : ''
+  return endedInLoad(how, signal === 'SIGKILL' ? '; the machine may be out of memory' : '')
+}
+
+function endedInLoad(how: string, hint = ''): MeshError {
   return MeshError.ENGINE_FAILED(`The engine process ${how} while it loaded the model${hint}`)
+}
+
+function memoryShort(left: number, reserve: number): MeshError {
+  const mib = (bytes: number) => `${Math.round(bytes / MIB)} MiB`
+  return MeshError.ENGINE_FAILED(
+    `There is not enough memory for this model: ${mib(left)} were left while it was loaded, and ${mib(reserve)} have to stay free`,
+  )
 }

@@ -26,18 +26,24 @@ export class LocalModel {
 
   /** As this processor reports it. */
   get load(): ModelLoad {
-    const { info, state, generating, failure } = this.engine
-    const loaded = state === 'loaded' && info !== undefined
+    const { info, state, quiet, generating, failure } = this.engine
+    const loaded = state === 'loaded' && info !== undefined && !quiet
     const slots = loaded ? info.slots : 0
     const failed = this.refused ?? failure
     return {
       name: this.name,
       hash: this.file?.hash ?? '',
-      state: failed ? 'failed' : loaded ? 'loaded' : state === 'loading' || !this.file ? 'loading' : 'available',
+      state: failed
+        ? 'failed'
+        : loaded
+          ? 'loaded'
+          : quiet || state === 'loading' || !this.file
+            ? 'loading'
+            : 'available',
       slots,
       busySlots: Math.min(slots, generating),
       contextLength: loaded ? info.contextLength : 0,
-      ...(failed && { reason: failed.message }),
+      ...(failed ? { reason: failed.message } : quiet && { reason: 'its engine does not answer' }),
     }
   }
 }

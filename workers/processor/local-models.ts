@@ -5,13 +5,17 @@ import { MeshError, type Model, parseJson, validate } from '../../lib/protocol/i
 import { LocalModel } from './local-model.js'
 import { factsOf, identify, type KnownFile, modelListSchema, modelNameFor, modelRecord } from './model-file.js'
 import { Engine, type EngineOptions } from './supervised-engine.js'
+import { Turns } from './turns.js'
+
+/** Models that may be added at a time: they wait for each other. */
+const MOST_ADDED = 4
 
 export interface LocalModelsOptions {
   /** Where the list of models is kept. */
   file: string
   /** The model that comes with the package; absent: none. It is loaded when the list is opened. */
   embedded?: { name: string; path: string }
-  engine: Omit<EngineOptions, 'modelPath' | 'onLog'>
+  engine: Omit<EngineOptions, 'modelPath' | 'onLog' | 'turn'>
   onLog: (level: 'info' | 'warn' | 'error', message: string, model: string) => void
 }
 
@@ -24,6 +28,9 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
   readonly #options: LocalModelsOptions
   readonly #models = new Map<string, LocalModel>()
   #files = new Map<string, KnownFile>()
+  /** Only loads of models that were not loaded before: one at a time, since each may want all the memory there is. */
+  readonly #turns = new Turns()
+  #adding = 0
   #closed = false
 
   constructor(options: LocalModelsOptions) {
@@ -71,14 +78,19 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
 
   /**
    * Loads the model where it is not loaded yet.
-   * @throws MeshError as `Engine.load`; BUSY while a crashed engine waits to be started again, so that the request can
-   * go to another processor
+   * @throws MeshError as `Engine.load`; why the last load failed, where it is not tried again; BUSY while a crashed
+   * engine waits to be started again, so that the request can go to another processor
    */
   async loaded(model: LocalModel): Promise<Engine> {
     if (model.engine.state === 'loaded') return model.engine
     if (model.engine.restarting) {
       throw MeshError.BUSY(`The engine of ${model.name} crashed and is being started again`, { retryAfterMs: 500 })
     }
+    if (model.engine.failure) throw model.engine.failure
+    return this.#load(model)
+  }
+
+  async #load(model: LocalModel): Promise<Engine> {
     const info = await model.engine.load()
     if (model.file && !model.file.facts) {
       model.file = { ...model.file, facts: factsOf(info) }
@@ -90,12 +102,28 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
   }
 
   /**
-   * Adds a file, loads it and remembers it. Adding the same file under the same name again does nothing.
-   * @param signal ends the reading of the file
-   * @throws MeshError MODEL_INVALID, MODEL_CONFLICT, BAD_REQUEST, ENGINE_FAILED; the signal's reason
+   * Adds a file, loads it and remembers it. Adding the same file under the same name again does nothing, unless the model
+   * failed: then it is loaded anew.
+   * @param signal ends it: a model that was not here before is gone then, and its engine with it
+   * @throws MeshError MODEL_INVALID, MODEL_CONFLICT, BAD_REQUEST, ENGINE_FAILED, CANCELLED, BUSY when too many are being
+   * added
    */
   async add(path: string, given?: string, signal?: AbortSignal): Promise<Model> {
     const name = modelNameFor(path, given)
+    if (this.#adding >= MOST_ADDED) {
+      throw MeshError.BUSY(`${this.#adding} models are being added to this processor; they are loaded one by one`, {
+        retryAfterMs: 10_000,
+      })
+    }
+    this.#adding++
+    try {
+      return await this.#add(path, name, signal)
+    } finally {
+      this.#adding--
+    }
+  }
+
+  async #add(path: string, name: string, signal: AbortSignal | undefined): Promise<Model> {
     const file = await identify(path, this.#files.get(path), signal)
     const known = this.#models.get(name)
     if (known && known.path !== path && known.file?.hash !== file.hash) {
@@ -109,7 +137,7 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
     this.#files.set(path, file)
     let engine: Engine
     try {
-      engine = await this.loaded(model)
+      engine = await unlessAborted(model.engine.restarting ? this.loaded(model) : this.#load(model), signal)
     } catch (err) {
       // A file that cannot be loaded is not kept. One that was here before stays, with its reason.
       if (!known) await this.#drop(model)
@@ -151,6 +179,7 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
       modelPath: path,
       known: () => this.#models.get(name)?.file,
       onLog: (level, message) => onLog(level, message, name),
+      turn: (load) => this.#turns.take(load),
     })
     const model = new LocalModel(name, path, embedded, engine)
     this.#models.set(name, model)
@@ -188,6 +217,22 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
     const used = new Set(this.all.map(({ path }) => path))
     const files = [...this.#files.values()].filter(({ path }) => used.has(path))
     writeFileAtomic(this.#options.file, `${JSON.stringify({ models, files }, null, 2)}\n`)
+  }
+}
+
+/** The same as `work`, until the signal aborts: then it is given up, and goes on by itself. */
+async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work
+  let onAbort = (): void => {}
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(MeshError.CANCELLED('The caller went away'))
+    if (signal.aborted) onAbort()
+    else signal.addEventListener('abort', onAbort, { once: true })
+  })
+  try {
+    return await Promise.race([work, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
   }
 }
 

@@ -1,13 +1,13 @@
 import { EventEmitter } from 'node:events'
-import { type InferenceRequest, MeshError, type TokenBatch } from '../../lib/protocol/index.js'
+import { type ErrorCode, type InferenceRequest, MeshError, type TokenBatch } from '../../lib/protocol/index.js'
 import type { EmbeddingInput, EngineFinish, EngineInfo, LoadOptions } from './engine/index.js'
-import { EngineProcess } from './engine-process.js'
+import { EngineProcess, type EngineProcessOptions } from './engine-process.js'
 import { checkGguf } from './gguf.js'
 import { type FileStamp, mustBeSame } from './model-file.js'
 
 export type EngineState = 'stopped' | 'loading' | 'loaded' | 'failed'
 
-export interface EngineOptions extends LoadOptions {
+export interface EngineOptions extends LoadOptions, EngineProcessOptions {
   loadTimeoutMs: number
   /** Wait before a crashed engine is started again; doubles with each crash in a row, up to the maximum. */
   restartMinMs: number
@@ -15,20 +15,24 @@ export interface EngineOptions extends LoadOptions {
   onLog?: (level: 'info' | 'warn' | 'error', message: string) => void
   /** How the file was when it was hashed; undefined where it was not. */
   known?: () => FileStamp | undefined
-  /** The module that runs as the engine process. For benches and fault tests only; no setting leads here. */
-  modulePath?: string
-  /** Variables for the engine process, on top of this process's own. */
-  env?: Record<string, string>
+  /** Lets one model load at a time. Absent: at once. */
+  turn?: <T>(load: () => Promise<T>) => Promise<T>
 }
 
 /** An engine that has run this long is sound: the next crash counts as the first again. */
 const SOUND_MS = 60_000
+/** A model that was never loaded is given up after so many loads that failed. */
+const MOST_LOADS = 5
+/** What another load may not meet. */
+const PASSING: ReadonlySet<ErrorCode> = new Set(['ENGINE_FAILED', 'TIMEOUT'])
 
 interface EngineEvents {
   /** Its state has changed. */
   change: []
   /** One decode step came back: how many sequences it gave tokens for, and how many tokens. */
   step: [sequences: number, tokens: number]
+  /** A process was started, or is gone. */
+  process: [pid: number, running: boolean]
 }
 
 /**
@@ -45,8 +49,12 @@ export class Engine extends EventEmitter<EngineEvents> {
   #generating = 0
   #crashes = 0
   #loadedAt = 0
+  #failedLoads = 0
+  /** How often it was stopped: what was begun before is nobody's. */
+  #stops = 0
   #restart: NodeJS.Timeout | undefined
   #restarting = false
+  #quiet = false
   #loadMs = 0
 
   constructor(options: EngineOptions) {
@@ -65,7 +73,11 @@ export class Engine extends EventEmitter<EngineEvents> {
   get failure(): MeshError | undefined {
     return this.#failure
   }
-  /** True from a crash until the model is loaded again. */
+  /** True where it should work, and has said nothing for some seconds: it gets no work until it does. */
+  get quiet(): boolean {
+    return this.#quiet
+  }
+  /** True from a crash, or a load that failed and is tried again, until the model is loaded. */
   get restarting(): boolean {
     return this.#restarting
   }
@@ -82,7 +94,8 @@ export class Engine extends EventEmitter<EngineEvents> {
   }
 
   /**
-   * Starts the process and loads the model; where that is under way or done already, waits for the same.
+   * Starts the process and loads the model; where that is under way or done already, waits for the same. What fails and
+   * may not fail another time is tried again later, with growing pauses; `stop` ends that.
    * @throws MeshError MODEL_INVALID, ENGINE_FAILED, CONFIG_INVALID, TIMEOUT
    */
   load(): Promise<EngineInfo> {
@@ -96,7 +109,8 @@ export class Engine extends EventEmitter<EngineEvents> {
 
   /**
    * Runs one generation. `onTokens` is called as tokens come.
-   * @throws MeshError BUSY when no slot is free or the engine is not loaded, ENGINE_FAILED when the process dies,
+   * @throws MeshError BUSY when no slot is free or the engine is not loaded, ENGINE_FAILED when the process dies (with
+   * `details.suspect` where this request may be why), ENGINE_ENDED where this request is why,
    * CANCELLED at once when the signal aborts, and what the engine answers: CONTEXT_LENGTH_EXCEEDED, BAD_REQUEST
    */
   async generate(
@@ -127,31 +141,45 @@ export class Engine extends EventEmitter<EngineEvents> {
   /** Ends the process, and with it gives all its memory back. What runs fails with ENGINE_FAILED. */
   async stop(): Promise<void> {
     clearTimeout(this.#restart)
+    this.#stops++
     const running = this.#process
     this.#process = undefined
     this.#loading = undefined
     this.#restarting = false
+    this.#quiet = false
+    this.#failedLoads = 0
     this.#setState('stopped')
     await running?.end(MeshError.ENGINE_FAILED('The engine was stopped'))
   }
 
   async #load(): Promise<EngineInfo> {
-    const began = performance.now()
-    this.#setState('loading')
+    const stops = this.#stops
+    let began = performance.now()
+    // What failed before stands until it has not.
+    this.#setState('loading', this.#failure)
     try {
       const before = await this.#checkFile()
-      // Stopped while the file was read: a process started now would be nobody's.
-      if (this.state === 'stopped') throw MeshError.ENGINE_FAILED('The engine was stopped')
-      this.#info = await this.#startProcess()
+      const start = async () => {
+        if (this.#stops !== stops) throw MeshError.ENGINE_FAILED('The engine was stopped')
+        began = performance.now()
+        return this.#startProcess()
+      }
+      // An engine that crashed takes the place that it had, and waits for nobody.
+      const { turn } = this.#options
+      this.#info = await (turn && this.#info === undefined ? turn(start) : start())
       await this.#checkFile(before)
     } catch (err) {
       const failure = MeshError.from(err, 'ENGINE_FAILED', 'The engine could not be started')
-      // One that has loaded something else than what was checked.
-      void this.#process?.end(failure)
-      this.#process = undefined
-      if (this.#state !== 'stopped') this.#setState('failed', failure)
+      if (this.#stops === stops) {
+        // One that has loaded something else than what was checked.
+        const wrong = this.#process
+        this.#process = undefined
+        await wrong?.end(failure)
+      }
+      if (this.#stops === stops) this.#onFailedLoad(failure)
       throw failure
     }
+    this.#failedLoads = 0
     this.#loadMs = performance.now() - began
     this.#loadedAt = performance.now()
     this.#restarting = false
@@ -169,42 +197,66 @@ export class Engine extends EventEmitter<EngineEvents> {
   }
 
   #startProcess(): Promise<EngineInfo> {
-    const { modulePath, env, loadTimeoutMs, modelPath, gpu, slots, contextLength, threads } = this.#options
+    const { loadTimeoutMs, modelPath, gpu, slots, contextLength, threads } = this.#options
     const started: EngineProcess = new EngineProcess(
       {
         onLog: (level, message) => this.#options.onLog?.(level, message),
         onStep: (sequences, tokens) => this.emit('step', sequences, tokens),
-        onExit: (why) => this.#onExit(started, why),
+        onQuiet: (quiet) => this.#onQuiet(started, quiet),
+        onExit: (why, byRequest) => {
+          if (started.pid !== undefined) this.emit('process', started.pid, false)
+          this.#onExit(started, why, byRequest)
+        },
       },
-      modulePath,
-      env,
+      this.#options,
     )
     this.#process = started
+    if (started.pid !== undefined) this.emit('process', started.pid, true)
     return started.load({ modelPath, gpu, slots, contextLength, threads }, loadTimeoutMs)
   }
 
-  #onExit(ended: EngineProcess, why: string): void {
+  #onExit(ended: EngineProcess, why: string, byRequest: boolean): void {
     if (this.#process !== ended) return
     this.#process = undefined
+    this.#quiet = false
     // While it loads, whoever waits for the load is told, and decides.
     if (this.#state !== 'loaded') return
     this.#options.onLog?.('error', `the engine process ${why}`)
-    this.#crashes = performance.now() - this.#loadedAt > SOUND_MS ? 0 : this.#crashes
+    // Nor would others be served sooner if they had to wait for what one request did.
+    if (byRequest || performance.now() - this.#loadedAt > SOUND_MS) this.#crashes = 0
     this.#loading = undefined
     this.#startAgain()
   }
 
+  #onQuiet(from: EngineProcess, quiet: boolean): void {
+    if (this.#process !== from) return
+    this.#quiet = quiet
+    if (quiet) this.#options.onLog?.('warn', 'the engine process does not answer')
+    this.emit('change')
+  }
+
+  #onFailedLoad(failure: MeshError): void {
+    this.#failedLoads++
+    const { onLog } = this.#options
+    const wasSound = this.#info !== undefined
+    if (wasSound || (PASSING.has(failure.code) && this.#failedLoads < MOST_LOADS)) {
+      onLog?.('error', `the model could not be loaded and is tried again: ${failure.message}`)
+      this.#startAgain(failure)
+      return
+    }
+    this.#restarting = false
+    onLog?.('error', `the model could not be loaded: ${failure.message}`)
+    this.#setState('failed', failure)
+  }
+
   #startAgain(failure?: MeshError): void {
-    const { restartMinMs, restartMaxMs, onLog } = this.#options
+    const { restartMinMs, restartMaxMs } = this.#options
     const waitMs = Math.min(restartMaxMs, restartMinMs * 2 ** this.#crashes++)
     this.#restarting = true
     this.#setState(failure ? 'failed' : 'loading', failure)
     this.#restart = setTimeout(() => {
-      this.load().catch((err: unknown) => {
-        const reason = MeshError.from(err)
-        onLog?.('error', `the engine could not be started again: ${reason.message}`)
-        if (this.#state !== 'stopped') this.#startAgain(reason)
-      })
+      // Where it fails, that has been seen to.
+      this.load().catch(() => {})
     }, waitMs)
   }
 
@@ -214,6 +266,7 @@ export class Engine extends EventEmitter<EngineEvents> {
     if (this.#state !== 'loaded' || this.#process === undefined) {
       throw MeshError.BUSY('The engine is not loaded now', { retryAfterMs: 500 })
     }
+    if (this.#quiet) throw MeshError.BUSY('The engine does not answer now', { retryAfterMs: 1000 })
     return this.#process
   }
 

@@ -1,25 +1,35 @@
 import { join } from 'node:path'
+import { endEngines } from '../../lib/home/index.js'
 import type { GenerationSink } from '../../lib/link/index.js'
 import {
   type GenerateAsk,
+  type GenerateEvent,
   type Load,
   MeshError,
   type RequestOf,
   type ResponseOf,
   readGeneration,
+  type TokenBatch,
 } from '../../lib/protocol/index.js'
 import { BaseWorker, type Facility, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { Announcer } from './announcer.js'
+import type { EngineProcessOptions } from './engine-process.js'
+import { EngineProcesses } from './engine-processes.js'
 import { LocalModels } from './local-models.js'
 import { ProcessorMetrics } from './metrics.js'
 import { engineConfigSchema } from './settings.js'
 
 const EMBEDDED = { name: 'infermesh-tiny', path: join(PACKAGE_ROOT, 'models', 'infermesh-tiny.Q8_0.gguf') }
 
+/** A long prompt on a slow machine takes longer than gateways wait for a processor that says nothing (`stallMs`). */
+const SIGN_MS = 30_000
+
 /** What only a program that starts a processor itself can choose: benches and fault tests. */
 export interface ProcessorOptions extends WorkerOptions {
-  /** A stand-in for the engine process, and variables for it. */
-  engine?: { modulePath: string; env?: Record<string, string> }
+  /** Among them a stand-in for the engine process, and variables for it. */
+  engine?: EngineProcessOptions
+  /** How often a gateway is told that a prompt is being worked on. Absent: SIGN_MS. */
+  signMs?: number
 }
 
 /** Runs models: takes generations from gateways and hands them to the engine of the model they ask for. */
@@ -27,6 +37,7 @@ export class ProcessorWorker extends BaseWorker {
   readonly models: LocalModels
   readonly #announcer: Announcer
   readonly #metrics: ProcessorMetrics
+  readonly #signMs: number
   #running = 0
   /** Models that are approved for this processor, where it is a guest. */
   #approved = 0
@@ -35,6 +46,7 @@ export class ProcessorWorker extends BaseWorker {
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(options: ProcessorOptions) {
     super('processor', options)
+    this.#signMs = options.signMs ?? SIGN_MS
     const { embedded, ...engine } = this.config('engine', engineConfigSchema)
     this.models = new LocalModels({
       file: join(this.workerDir, 'models.json'),
@@ -42,6 +54,8 @@ export class ProcessorWorker extends BaseWorker {
       engine: { ...engine, ...options.engine },
       onLog: (level, message, model) => this.log[level]({ model }, message),
     })
+    const processes = new EngineProcesses(this.workerDir)
+    this.models.on('engine', ({ engine }) => engine.on('process', (pid, running) => processes.note(pid, running)))
     this.#metrics = new ProcessorMetrics(this.registry, this.models)
     this.#announcer = new Announcer(
       {
@@ -70,7 +84,12 @@ export class ProcessorWorker extends BaseWorker {
 
   protected override _facilities(): Facility[] {
     const { models } = this
-    return [{ name: 'models', start: async () => models.open(), stop: () => models.close() }]
+    const start = async () => {
+      // The store is this process's by now: whoever had it before is gone, and its engines are nobody's.
+      endEngines(this.workerDir)
+      models.open()
+    }
+    return [{ name: 'models', start, stop: () => models.close() }]
   }
 
   protected override async _drain(): Promise<void> {
@@ -94,18 +113,20 @@ export class ProcessorWorker extends BaseWorker {
     const request = readGeneration(ask)
     const model = this.models.get(request.model)
     const engine = await this.models.loaded(model)
-    const finish = await engine.generate(
-      request,
-      (batch) => {
-        try {
-          sink.push({ type: 'tokens', ...batch })
-        } catch (err) {
-          // The reader is gone or too slow: its signal ends the engine's work, and the slot is for others.
-          sink.fail(MeshError.from(err))
-        }
-      },
-      sink.signal,
-    )
+    const tell = (event: GenerateEvent): void => {
+      try {
+        sink.push(event)
+      } catch (err) {
+        // The reader is gone or too slow: its signal ends the engine's work, and the slot is for others.
+        sink.fail(MeshError.from(err))
+      }
+    }
+    const signs = setInterval(() => tell({ type: 'started', processor: this.name }), this.#signMs)
+    const onTokens = (batch: TokenBatch): void => {
+      clearInterval(signs)
+      tell({ type: 'tokens', ...batch })
+    }
+    const finish = await engine.generate(request, onTokens, sink.signal).finally(() => clearInterval(signs))
     this.#metrics.finished(model.name, finish)
     const { reason, usage } = finish
     sink.finish({ reason, usage })

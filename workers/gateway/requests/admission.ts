@@ -71,6 +71,7 @@ export class Admission {
         placements: 0,
         processor: undefined,
         failed: new Set(),
+        suspect: false,
         begun: false,
         usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 },
         recorded: false,

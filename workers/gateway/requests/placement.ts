@@ -6,7 +6,10 @@ import { type RequestState, tokensUsed } from './state.js'
 /** How many processors one request may be tried on before its first token. */
 const MAX_ATTEMPTS = 3
 
-/** Errors of a processor that another processor may not have. */
+/**
+ * Errors of a processor that another processor may not have. ENGINE_ENDED is none of them: a request that has ended one
+ * engine would end the next.
+ */
 const RETRIABLE: ReadonlySet<ErrorCode> = new Set([
   'LINK_CLOSED',
   'ENGINE_FAILED',
@@ -76,7 +79,7 @@ export class Placement {
   #failed(request: RequestState, slot: Slot, failure: MeshError): MeshError | undefined {
     const { observer, log } = this.#parts
     const { context, begun, failed, processor } = request
-    const { code } = failure
+    const { code, details } = failure
     if (code === 'BUSY') slot.bounce()
     else slot.release(0)
     if (context.signal.aborted) return abortReason(context.signal)
@@ -85,11 +88,24 @@ export class Placement {
       return undefined
     }
     if (begun || !RETRIABLE.has(code) || failed.size + 1 >= MAX_ATTEMPTS) return inCallersWords(failure, processor)
+    if (code === 'ENGINE_FAILED' && details.suspect === true) {
+      if (request.suspect) return twoEngines(failure)
+      request.suspect = true
+    }
     failed.add(slot.processor)
     observer.retried('processor_failed')
     log.warn({ requestId: context.requestId, processor, code, reason: failure.message }, 'trying another processor')
     return undefined
   }
+}
+
+/** An engine that ends while it works on several requests says not which it was. Two that end with the same one do. */
+function twoEngines(cause: MeshError): MeshError {
+  return MeshError.ENGINE_ENDED(
+    'Two engines ended while they worked on this request. It is not tried on another',
+    {},
+    { cause },
+  )
 }
 
 function abortReason({ reason }: AbortSignal): MeshError {

@@ -36,6 +36,8 @@ export interface RequestState {
   processor: string | undefined
   /** Public keys of the processors that failed it. */
   readonly failed: Set<string>
+  /** True once an engine ended while it worked on this request among others. */
+  suspect: boolean
   /** True once the caller has been told any of the answer: nobody can begin it anew from then on. */
   begun: boolean
   usage: Usage

@@ -21,6 +21,8 @@ export interface GenerateJob {
   readonly id: number
   readonly request: InferenceRequest
   cancelled: boolean
+  /** Counts the pieces of its prompt that are evaluated, and its tokens. */
+  steps: number
 }
 
 interface Evaluated {
@@ -87,6 +89,7 @@ export async function generate(
     let firstAt: number | undefined
     for await (const { token, probabilities } of stream) {
       firstAt ??= performance.now()
+      job.steps++
       checkCancelled(job)
       if (prompt.stopTokens.has(token)) break
       generated.push(token)
@@ -146,6 +149,7 @@ async function prefill(
     const began = performance.now()
     await slot.sequence.evaluateWithoutGeneratingNewTokens(rest.slice(0, piece), { evaluationPriority: slot.priority })
     rest = rest.slice(piece)
+    job.steps++
     const speed = piece / (performance.now() - began)
     piece = Math.min(batchSize, Math.max(SMALLEST_PIECE, Math.round(speed * PIECE_MS)))
   }

@@ -1,4 +1,6 @@
 import {
+  JinjaTemplateChatWrapper,
+  type JinjaTemplateChatWrapperOptions,
   type Llama,
   type LlamaContext,
   LlamaGrammarEvaluationState,
@@ -62,10 +64,15 @@ export function inPlaceOfGrammar(model: LlamaModel, state: object): LlamaGrammar
   return Object.create(LlamaGrammarEvaluationState.prototype, { _llama: { value: llama }, _state: { value: state } })
 }
 
-/** What a chat wrapper renders with; undefined where it is none of a template. */
-export function nativeTemplate(wrapper: object): NativeTemplate | undefined {
-  const template: unknown = Reflect.get(wrapper, '_jinjaTemplate')
-  return isTemplate(template) ? template : undefined
+/** The library's wrapper for a template, with our own way of rendering in place of the library's. */
+export function templateWrapper(
+  options: JinjaTemplateChatWrapperOptions,
+  renderer: NativeTemplate,
+): JinjaTemplateChatWrapper {
+  const inner = { _cachedJinjaEngine: { getFor: () => renderer } }
+  const wrapper = new JinjaTemplateChatWrapper({ ...options, ...inner })
+  if (Reflect.get(wrapper, '_jinjaTemplate') === renderer) return wrapper
+  throw MeshError.ENGINE_FAILED('node-llama-cpp renders templates by itself; use the version in package.json')
 }
 
 /** The map behind a bias. The library's own setter leaves out the tokens that end an answer. */
@@ -83,10 +90,6 @@ function inner<T>(holder: object, name: string, isIt: (value: unknown) => value 
 
 function isSamplerClass(value: unknown): value is NativeSamplerClass {
   return typeof value === 'function' && hasMethods(value.prototype, 'applyConfig')
-}
-
-function isTemplate(value: unknown): value is NativeTemplate {
-  return hasMethods(value, 'render')
 }
 
 function hasMethods(value: unknown, ...names: string[]): boolean {

@@ -1,9 +1,18 @@
+import { writeFileSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
 import { MeshError } from '../../../lib/errors/index.js'
 import type { FromEngine, ToEngine } from './messages.js'
 import { type EngineLog, loadModel } from './model.js'
 import { ModelRunner } from './model-runner.js'
 
-/** The engine process: one model, until its processor ends it or goes away. */
+/**
+ * The engine process: one model, until its processor ends it or goes away.
+ *
+ * Usage: node main.js [pid of the processor]
+ */
+
+/** Of all that runs here, Linux is to end an engine first when memory is short: it comes back by itself. */
+const OOM_SCORE = '500'
 
 const log: EngineLog = (level, message) => send({ type: 'log', level, message })
 let runner: ModelRunner | undefined
@@ -22,7 +31,7 @@ function endWith(message: FromEngine, code: number): void {
 async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Promise<void> {
   try {
     const loaded = await loadModel(options, log)
-    runner = new ModelRunner(loaded, send)
+    runner = await ModelRunner.of(loaded, send)
     send({ type: 'loaded', info: loaded.info })
   } catch (err) {
     endWith(
@@ -37,11 +46,23 @@ async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Pr
 
 process.on('message', (message: ToEngine) => {
   if (message.type === 'load') void load(message.options)
+  else if (message.type === 'ping') send({ type: 'alive', steps: runner?.steps ?? [] })
   else runner?.handle(message)
 })
 // Without its processor an engine is of no use, and nobody would ever end it.
 process.on('disconnect', () => process.exit(0))
+const guard = new Worker(new URL('./guard-thread.js', import.meta.url), {
+  workerData: Number(process.argv[2] ?? process.ppid),
+  resourceLimits: { maxOldGenerationSizeMb: 8, maxYoungGenerationSizeMb: 1 },
+})
+guard.unref()
 // A terminal's Ctrl-C reaches the whole process group. The processor drains first and ends us itself.
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})
-send({ type: 'ready' })
+try {
+  writeFileSync('/proc/self/oom_score_adj', OOM_SCORE)
+} catch {
+  // Not Linux, or a container that does not let us.
+}
+// Nothing is done here that is not watched.
+guard.once('message', () => send({ type: 'ready' }))

@@ -51,6 +51,8 @@ export type ToEngine =
   | { type: 'generate'; id: number; request: InferenceRequest }
   | { type: 'embed'; id: number; input: EmbeddingInput[] }
   | { type: 'cancel'; id: number }
+  /** To be answered with `alive`, at once. */
+  | { type: 'ping' }
 
 export interface EngineFinish {
   reason: FinishReason
@@ -67,6 +69,10 @@ export type FromEngine =
   | { type: 'loaded'; info: EngineInfo }
   /** The model could not be loaded; the process ends. */
   | { type: 'failed'; error: ErrorBody }
+  /** The main thread lives. How far each job has come, in steps that mean nothing but progress. */
+  | { type: 'alive'; steps: [id: number, steps: number][] }
+  /** From here on, until anything else is told, the main thread works on this job alone. The first: it has begun. */
+  | { type: 'at'; id: number }
   /** What one decode step gave, for all its sequences. */
   | { type: 'tokens'; batches: { id: number; batch: TokenBatch }[] }
   | { type: 'finish'; id: number; finish: EngineFinish }

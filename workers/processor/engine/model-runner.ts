@@ -16,6 +16,8 @@ import { tokensOf } from './spelling.js'
 interface Job {
   readonly id: number
   cancelled: boolean
+  /** Grows with each piece of work on it. */
+  steps: number
 }
 
 /** Runs the processor's jobs on one loaded model. */
@@ -29,7 +31,16 @@ export class ModelRunner {
   readonly #send: (message: FromEngine) => void
   #ready: { id: number; batch: TokenBatch }[] = []
 
-  constructor({ llama, model, context, batching, info }: LoadedModel, send: (message: FromEngine) => void) {
+  /** @throws MeshError MODEL_INVALID where the file's chat template goes over its bounds */
+  static async of(loaded: LoadedModel, send: (message: FromEngine) => void): Promise<ModelRunner> {
+    return new ModelRunner(loaded, await Prompts.of(loaded.model), send)
+  }
+
+  private constructor(
+    { llama, model, context, batching, info }: LoadedModel,
+    prompts: Prompts,
+    send: (message: FromEngine) => void,
+  ) {
     const { contextLength } = info
     useMasks(context, llama)
     useRawLogprobs(context, model, llama)
@@ -41,22 +52,29 @@ export class ModelRunner {
       logprobs: new LogprobFormatter(model),
     }
     this.#slots = new Slots(context, batching)
-    this.#prompts = new Prompts(model)
+    this.#prompts = prompts
     this.#grammars = new Grammars(tokensOf(model))
     this.#embedder = new Embedder(model, info)
     this.#send = send
     batching.onStep = () => this.#flush()
   }
 
-  handle(message: Exclude<ToEngine, { type: 'load' }>): void {
+  /** How far each job has come. */
+  get steps(): [id: number, steps: number][] {
+    return [...this.#jobs.values()].map(({ id, steps }) => [id, steps])
+  }
+
+  handle(message: Exclude<ToEngine, { type: 'load' | 'ping' }>): void {
     switch (message.type) {
       case 'generate': {
-        const job = { id: message.id, request: message.request, cancelled: false }
+        const job = { id: message.id, request: message.request, cancelled: false, steps: 0 }
+        this.#begin(job)
         this.#answer(job, this.#generate(job))
         return
       }
       case 'embed': {
-        const job = { id: message.id, cancelled: false }
+        const job = { id: message.id, cancelled: false, steps: 0 }
+        this.#begin(job)
         this.#answer(job, this.#embed(job, message.input))
         return
       }
@@ -67,9 +85,18 @@ export class ModelRunner {
     }
   }
 
+  #begin(job: Job): void {
+    this.#jobs.set(job.id, job)
+    this.#worksOn(job)
+  }
+
+  /** Tells that this thread now works on one job alone. Should nothing be heard any more, it was that one. */
+  #worksOn({ id }: Job): void {
+    this.#send({ type: 'at', id })
+  }
+
   /** Sends how a job ends, behind all its tokens. */
   #answer(job: Job, outcome: Promise<FromEngine>): void {
-    this.#jobs.set(job.id, job)
     outcome
       .catch((err: unknown): FromEngine => {
         const error = MeshError.from(err, 'ENGINE_FAILED', `The engine failed: ${messageOf(err)}`)
@@ -86,7 +113,8 @@ export class ModelRunner {
     const { request } = job
     this.#checkLength(request, await this.#prompts.estimate(request, this.#parts.contextLength))
     if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
-    const prompt = this.#prompts.render(request)
+    this.#worksOn(job)
+    const prompt = await this.#prompts.render(request)
     this.#checkLength(request, prompt.tokens.length)
     const constraint = await constraintFor(request, prompt, this.#grammars, this.#parts.model)
     const slot = this.#slots.take(prompt.tokens)
@@ -102,7 +130,11 @@ export class ModelRunner {
   }
 
   async #embed(job: Job, input: EmbeddingInput[]): Promise<FromEngine> {
-    const { embeddings, promptTokens } = await this.#embedder.embed(input, () => job.cancelled)
+    const { embeddings, promptTokens } = await this.#embedder.embed(input, () => {
+      // They wait for each other: as long as one of them goes on, all do.
+      for (const one of this.#jobs.values()) if (!('request' in one)) one.steps++
+      return job.cancelled
+    })
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
   }
 

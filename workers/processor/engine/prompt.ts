@@ -2,7 +2,6 @@ import {
   type ChatHistoryItem,
   type ChatWrapper,
   GeneralChatWrapper,
-  JinjaTemplateChatWrapper,
   type LlamaModel,
   type LlamaText,
   resolveChatWrapper,
@@ -10,15 +9,15 @@ import {
 } from 'node-llama-cpp'
 import { MeshError, messageOf } from '../../../lib/errors/index.js'
 import type { ChatMessage, InferenceRequest } from '../../../lib/protocol/index.js'
-import { nativeTemplate } from './llama-internals.js'
+import { templateWrapper } from './llama-internals.js'
 import {
+  BoundedTemplate,
   type CallSyntax,
   type ChatRequest,
   checkToolMessages,
   GENERIC_SYNTAX,
   mentionsTools,
   offeredTools,
-  type RenderTemplate,
   ToolTemplate,
   withoutTools,
 } from './tools/index.js'
@@ -41,22 +40,70 @@ const SLICE_CHARS = 64 * 1024
 /** Texts of up to this many characters for each token of context are tokenized at once. */
 const LIKELY_CHARS = 16
 
+/** The longest templates of known models have 30,000 characters. */
+const MOST_TEMPLATE_CHARS = 256 * 1024
+/** How long all that is tried with a template may take when its model is loaded, and for one prompt. */
+const TEMPLATE_LOAD_MS = 5000
+const TEMPLATE_PROMPT_MS = 1000
+/** What a prompt may have besides four times what the request has: a template may repeat what is said, but not for ever. */
+const ADDED_CHARS = 256 * 1024
+
 /** Renders requests to tokens, with the chat template that the model file carries. */
 export class Prompts {
   readonly #model: LlamaModel
   readonly #wrapper: ChatWrapper
+  /** Absent where the file has none that works. */
+  readonly #template: BoundedTemplate | undefined
   /** Null where the model's template knows no tools; absent until a request has some. */
   #toolTemplate: ToolTemplate | null | undefined
 
-  constructor(model: LlamaModel) {
+  private constructor(model: LlamaModel, wrapper: ChatWrapper, template?: BoundedTemplate) {
     this.#model = model
-    this.#wrapper = wrapperFor(model)
+    this.#wrapper = wrapper
+    this.#template = template
   }
 
-  /** @throws MeshError BAD_REQUEST when the model's template refuses the messages, calls of tools and their results do
-   * not fit together, or a token is not in the vocabulary */
-  render(request: InferenceRequest): Prompt {
-    if (request.kind === 'chat') return this.#chatWithTools(request) ?? this.#chat(request.messages)
+  /**
+   * Takes the model's own template as it stands. (`resolveChatWrapper` would first compare it with each of the library's
+   * own wrappers, which takes most of a second and changes nothing for plain chats.) Without a template that works, the
+   * wrapper that fits the model's name.
+   * @throws MeshError MODEL_INVALID where the template is too long, or goes over the bounds on its time and its output
+   */
+  static async of(model: LlamaModel): Promise<Prompts> {
+    const source: unknown = model.fileInfo.metadata.tokenizer?.chat_template
+    if (typeof source !== 'string' || source.trim() === '') return new Prompts(model, wrapperByName(model, ''))
+    if (source.length > MOST_TEMPLATE_CHARS) {
+      throw MeshError.MODEL_INVALID(
+        `The model's chat template has ${source.length} characters; at most ${MOST_TEMPLATE_CHARS} are taken`,
+      )
+    }
+    const template = new BoundedTemplate(source)
+    await template.ready
+    const options = {
+      template: source,
+      tokenizer: model.tokenizer,
+      functionCallMessageTemplate: 'noJinja',
+    } as const
+    try {
+      const wrapper = template.within(TEMPLATE_LOAD_MS, () => templateWrapper(options, template))
+      if (template.exceeded === undefined) return new Prompts(model, wrapper, template)
+    } catch {
+      // A template in a dialect that the library cannot read.
+    }
+    await template.close()
+    if (template.exceeded === undefined) return new Prompts(model, wrapperByName(model, source))
+    throw MeshError.MODEL_INVALID(`The model's chat template is not used: ${template.exceeded}`)
+  }
+
+  /** @throws MeshError BAD_REQUEST when the model's template refuses the messages or goes over its bounds with them, calls
+   * of tools and their results do not fit together, or a token is not in the vocabulary */
+  async render(request: InferenceRequest): Promise<Prompt> {
+    await this.#template?.ready
+    return this.#template?.within(TEMPLATE_PROMPT_MS, () => this.#render(request)) ?? this.#render(request)
+  }
+
+  #render(request: InferenceRequest): Prompt {
+    if (request.kind === 'chat') return this.#chatWithTools(request) ?? this.#chat(request)
     return { ...this.#raw(request.prompt), stopTokens: new Set(), stopTexts: [], continues: true }
   }
 
@@ -90,15 +137,14 @@ export class Prompts {
     const tools = offeredTools(request)
     if (tools.length === 0 && !mentionsTools(messages)) return undefined
     checkToolMessages(messages)
-    if (this.#toolTemplate === undefined) this.#toolTemplate = this.#probeTemplate()
-    const template = this.#toolTemplate
+    const template = this.#toolTemplateOf()
     const offered = tools.length > 0 && { syntax: template?.syntax ?? GENERIC_SYNTAX }
-    if (!template) return { ...this.#chat(withoutTools(messages, tools)), ...offered }
+    if (!template) return { ...this.#chat({ ...request, messages: withoutTools(messages, tools) }), ...offered }
     // How turns end does not depend on the messages.
-    const { stopTokens, stopTexts } = this.#chat([{ role: 'user', content: 'x' }])
+    const { stopTokens, stopTexts } = this.#chat({ ...request, messages: [{ role: 'user', content: 'x' }] })
     const continues = messages.at(-1)?.role === 'assistant'
     return {
-      tokens: this.#tokens(() => template.render(messages, tools)),
+      tokens: this.#tokens(request, () => template.render(messages, tools)),
       stopTokens,
       stopTexts,
       continues,
@@ -106,20 +152,27 @@ export class Prompts {
     }
   }
 
-  #probeTemplate(): ToolTemplate | null {
-    const render = templateRenderer(this.#wrapper)
-    return (render && ToolTemplate.probe(render, this.#model)) ?? null
+  #toolTemplateOf(): ToolTemplate | null {
+    if (this.#toolTemplate !== undefined) return this.#toolTemplate
+    const template = this.#template
+    const found = (template && ToolTemplate.probe((variables) => template.render(variables), this.#model)) ?? null
+    // What was not found in time may be there.
+    if (template?.exceeded !== undefined) throw refusal(template.exceeded)
+    this.#toolTemplate = found
+    return found
   }
 
-  #chat(messages: readonly ChatMessage[]): Prompt {
+  #chat(request: ChatRequest): Prompt {
+    const { messages } = request
+    const most = mostChars(request)
     const chatHistory = messages.map(historyItem)
     // The wrapper completes the last model turn: an empty one, or the one that the caller has begun.
     const continues = messages.at(-1)?.role === 'assistant'
     if (!continues) chatHistory.push({ type: 'model', response: [] })
     let triggers: readonly LlamaText[] = []
-    const tokens = this.#tokens(() => {
+    const tokens = this.#tokens(request, () => {
       const state = this.#wrapper.generateContextState({ chatHistory })
-      triggers = state.stopGenerationTriggers
+      triggers = state.stopGenerationTriggers.map((trigger) => bounded(trigger, most))
       return state.contextText
     })
     return { tokens, ...this.#stops(triggers), continues }
@@ -129,16 +182,11 @@ export class Prompts {
    * A message's content is plain text in here, apart from the template's special tokens: `<|end|>` typed by a user stays
    * five characters and does not end the turn.
    */
-  #tokens(render: () => LlamaText): Token[] {
+  #tokens(request: ChatRequest, render: () => LlamaText): Token[] {
     try {
-      return this.#withBeginning(render().tokenize(this.#model.tokenizer))
+      return this.#withBeginning(bounded(render(), mostChars(request)).tokenize(this.#model.tokenizer))
     } catch (cause) {
-      const reason = messageOf(cause)
-      throw MeshError.BAD_REQUEST(
-        `The model's chat template refuses these messages: ${reason}`,
-        { param: 'messages' },
-        { cause },
-      )
+      throw refusal(this.#template?.exceeded ?? messageOf(cause), cause)
     }
   }
 
@@ -162,30 +210,46 @@ export class Prompts {
 }
 
 /**
- * The model's own template as it stands. (`resolveChatWrapper` would first compare it with each of the library's own
- * wrappers, which takes most of a second and changes nothing for plain chats.) Without a template that works, the
- * wrapper that fits the model's name.
+ * The wrapper that fits the model's name, or words in its template. The library renders that template to compare it with
+ * its own, without any bound: it gets its words, and nothing that could be run.
  */
-function wrapperFor(model: LlamaModel): ChatWrapper {
-  const template = model.fileInfo.metadata.tokenizer?.chat_template
-  if (template !== undefined && template.trim() !== '') {
-    try {
-      return new JinjaTemplateChatWrapper({
-        template,
-        tokenizer: model.tokenizer,
-        functionCallMessageTemplate: 'noJinja',
-      })
-    } catch {
-      // A template in a dialect that the library cannot read.
-    }
-  }
-  return resolveChatWrapper(model, { warningLogs: false, noJinja: true }) ?? new GeneralChatWrapper()
+function wrapperByName(model: LlamaModel, source: string): ChatWrapper {
+  const { fileInfo, filename, tokenizer, tokens } = model
+  const { metadata } = fileInfo
+  const harmless = source.replaceAll(/[{}]/g, '')
+  return (
+    resolveChatWrapper({
+      fileInfo: {
+        ...fileInfo,
+        metadata: { ...metadata, tokenizer: { ...metadata.tokenizer, chat_template: harmless } },
+      },
+      filename,
+      tokenizer,
+      bosString: tokens.bosString,
+      warningLogs: false,
+      noJinja: true,
+    }) ?? new GeneralChatWrapper()
+  )
 }
 
-/** The library's own way of rendering the model's template; undefined where it could not read the template. */
-function templateRenderer(wrapper: ChatWrapper): RenderTemplate | undefined {
-  const template = wrapper instanceof JinjaTemplateChatWrapper ? nativeTemplate(wrapper) : undefined
-  return template && ((variables) => template.render(variables))
+function refusal(reason: string, cause?: unknown): MeshError {
+  return MeshError.BAD_REQUEST(
+    `The model's chat template refuses these messages: ${reason}`,
+    { param: 'messages' },
+    { cause },
+  )
+}
+
+/** The text as it is. @throws Error where it has more characters than `most` */
+function bounded(text: LlamaText, most: number): LlamaText {
+  const chars = text.values.reduce((sum, one) => sum + (typeof one === 'string' ? one : one.value).length, 0)
+  if (chars > most) throw new Error(`it makes ${chars} characters of them where at most ${most} are taken`)
+  return text
+}
+
+/** How long a request's prompt may be in characters. */
+function mostChars(request: ChatRequest): number {
+  return ADDED_CHARS + 4 * textsOf(request).reduce((sum, text) => sum + text.length, 0)
 }
 
 /** All texts of a request that are to be tokenized. */
