@@ -114,15 +114,15 @@ test('users, keys, limits, usage, members, invites, workers, models and audit ar
   })
 
   await t.test('usage, workers, models, invites, members, audit', async (t) => {
-    t.alike((await ask('GET /usage?from=0')).body, { rows: [] })
+    t.alike((await ask('GET /usage?from=0')).body, { rows: [], has_more: false })
     t.is((await ask('GET /usage?from=yesterday')).body.error?.param, 'from')
     t.is((await ask('GET /usage?colour=red')).status, 400)
-    t.alike((await ask('GET /usage?by=user,model')).body, { rows: [] })
+    t.alike((await ask('GET /usage?by=user,model')).body, { rows: [], has_more: false })
     t.is((await ask('GET /usage?by=colour')).body.error?.param, 'by[0]')
     const { workers, mesh } = (await ask('GET /workers')).body as unknown as ResponseOf<'mesh.status'>
     t.is(mesh, auth.profile.address)
     t.alike(workers.map(({ role }) => role).sort(), ['auth', 'gateway'])
-    t.alike((await ask('GET /models')).body, { models: [] })
+    t.alike((await ask('GET /models')).body, { models: [], has_more: false })
     t.is((await ask('POST /models', { path: '/nothing.gguf' })).body.error?.code, 'no_processor')
     t.is((await ask('DELETE /models/some/model:Q4')).body.error?.code, 'model_not_found')
     const invite = (await ask('POST /invites', { role: 'processor', name: 'p1' })).body
@@ -316,10 +316,11 @@ test('logins are throttled by name and by address, and tell nothing of who exist
 
   await login('ann', 'x')
   t.is((await login('ann', password)).status, 200, 'the fourth')
-  const fifth = await login('ann', password)
-  t.is(fifth.status, 429)
-  t.is(fifth.body.error?.code, 'rate_limit_exceeded')
-  t.ok(Number(fifth.headers.get('retry-after')) > 50)
+  for (let i = 0; i < 4; i++) t.is((await login('ann', 'x')).status, 401)
+  const throttled = await login('ann', password)
+  t.is(throttled.status, 429)
+  t.is(throttled.body.error?.code, 'rate_limit_exceeded')
+  t.ok(Number(throttled.headers.get('retry-after')) > 5)
   t.is((await login('silent', 'x')).status, 401, 'another name is not throttled yet')
   const statuses: number[] = []
   for (let i = 0; i < 12; i++) statuses.push((await login(`name-${i}`, 'x')).status)
@@ -328,13 +329,10 @@ test('logins are throttled by name and by address, and tell nothing of who exist
 
   const client = await startStranger(t, home, auth.publicKey)
   const attempt = (request: InputOf<'login'>) => codeOf(client.call('login', request))
-  t.is(await attempt({ name: 'silent', password: 'x', address: '10.9.9.9' }), 'LOGIN_FAILED')
-  const sideBySide = await Promise.all(
-    Array.from({ length: 30 }, (_, i) => attempt({ name: `other-${i}`, password: 'x', address: `10.0.0.${i}` })),
-  )
-  t.ok(
-    sideBySide.filter((code) => code === 'LOGIN_FAILED').length <= 12,
-    'attempts side by side count, and a client cannot choose its address',
+  t.is(
+    await attempt({ name: 'other', password: 'x', address: '10.9.9.9' }),
+    'RATE_LIMITED',
+    'a client over the mesh comes from the same address, whatever its key pair is and whatever it says',
   )
 })
 

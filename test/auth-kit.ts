@@ -1,8 +1,9 @@
 import type { Test } from 'brittle'
 import Corestore from 'corestore'
-import { encodeKey, type JournalRecord, newApiKey } from '../lib/protocol/index.js'
+import { encodeKey, type JournalRecord, newApiKey, type RequestOf, SCOPES } from '../lib/protocol/index.js'
 import { Directory } from '../lib/store/index.js'
 import { AuthorityAccounts } from '../workers/auth/accounts.js'
+import type { Actor } from '../workers/auth/actor.js'
 import { Invites } from '../workers/auth/invites.js'
 import { Keys } from '../workers/auth/keys.js'
 import { Members } from '../workers/auth/members.js'
@@ -16,7 +17,15 @@ export const USED_AT = Date.UTC(2026, 0, 31, 15, 30)
 /** Public keys that nobody has. */
 export const peerKey = (number: number): string => encodeKey(Buffer.alloc(32, number))
 export const AUTHORITY = peerKey(255)
-export const ADMIN = { user: 'root', role: 'admin' } as const
+export const ADMIN: Actor = { user: 'root', scopes: SCOPES }
+/** A page of all that a test makes. */
+export const ALL = { limit: 1000 }
+/** A key that may infer and is not limited, with what the test sets. */
+export const newKeyFor = (over: Partial<RequestOf<'keys.create'>> = {}): RequestOf<'keys.create'> => ({
+  scopes: ['inference'],
+  limits: {},
+  ...over,
+})
 
 /** What a gateway records of a request, with what the test sets. */
 export function usageRecord(over: Partial<JournalRecord> = {}): JournalRecord {
@@ -47,7 +56,7 @@ export async function openDomain(t: Test, dir?: string) {
   const directory = new Directory(corestore.get({ name: 'directory' }))
   await directory.open()
   const writer = new StoreWriter({ accounts, directory, now: () => clock.now })
-  const keys = new Keys(writer, newApiKey)
+  const keys = new Keys({ writer, newKey: newApiKey, perUser: 100 })
   const users = new Users(writer, keys)
   const invites = new Invites(writer, newApiKey)
   const models = new Models(writer)

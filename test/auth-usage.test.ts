@@ -233,7 +233,7 @@ test('the authority folds what gateways write, also what they wrote while it was
 
   const stranger = await startStranger(t, home, first.publicKey)
   const key = adminKey(home)
-  const { id: keyId, key: alice } = await stranger.call('keys.create', {}, { key })
+  const { id: keyId, key: alice } = await stranger.call('keys.create', { scopes: ['read:usage'] }, { key })
   await write(core, [record({ keyId, user: 'admin' }), { malformed: true }])
   const rows = async () => (await stranger.call('usage.query', {}, { key: alice })).rows
   await until(async () => (await rows()).length === 1, 'the record is folded')

@@ -35,7 +35,8 @@ async function startMesh(t: Test, flags = {}) {
 
 async function addUser(admin: Stranger, key: string, name: string): Promise<string> {
   await admin.call('users.add', { name }, { key })
-  return (await admin.call('keys.create', { user: name }, { key })).key
+  return (await admin.call('keys.create', { user: name, scopes: ['inference', 'manage:keys', 'read:usage'] }, { key }))
+    .key
 }
 
 /** The authority as a process of its own. */
@@ -257,11 +258,12 @@ test('a user manages itself, and only an admin manages others', async (t) => {
   t.is(await codeOf(stranger.call('usage.query', { user: 'bob' }, { key: alice })), 'FORBIDDEN')
   t.is(await codeOf(stranger.call('users.list', {}, {})), 'INVALID_API_KEY')
 
-  await stranger.call('users.passwd', { password: 'long enough' }, { key: alice })
+  t.is(await codeOf(stranger.call('users.passwd', { password: 'long enough' }, { key: alice })), 'FORBIDDEN')
+  await stranger.call('users.passwd', { name: 'alice', password: 'long enough' }, { key })
   const { users } = await stranger.call('users.list', {}, { key })
   t.is(users.find(({ name }) => name === 'alice')?.hasPassword, true)
   t.absent(JSON.stringify(users).includes('argon2'), 'no hash leaves the authority')
-  const own = await stranger.call('keys.create', { label: 'second' }, { key: alice })
+  const own = await stranger.call('keys.create', { label: 'second', scopes: ['manage:keys'] }, { key: alice })
   t.is(own.user, 'alice')
   const { keys } = await stranger.call('keys.list', {}, { key: alice })
   t.alike(new Set(keys.map(({ user }) => user)), new Set(['alice']))
@@ -297,7 +299,9 @@ test('where the mesh allows it, a stranger registers and gets a key, but not wit
   const { user, key } = await stranger.call('users.register', { name: 'eve', password: 'long enough' })
   t.alike(user.limits, { requestsPerMinute: 3 })
   t.is(user.role, 'user')
-  t.is((await stranger.call('keys.list', {}, { key })).keys.length, 1)
+  t.is(await codeOf(stranger.call('keys.list', {}, { key })), 'FORBIDDEN', 'its key is for inference')
+  const { token } = await stranger.call('login', { name: 'eve', password: 'long enough' })
+  t.is((await stranger.call('keys.list', {}, { key: token })).keys.length, 1)
   t.is(await codeOf(stranger.call('users.register', { name: 'eve', password: 'long enough' })), 'CONFLICT')
   t.is(await codeOf(stranger.call('users.register', { name: 'eve2', password: 'short' })), 'BAD_REQUEST')
   await stranger.call('users.register', { name: 'eve3', password: 'long enough' })
@@ -420,7 +424,7 @@ test('SIGKILL in the midst of changes loses no key that was acknowledged', async
   t.ok(acknowledged.length > 10, `${acknowledged.length} keys were acknowledged`)
   await ready(home, 'auth', 'auth', process_.pid)
   const stranger = await startStranger(t, home, readProfile(home).authority)
-  const { keys } = await stranger.call('keys.list', {}, { key: adminKey(home) })
+  const { keys } = await stranger.call('keys.list', { limit: 1000 }, { key: adminKey(home) })
   const known = new Set(keys.map(({ id }) => id))
   t.alike(
     acknowledged.filter(({ id }) => !known.has(id)),

@@ -82,7 +82,10 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     await good(t, home, ['users', 'add', 'ann', '--password', '--concurrent', '2'], 'a long password\n')
     await bad(t, home, ['users', 'add', 'ann'], 64, /ann/)
     await bad(t, home, ['users', 'add', 'bob', '--password'], 64, /No password on standard input/, '')
-    t.ok(/^Limits of ann: 5 requests\/min$/m.test(await good(t, home, ['users', 'limits', 'ann', '--rpm', '5'])))
+    const limits = (...options: string[]) => good(t, home, ['users', 'limits', 'ann', ...options])
+    t.is(await limits('--rpm', '7'), 'Limits of ann: 7 requests/min, 2 at a time\n')
+    t.is(await limits(), 'Limits of ann: 7 requests/min, 2 at a time\n', 'nothing named, nothing changed')
+    t.is(await limits('--none', '--rpm', '5'), 'Limits of ann: 5 requests/min\n')
     const users = await good(t, home, ['users', 'ls'])
     t.ok(/^ann +user +yes +\d{4}-\d\d-\d\d \d\d:\d\d +5 requests\/min$/m.test(users), users)
     t.ok(/^eve +admin +no /m.test(users))
@@ -99,10 +102,19 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
       'a,b',
     ])
     const [, text = '', id = ''] = /^(im_([a-z0-9]+)_[a-z0-9]+)$/m.exec(made) ?? []
-    t.ok(/for ann, limits: a\+b, until \d{4}/.test(made), made)
+    t.ok(/for ann, for inference, limits: a\+b, until \d{4}/.test(made), made)
     t.ok(new RegExp(`^${id} +ann +ci +valid `, 'm').test(await good(t, home, ['keys', 'ls'])))
+    const update = ['keys', 'update', id, '--rpm', '9', '--scope', 'read:usage', '--label', 'night']
+    t.ok(/ of ann: for read:usage, limits: 9 requests\/min, a\+b, until/.test(await good(t, home, update)))
+    t.ok(
+      new RegExp(`^${id} +ann +night +valid .* read:usage +9 requests/min, a\\+b$`, 'm').test(
+        await good(t, home, ['keys', 'ls', '--user', 'ann']),
+      ),
+    )
+    await bad(t, home, ['keys', 'update', id], 64, /Say what to change/)
+    await bad(t, home, ['keys', 'create', '--scope', 'everything'], 64, /Expected inference/)
     t.is(await good(t, home, ['keys', 'revoke', text]), `The key im_${id}_… of ann is revoked\n`)
-    t.ok(new RegExp(`^${id} +ann +ci +revoked `, 'm').test(await good(t, home, ['keys', 'ls'])))
+    t.ok(new RegExp(`^${id} +ann +night +revoked `, 'm').test(await good(t, home, ['keys', 'ls'])))
     await bad(t, home, ['keys', 'revoke', 'nosuchkey'], 64, /nosuchkey/)
     t.is(await good(t, home, ['users', 'passwd', 'ann'], 'another password\n'), 'The password is set\n')
     t.is(await good(t, home, ['users', 'rm', 'ann']), 'User ann is removed, and every key of ann revoked\n')

@@ -1,7 +1,7 @@
 import test from 'brittle'
 import { Answer } from '../lib/client/answer.js'
 import { MeshClient, type TokenBatch } from '../lib/client/index.js'
-import { type GenerateEvent, MeshError } from '../lib/protocol/index.js'
+import { type GenerateEvent, MeshError, SCOPES } from '../lib/protocol/index.js'
 import { startDoor } from './helpers/door.js'
 import { codeOf, start, startAuth, TestWorker, testHome, testOptions, untilJoined } from './helpers/mesh.js'
 
@@ -85,7 +85,13 @@ test('what had come of an answer that breaks half way is kept', async (t) => {
   const home = await testHome(t)
   await startAuth(t, home)
   const gateway = await start(t, new TestWorker('gateway', testOptions(home, 'g1')))
-  gateway.net.dispatcher.authenticate = () => ({ keyId: 'k', user: 'a', role: 'admin', limits: { key: {}, user: {} } })
+  gateway.net.dispatcher.authenticate = () => ({
+    keyId: 'k',
+    user: 'a',
+    role: 'admin',
+    scopes: SCOPES,
+    limits: { key: {}, parents: [], user: {} },
+  })
   gateway.net.onGenerate(['client'], async (_request, sink) => {
     sink.push({ type: 'tokens', index: 0, ids: [1], text: 'one ' })
     sink.push({ type: 'tokens', index: 1, ids: [2], text: 'two ' })

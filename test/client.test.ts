@@ -22,6 +22,7 @@ import {
   newApiKey,
   PROTOCOL_VERSION,
   readGeneration,
+  SCOPES,
 } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
 import type { AuthWorker } from '../workers/auth/index.js'
@@ -73,9 +74,9 @@ async function startGateway(t: Test, home: string, name: string, behaviour: Beha
   const seen = { prompts: 0, keys: new Set<string>(), cancelled: 0 }
   worker.net.dispatcher.authenticate = (key) => {
     seen.keys.add(key)
-    return { keyId: 'test', user: 'admin', role: 'admin', limits: { key: {}, user: {} } }
+    return { keyId: 'test', user: 'admin', role: 'admin', scopes: SCOPES, limits: { key: {}, parents: [], user: {} } }
   }
-  worker.net.dispatcher.respond('models', async () => ({ models: [] }))
+  worker.net.dispatcher.respond('models', async () => ({ models: [], has_more: false }))
   worker.net.onGenerate(['client'], async (request, sink) => {
     readGeneration(request)
     seen.prompts++

@@ -22,8 +22,8 @@ function routeIn(name: string): { path: string; query: string[] } {
 
 test('docs/api.md lists every route with its method, its query and who may use it', (t) => {
   const served = apiRoutes.map(({ http, path, call: { method }, query = {} }) => {
-    const { credential } = methods[method]
-    const who = { none: 'anyone', key: 'everyone', admin: 'admin' }[credential]
+    const { scope } = methods[method]
+    const who = scope === 'none' ? 'anyone' : scope === 'key' ? 'everyone' : scope
     const shown = path.replace(/:(\w+)/g, '{$1}').replace('*', '{name}')
     return `${http} ${shown} ${Object.keys(query).sort()} ${who} ${method}`
   })

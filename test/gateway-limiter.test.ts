@@ -6,7 +6,7 @@ import { Limiter } from '../workers/gateway/requests/limiter.js'
 const START = Date.UTC(2026, 0, 31, 12)
 
 function principal(key: Limits, user: Limits = {}, keyId = 'k1'): Principal {
-  return { keyId, user: 'ann', role: 'user', limits: { key, user } }
+  return { keyId, user: 'ann', role: 'user', scopes: ['inference'], limits: { key, parents: [], user } }
 }
 
 /** A limiter with a clock that the test moves and a ledger that it fills. */

@@ -66,7 +66,7 @@ test('the tighter of the limits of a key and its user is told', (t) => {
   let now = 1_000_000
   const limiter = new Limiter({ spent: () => 0 }, () => now)
   const limits = { key: { requestsPerMinute: 10 }, user: { requestsPerMinute: 5, tokensPerMinute: 1000 } }
-  const principal = { keyId: 'k', user: 'u', role: 'user' as const, limits }
+  const principal = { keyId: 'k', user: 'u', role: 'user' as const, scopes: [], limits: { parents: [], ...limits } }
   t.alike(limiter.rates(principal), {
     requests: { limit: 5, remaining: 5, resetMs: 0 },
     tokens: { limit: 1000, remaining: 1000, resetMs: 0 },

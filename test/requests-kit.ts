@@ -23,7 +23,13 @@ export const QUEUE_MS = 10
 
 export const MODEL = testModel('tiny', 'ab12')
 
-const PRINCIPAL: Principal = { keyId: 'k1', user: 'ann', role: 'user', limits: { key: {}, user: {} } }
+const PRINCIPAL: Principal = {
+  keyId: 'k1',
+  user: 'ann',
+  role: 'user',
+  scopes: ['inference'],
+  limits: { key: {}, parents: [], user: {} },
+}
 
 export class TestClock implements Clock {
   ms = 0

@@ -1,7 +1,10 @@
-import type { Command } from 'commander'
-import { withLimits } from '../shared/limits.js'
+import { type Command, InvalidArgumentError } from 'commander'
+import { type ApiKeyInfo, type Limits, MeshError, type Scope } from '../../lib/client/index.js'
+import { SCOPES } from '../../lib/protocol/index.js'
+import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
+import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { bold, dim, print, printJson, printTable, red, timeText } from '../shared/output.js'
+import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
 import { duration, type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
 
 export function define(command: Command): void {
@@ -10,7 +13,9 @@ export function define(command: Command): void {
     `
 Examples:
   infermesh keys create --user ann --label laptop --rpm 60 --budget 100000/day --expires 30d
+  infermesh keys create --scope inference --scope read:usage
   infermesh keys ls
+  infermesh keys update 1pjcnbhzd4xue --rpm 30
   infermesh keys revoke 1pjcnbhzd4xue`,
   )
 
@@ -22,6 +27,11 @@ Examples:
       .option('--label <text>', 'what to call it'),
   )
     .option('--expires <time>', 'how long it is valid, such as 30d (default: until revoked)', duration)
+    .option(
+      '--scope <scope>',
+      `what it may be used for: ${SCOPES.join(', ')}; can be repeated (default: inference)`,
+      gatherScope,
+    )
     .addHelpText(
       'after',
       `
@@ -30,38 +40,49 @@ Examples:
   export OPENAI_API_KEY=$(infermesh keys create --json | jq -r .key)`,
     )
     .action(async (_options, self: Command) => {
-      const options = optionsOf<LimitOptions & { user?: string; label?: string; expires?: number }>(self)
-      const { user, label, expires } = options
-      const made = await withMesh(options, (mesh, signal) =>
-        mesh.admin.keys.create(
+      const options = optionsOf<LimitOptions & { user?: string; label?: string; expires?: number; scope?: Scope[] }>(
+        self,
+      )
+      const { user, label, expires, scope } = options
+      const made = await withMesh(options, async (mesh, signal) => {
+        await warnOfModels(mesh, options.models, signal)
+        return mesh.admin.keys.create(
           {
             user,
             label,
+            scopes: scope,
             limits: limitsOf(options),
             expiresAt: expires === undefined ? undefined : Date.now() + expires,
           },
           { signal },
-        ),
-      )
-      const { id, key, limits, expiresAt } = made
+        )
+      })
+      const { id, key, scopes, limits, expiresAt } = made
       if (options.json) {
-        printJson({ id, key, user: made.user, label: made.label, limits, expiresAt })
+        printJson({ id, key, user: made.user, label: made.label, scopes, parent: made.parent, limits, expiresAt })
         return
       }
       print(bold(key))
-      print(dim(`for ${made.user}, limits: ${limitsText(limits)}${expiresAt ? `, until ${timeText(expiresAt)}` : ''}`))
+      print(dim(`for ${made.user}, ${toldOf(made)}`))
+      if (made.parent !== undefined)
+        print(dim(`It ends with the key im_${made.parent}_…, whose limits hold for both together.`))
       print(dim('Keep it now: it is not stored and cannot be shown again.'))
     })
 
-  command
-    .command('ls')
-    .alias('list')
-    .description('list your keys; for an admin everyone’s')
+  withListLimit(
+    command
+      .command('ls')
+      .alias('list')
+      .description('list your keys, newest first; for an admin everyone’s')
+      .option('--user <name>', 'this user only'),
+  )
     .addHelpText('after', '\nExample:\n  infermesh keys ls')
     .action(async (_options, self: Command) => {
-      const common = optionsOf(self)
-      const keys = await withMesh(common, (mesh, signal) => mesh.admin.keys.list({ signal }))
-      if (common.json) {
+      const options = optionsOf<ListOptions & { user?: string }>(self)
+      const keys = await withMesh(options, (mesh, signal) =>
+        mesh.admin.keys.list({ user: options.user, limit: wanted(options) }, { signal }),
+      )
+      if (options.json) {
         printJson({ keys })
         return
       }
@@ -73,15 +94,51 @@ Examples:
         stateOf(key, now),
         timeText(key.createdAt),
         timeText(key.expiresAt),
+        key.scopes?.join(', ') ?? 'all of its user’s',
         limitsText(key.limits),
       ])
-      printTable(['ID', 'USER', 'LABEL', 'STATE', 'MADE', 'EXPIRES', 'LIMITS'], rows, 'No keys yet.')
+      printList(['ID', 'USER', 'LABEL', 'STATE', 'MADE', 'EXPIRES', 'SCOPES', 'LIMITS'], rows, 'No keys yet.', options)
+    })
+
+  withNoLimits(
+    withLimits(
+      command
+        .command('update')
+        .description('name or narrow a key; an admin may widen it')
+        .argument('<id>', 'the key’s id: what stands between im_ and the next _')
+        .option('--label <text>', 'what to call it'),
+    ),
+  )
+    .option('--expires <time>', 'how long it is valid from now on, such as 30d', duration)
+    .option('--scope <scope>', `what it may be used for: ${SCOPES.join(', ')}; can be repeated`, gatherScope)
+    .addHelpText(
+      'after',
+      '\nLimits that are not named stay.\n\nExample:\n  infermesh keys update 1pjcnbhzd4xue --rpm 30 --label ci',
+    )
+    .action(async (text: string, _options, self: Command) => {
+      const options = optionsOf<LimitOptions & { label?: string; expires?: number; scope?: Scope[]; none?: boolean }>(
+        self,
+      )
+      const { label, expires, scope } = options
+      const id = idOf(text)
+      const key = await withMesh(options, async (mesh, signal) => {
+        const [present] = await mesh.admin.keys.list({ id }, { signal })
+        const limits = changedLimits(present?.limits ?? {}, options)
+        if ([label, expires, scope, limits].every((one) => one === undefined)) {
+          throw MeshError.BAD_REQUEST('Say what to change: a label, scopes, limits or when it expires')
+        }
+        await warnOfModels(mesh, options.models, signal)
+        const expiresAt = expires === undefined ? undefined : Date.now() + expires
+        return mesh.admin.keys.update({ id, label, scopes: scope, limits, expiresAt }, { signal })
+      })
+      if (options.json) printJson(key)
+      else print(`The key im_${key.id}_… of ${key.user}: ${toldOf(key)}`)
     })
 
   command
     .command('revoke')
     .alias('rm')
-    .description('make a key worthless, on every gateway within a second')
+    .description('make a key and those made with it worthless, on every gateway within a second')
     .argument('<id>', 'the key’s id: what stands between im_ and the next _')
     .addHelpText('after', '\nExample:\n  infermesh keys revoke 1pjcnbhzd4xue')
     .action(async (id: string, _options, self: Command) => {
@@ -90,6 +147,18 @@ Examples:
       if (common.json) printJson(key)
       else print(`The key im_${key.id}_… of ${key.user} is revoked`)
     })
+}
+
+function gatherScope(text: string, before: Scope[] = []): Scope[] {
+  const scope = SCOPES.find((one) => one === text)
+  if (scope === undefined) throw new InvalidArgumentError(`Expected ${SCOPES.join(', ')}.`)
+  return [...before, scope]
+}
+
+/** What a key may do, in few words. */
+function toldOf({ scopes, limits, expiresAt }: Pick<ApiKeyInfo, 'scopes' | 'expiresAt'> & { limits: Limits }): string {
+  const may = scopes === undefined ? '' : `for ${scopes.join(', ')}, `
+  return `${may}limits: ${limitsText(limits)}${expiresAt === undefined ? '' : `, until ${timeText(expiresAt)}`}`
 }
 
 function stateOf({ revokedAt, expiresAt }: { revokedAt?: number; expiresAt?: number }, now: number): string {

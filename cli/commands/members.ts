@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
+import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { print, printJson, printTable, timeText } from '../shared/output.js'
+import { print, printJson, timeText } from '../shared/output.js'
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -12,14 +13,13 @@ Examples:
   infermesh members remove processor/p1`,
   )
 
-  command
-    .command('ls')
-    .alias('list')
-    .description('list the workers that belong to the mesh')
+  withListLimit(command.command('ls').alias('list').description('list the workers that belong to the mesh'))
     .addHelpText('after', '\nExample:\n  infermesh members ls --json')
     .action(async (_options, self: Command) => {
-      const common = optionsOf(self)
-      const members = await withMesh(common, (mesh, signal) => mesh.admin.members.list({ signal }))
+      const options = optionsOf<ListOptions>(self)
+      const members = await withMesh(options, (mesh, signal) =>
+        mesh.admin.members.list({ limit: wanted(options) }, { signal }),
+      )
       const rows = members.map(({ role, name, trust = 'own', models = [], addedAt, notAfter, publicKey }) => [
         role,
         name,
@@ -28,8 +28,8 @@ Examples:
         timeText(notAfter),
         publicKey,
       ])
-      if (common.json) printJson({ members })
-      else printTable(['ROLE', 'NAME', 'TRUST', 'ADDED', 'UNTIL', 'PUBLIC KEY'], rows, 'No members yet.')
+      if (options.json) printJson({ members })
+      else printList(['ROLE', 'NAME', 'TRUST', 'ADDED', 'UNTIL', 'PUBLIC KEY'], rows, 'No members yet.', options)
     })
 
   command

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { MeshClient, UsageCheck, UsageDimension, UsageSum } from '../../lib/client/index.js'
 import { addUsage, MeshError, NO_USAGE, type UsageTotals } from '../../lib/protocol/index.js'
+import { type ListOptions, printList, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { countText, dim, green, print, printJson, printTable, yellow } from '../shared/output.js'
 import { since } from '../shared/parse.js'
@@ -17,7 +18,7 @@ const POLL_MS = 300
 
 export function define(command: Command): void {
   defineVerify(command)
-  command
+  withListLimit(command)
     .option('--since <time>', 'such as 24h, 7d or 2026-01-31 (default: since ever)', since)
     .option('--by <what>', `what makes a row: ${DIMENSIONS.join(', ')}; can be repeated`, gatherDimension)
     .option('--user <name>', 'this user only')
@@ -33,10 +34,12 @@ Examples:
   infermesh usage --by day --json`,
     )
     .action(async (_options, self: Command) => {
-      const options = optionsOf<{ since?: number; by?: UsageDimension[]; user?: string; keyId?: string }>(self)
+      const options = optionsOf<ListOptions & { since?: number; by?: UsageDimension[]; user?: string; keyId?: string }>(
+        self,
+      )
       const { by = ['user', 'key', 'model'], user, keyId } = options
       const rows = await withMesh(options, (mesh, signal) =>
-        mesh.admin.usage.query({ from: options.since ?? 0, user, keyId, by }, { signal }),
+        mesh.admin.usage.query({ from: options.since ?? 0, user, keyId, by, limit: options.limit }, { signal }),
       )
       rows.sort((a, b) => namesOf(a, by).join().localeCompare(namesOf(b, by).join()))
       if (options.json) {
@@ -47,10 +50,11 @@ Examples:
       }
       const cells = rows.map((row) => [...namesOf(row, by), ...numbers(row)])
       if (rows.length > 1) cells.push([...by.map((_, i) => (i === 0 ? 'total' : '')), ...numbers(sum(rows))])
-      printTable(
+      printList(
         [...by.map((name) => name.toUpperCase()), 'REQUESTS', 'FAILED', 'PROMPT', 'CACHED', 'COMPLETION'],
         cells,
         'Nothing was used yet.',
+        options,
       )
     })
 }

@@ -1,9 +1,10 @@
 import type { Command } from 'commander'
-import { withLimits } from '../shared/limits.js'
+import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
+import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { print, printJson, printTable, timeText } from '../shared/output.js'
+import { print, printJson, timeText } from '../shared/output.js'
 import { type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
-import { readPassword } from '../shared/password.js'
+import { readNewPassword, readPassword } from '../shared/password.js'
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -28,25 +29,23 @@ Examples:
     .action(async (name: string, _options, self: Command) => {
       const options = optionsOf<LimitOptions & { admin?: boolean; password?: boolean }>(self)
       const password = options.password ? await readPassword(name) : undefined
-      const user = await withMesh(options, (mesh, signal) =>
-        mesh.admin.users.add(
-          { name, role: options.admin ? 'admin' : 'user', password, limits: limitsOf(options) },
-          { signal },
-        ),
-      )
+      const user = await withMesh(options, async (mesh, signal) => {
+        await warnOfModels(mesh, options.models, signal)
+        const role = options.admin ? 'admin' : 'user'
+        return mesh.admin.users.add({ name, role, password, limits: limitsOf(options) }, { signal })
+      })
       if (options.json) printJson(user)
       else
         print(`${user.role === 'admin' ? 'Admin' : 'User'} ${user.name} is added, limits: ${limitsText(user.limits)}`)
     })
 
-  command
-    .command('ls')
-    .alias('list')
-    .description('list users')
+  withListLimit(command.command('ls').alias('list').description('list users'))
     .addHelpText('after', '\nExample:\n  infermesh users ls')
     .action(async (_options, self: Command) => {
-      const common = optionsOf(self)
-      const users = await withMesh(common, (mesh, signal) => mesh.admin.users.list({ signal }))
+      const options = optionsOf<ListOptions>(self)
+      const users = await withMesh(options, (mesh, signal) =>
+        mesh.admin.users.list({ limit: wanted(options) }, { signal }),
+      )
       const rows = users.map(({ name, role, hasPassword, createdAt, limits }) => [
         name,
         role,
@@ -54,17 +53,32 @@ Examples:
         timeText(createdAt),
         limitsText(limits),
       ])
-      if (common.json) printJson({ users })
-      else printTable(['NAME', 'ROLE', 'PASSWORD', 'ADDED', 'LIMITS'], rows, 'No users yet.')
+      if (options.json) printJson({ users })
+      else printList(['NAME', 'ROLE', 'PASSWORD', 'ADDED', 'LIMITS'], rows, 'No users yet.', options)
     })
 
-  withLimits(command.command('limits').description('replace a user’s limits').argument('<name>', 'name of the user'))
-    .addHelpText('after', '\nExample:\n  infermesh users limits ann --budget 2M/month')
+  withNoLimits(
+    withLimits(
+      command
+        .command('limits')
+        .description('show a user’s limits, or set those that are named')
+        .argument('<name>', 'name of the user'),
+    ),
+  )
+    .addHelpText(
+      'after',
+      '\nExamples:\n  infermesh users limits ann\n  infermesh users limits ann --budget 2M/month\n  infermesh users limits ann --none',
+    )
     .action(async (name: string, _options, self: Command) => {
-      const options = optionsOf<LimitOptions>(self)
-      const user = await withMesh(options, (mesh, signal) =>
-        mesh.admin.users.limits({ name, limits: limitsOf(options) }, { signal }),
-      )
+      const options = optionsOf<LimitOptions & { none?: boolean }>(self)
+      const user = await withMesh(options, async (mesh, signal) => {
+        const [present] = await mesh.admin.users.list({ name }, { signal })
+        const limits = changedLimits(present?.limits ?? {}, options)
+        if (present !== undefined && limits === undefined) return present
+        await warnOfModels(mesh, options.models, signal)
+        // Of a user that is not there, the mesh says who is.
+        return mesh.admin.users.limits({ name, limits: limits ?? {} }, { signal })
+      })
       if (options.json) printJson(user)
       else print(`Limits of ${user.name}: ${limitsText(user.limits)}`)
     })
@@ -86,11 +100,14 @@ Examples:
     .command('passwd')
     .description('set a password: your own, or for an admin anyone’s')
     .argument('[name]', 'name of the user (default: yourself)')
-    .addHelpText('after', '\nExamples:\n  infermesh users passwd ann\n  echo "$PASSWORD" | infermesh users passwd ann')
+    .addHelpText(
+      'after',
+      '\nYour own wants the old one too: from a pipe, on the line before the new one.\n\nExamples:\n  infermesh users passwd\n  echo "$PASSWORD" | infermesh users passwd ann',
+    )
     .action(async (name: string | undefined, _options, self: Command) => {
       const common = optionsOf(self)
-      const password = await readPassword(name)
-      await withMesh(common, (mesh, signal) => mesh.admin.users.passwd({ name, password }, { signal }))
+      const given = name === undefined ? await readNewPassword() : { name, password: await readPassword(name) }
+      await withMesh(common, (mesh, signal) => mesh.admin.users.passwd(given, { signal }))
       if (common.json) printJson({ name })
       else print('The password is set')
     })

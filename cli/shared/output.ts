@@ -74,9 +74,16 @@ function width(text: string): number {
 /** A number, perhaps with a unit, or none. */
 const NUMBER = /^(-?|\d[\d.,]*( ?[A-Za-z%]{1,3})?)$/
 
+/** The widest cell: every row of a table is padded to it. */
+const MAX_CELL = 200
+
+function short(cell: string): string {
+  return cell.length > MAX_CELL ? cutTo(cell, MAX_CELL) : cell
+}
+
 /** Lines of an aligned table. Columns of numbers are set to the right. */
 export function table(head: string[], rows: string[][]): string[] {
-  const cells = rows.map((row) => row.map(oneLine))
+  const cells = rows.map((row) => row.map((cell) => short(oneLine(cell))))
   const widths = head.map((title, i) => Math.max(width(title), ...cells.map((row) => width(row[i] ?? ''))))
   const toRight = head.map((_, i) => cells.length > 0 && cells.every((row) => NUMBER.test(row[i] ?? '')))
   const line = (row: string[], style: Paint = (text) => text) =>
@@ -90,10 +97,24 @@ export function table(head: string[], rows: string[][]): string[] {
   return [line(head, dim), ...cells.map((row) => line(row))]
 }
 
-/** Prints a table, or what to say where there are no rows. */
+/** Prints a table, on a terminal no wider than that, or what to say where there are no rows. */
 export function printTable(head: string[], rows: string[][], empty: string): void {
   if (rows.length === 0) print(dim(empty))
-  else for (const line of table(head, rows)) print(line)
+  else for (const line of table(head, rows)) print(onTerminal() ? cutTo(line, process.stdout.columns ?? 80) : line)
+}
+
+/** A line of at most so many characters; colours take no room, and are ended where the line is cut. */
+export function cutTo(line: string, columns: number): string {
+  if (columns < 1 || width(line) <= columns) return line
+  let room = columns - 1
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
+  const kept = line.split(/(\x1b\[\d+m)/).map((part, i) => {
+    if (i % 2 === 1) return part
+    const characters = [...part].slice(0, room)
+    room -= characters.length
+    return characters.join('')
+  })
+  return `${kept.join('').trimEnd()}…`
 }
 
 /** 1536 as `1.5 KiB`. */

@@ -89,6 +89,9 @@ export function limitsOf({ rpm, tpm, concurrent, budget: tokens, models }: Limit
   }
 }
 
+/** Names of models that a line shows. */
+const SHOWN_MODELS = 4
+
 /** Limits in few words. */
 export function limitsText(limits: Limits): string {
   const parts: string[] = []
@@ -96,6 +99,10 @@ export function limitsText(limits: Limits): string {
   if (limits.tokensPerMinute !== undefined) parts.push(`${limits.tokensPerMinute} tokens/min`)
   if (limits.concurrentRequests !== undefined) parts.push(`${limits.concurrentRequests} at a time`)
   if (limits.budget !== undefined) parts.push(`${limits.budget.tokens} tokens/${limits.budget.period}`)
-  if (limits.models !== undefined) parts.push(limits.models.join('+'))
+  if (limits.models !== undefined) {
+    const { length } = limits.models
+    const more = length > SHOWN_MODELS ? ` and ${length - SHOWN_MODELS} more models` : ''
+    parts.push(limits.models.slice(0, SHOWN_MODELS).join('+') + more)
+  }
   return parts.length === 0 ? 'none' : parts.join(', ')
 }

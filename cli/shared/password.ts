@@ -4,12 +4,39 @@ import { MeshError } from '../../lib/protocol/index.js'
 import { Interrupted } from './errors.js'
 
 /** Asks for a password without showing it, twice; from a pipe, reads its first line. @throws MeshError BAD_REQUEST, Interrupted */
-export async function readPassword(user: string | undefined): Promise<string> {
-  if (process.stdin.isTTY !== true) {
-    for await (const line of createInterface({ input: process.stdin })) return line
-    throw MeshError.BAD_REQUEST('No password on standard input')
+export async function readPassword(user: string): Promise<string> {
+  const [line] = await pipedLines(1)
+  return line ?? askTwice(`Password for ${user}: `)
+}
+
+/**
+ * Asks for one's old password, and twice for a new one; from a pipe, reads the old one from the first line and the new one
+ * from the second, or where there is only one line, the new one. No old one: there is none yet.
+ * @throws MeshError BAD_REQUEST, Interrupted
+ */
+export async function readNewPassword(): Promise<{ password: string; oldPassword: string | undefined }> {
+  const [first, second] = await pipedLines(2)
+  if (first !== undefined)
+    return second === undefined ? { password: first, oldPassword: undefined } : { password: second, oldPassword: first }
+  const old = await ask('Your password now (empty where you have none): ')
+  return { password: await askTwice('Your new password: '), oldPassword: old === '' ? undefined : old }
+}
+
+/** The first lines of a pipe; none where standard input is a terminal. @throws MeshError BAD_REQUEST where the pipe is empty */
+async function pipedLines(count: number): Promise<string[]> {
+  if (process.stdin.isTTY === true) return []
+  const lines: string[] = []
+  for await (const line of createInterface({ input: process.stdin })) {
+    lines.push(line)
+    if (lines.length === count) break
   }
-  const first = await ask(`Password${user === undefined ? '' : ` for ${user}`}: `)
+  if (lines.length === 0) throw MeshError.BAD_REQUEST('No password on standard input')
+  return lines
+}
+
+/** @throws MeshError BAD_REQUEST, Interrupted */
+async function askTwice(prompt: string): Promise<string> {
+  const first = await ask(prompt)
   if (first !== (await ask('The same again: '))) throw MeshError.BAD_REQUEST('The two passwords differ')
   return first
 }

@@ -1,11 +1,15 @@
 import type { CallOptions } from '../link/index.js'
 import type { InputOf, MethodName, ResponseOf } from '../protocol/index.js'
+import { gather } from './pages.js'
+
+/** What a list is narrowed by, and how many items of it are wanted; absent: all. */
+type Query<M extends MethodName> = Omit<InputOf<M>, 'limit' | 'after'> & { limit?: number }
 
 type Ask = <M extends MethodName>(name: M, body: InputOf<M>, options?: CallOptions) => Promise<ResponseOf<M>>
 
 /**
- * What an admin manages. A key of a user that is no admin may still list, make and revoke its own keys, change its own
- * password and read its own usage. All throw MeshError: AUTHORITY_DOWN where the auth worker cannot be reached.
+ * What is managed: by an admin everything, by others with the scope `manage:keys` their own keys, with `read:usage` their own
+ * usage. Lists are asked for page by page. All throw MeshError: AUTHORITY_DOWN where the auth worker cannot be reached.
  */
 export type Admin = ReturnType<typeof makeAdmin>
 
@@ -15,16 +19,16 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
     <M extends MethodName>(name: M, ask: Ask = authority) =>
     (body: InputOf<M>, options?: CallOptions): Promise<ResponseOf<M>> =>
       ask(name, body, options)
-  /** A method that takes nothing, and gives one list. */
-  const list =
-    <M extends MethodName, K extends keyof ResponseOf<M>>(name: M, body: InputOf<M>, field: K) =>
-    async (options?: CallOptions): Promise<ResponseOf<M>[K]> =>
-      (await authority(name, body, options))[field]
 
   return {
     users: {
       add: call('users.add'),
-      list: list('users.list', {}, 'users'),
+      list: ({ limit, ...query }: Query<'users.list'> = {}, options?: CallOptions) =>
+        gather(
+          (page) => authority('users.list', { ...query, ...page }, options),
+          ({ users }) => users,
+          limit,
+        ),
       limits: call('users.limits'),
       /** Removes a user and revokes the user's keys. */
       remove: call('users.remove'),
@@ -33,29 +37,55 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
     keys: {
       /** The answer's `key` is the whole key, shown this once. */
       create: call('keys.create'),
-      list: list('keys.list', {}, 'keys'),
+      list: ({ limit, ...query }: Query<'keys.list'> = {}, options?: CallOptions) =>
+        gather(
+          (page) => authority('keys.list', { ...query, ...page }, options),
+          ({ keys }) => keys,
+          limit,
+        ),
+      /** What is absent stays. */
+      update: call('keys.update'),
       /** Every connected gateway refuses the key within a second. */
       revoke: call('keys.revoke'),
     },
     members: {
-      list: list('members.list', {}, 'members'),
+      list: ({ limit }: Query<'members.list'> = {}, options?: CallOptions) =>
+        gather(
+          (page) => authority('members.list', page, options),
+          ({ members }) => members,
+          limit,
+        ),
       /** Takes a worker out of the mesh and cuts its links. */
       remove: call('members.remove'),
     },
     invites: {
       /** The answer's `invite` is the whole invite, shown this once. */
       create: call('invites.create'),
-      list: list('invites.list', {}, 'invites'),
+      list: ({ limit }: Query<'invites.list'> = {}, options?: CallOptions) =>
+        gather(
+          (page) => authority('invites.list', page, options),
+          ({ invites }) => invites,
+          limit,
+        ),
       revoke: call('invites.revoke'),
     },
     audit: {
-      list: async (body: InputOf<'audit.list'> = {}, options?: CallOptions) =>
-        (await authority('audit.list', body, options)).entries,
+      /** Newest first. */
+      list: ({ limit }: Query<'audit.list'> = {}, options?: CallOptions) =>
+        gather(
+          (page) => authority('audit.list', page, options),
+          ({ entries }) => entries,
+          limit,
+        ),
     },
     usage: {
       /** Totals by hour, user, key and model, or what `by` says. */
-      query: async (body: InputOf<'usage.query'> = {}, options?: CallOptions) =>
-        (await authority('usage.query', body, options)).rows,
+      query: ({ limit, ...query }: Query<'usage.query'> = {}, options?: CallOptions) =>
+        gather(
+          (page) => authority('usage.query', { ...query, ...page }, options),
+          ({ rows }) => rows,
+          limit,
+        ),
       /** Adds up the journals anew and mends the totals. Begins a check, or with its `id` tells how far one is. */
       verify: call('usage.verify'),
     },

@@ -25,6 +25,7 @@ import { Answer, cancelReason } from './answer.js'
 import { DirectoryCopy } from './directory.js'
 import { makeFetch } from './fetch.js'
 import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
+import { gather } from './pages.js'
 import { Peer } from './peer.js'
 import { Search } from './search.js'
 
@@ -157,7 +158,10 @@ export class MeshClient {
 
   /** The mesh's models, and which processors have each. @throws MeshError */
   async models(options?: CallOptions): Promise<ResponseOf<'models'>['models']> {
-    return (await this.#ask('models', {}, options)).models
+    return gather(
+      (page) => this.#ask('models', page, options),
+      ({ models }) => models,
+    )
   }
 
   /** What this client's key has used, and may use. @throws MeshError */
@@ -279,7 +283,7 @@ export class MeshClient {
   ): Promise<ResponseOf<M>> {
     const { signal, timeoutMs, requestId = newRequestId() } = options
     checkRequestId(requestId)
-    const key = methods[name].credential === 'none' ? undefined : this.#key(name)
+    const key = methods[name].scope === 'none' ? undefined : this.#key(name)
     for (let attempt = 1; ; attempt++) {
       const peer = await connect(signal)
       try {

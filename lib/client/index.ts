@@ -21,6 +21,7 @@ export {
   type Role,
   type Route,
   type Sampling,
+  type Scope,
   type Timing,
   type TokenBatch,
   type TokenLogprob,

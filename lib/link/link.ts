@@ -107,6 +107,11 @@ export class Link extends EventEmitter<LinkEvents> {
     return this.conn.isInitiator
   }
 
+  /** The address that the connection comes from or goes to. */
+  get address(): string {
+    return this.conn.rawStream.remoteHost
+  }
+
   get role(): Caller {
     return this.#roleOf(this.publicKey)
   }

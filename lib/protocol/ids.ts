@@ -10,7 +10,7 @@ const KEY_BYTES = 32
 const ENCODED_KEY = /^[ybndrfg8ejkmcpqxot1uwisza345h769]{52}$/
 
 /** A key as `encodeKey` writes it. */
-export const encodedKeySchema = z.string().regex(ENCODED_KEY, 'expected 52 characters of z-base-32')
+export const encodedKeySchema = z.string().max(52).regex(ENCODED_KEY, 'expected 52 characters of z-base-32')
 
 /** A 32-byte public key or core key as 52 z-base-32 characters: how people see keys and mesh addresses. */
 export function encodeKey(key: Uint8Array): string {
@@ -32,7 +32,7 @@ export function decodeKey(text: string, what = 'key'): Buffer {
 }
 
 /** A public key in the one form in which keys are compared: as `encodeKey` writes it. */
-export const publicKeySchema = z.string().refine(isKeyText, 'expected 52 characters of z-base-32')
+export const publicKeySchema = z.string().max(52).refine(isKeyText, 'expected 52 characters of z-base-32')
 
 function isKeyText(text: string): boolean {
   try {
@@ -48,11 +48,15 @@ export function newRequestId(): string {
 }
 
 /** What a caller may choose as request id. */
-export const requestIdSchema = z.string().regex(/^[A-Za-z0-9_.:-]{1,64}$/, 'expected 1 to 64 letters, digits or _.:-')
+export const requestIdSchema = z
+  .string()
+  .max(64)
+  .regex(/^[A-Za-z0-9_.:-]{1,64}$/, 'expected 1 to 64 letters, digits or _.:-')
 
 /** Names of workers, users and keys. */
 export const nameSchema = z
   .string()
+  .max(63)
   .regex(/^[a-z0-9][a-z0-9_.@-]{0,62}$/i, 'expected 1 to 63 letters, digits or ._@-, beginning with a letter or digit')
 
 /** What comes before a user's name in the key id of the user's login tokens. */
@@ -62,7 +66,10 @@ const LOGIN = 'login:'
  * What usage is counted under: an API key's id, or `login:` and a user's name. It stands between slashes in the keys of
  * stores, so none may be in it. Longer than any of today's: ids of later versions count as well.
  */
-export const keyIdSchema = z.string().regex(/^[\w.:@-]{1,128}$/, 'expected 1 to 128 letters, digits or _.:@-')
+export const keyIdSchema = z
+  .string()
+  .max(128)
+  .regex(/^[\w.:@-]{1,128}$/, 'expected 1 to 128 letters, digits or _.:@-')
 
 /** The key id of what a user does with login tokens. */
 export function loginKeyId(user: string): string {
@@ -77,6 +84,7 @@ export function loginUserOf(keyId: string): string | undefined {
 /** Names of models; slashes and colons occur in names such as `bartowski/Qwen2.5-0.5B:Q4_K_M`. */
 export const modelNameSchema = z
   .string()
+  .max(200)
   .regex(/^[\w][\w./:@+-]{0,199}$/, 'expected 1 to 200 letters, digits or ./:@+-_')
 
 /** Longest API key or token that is read. */

@@ -85,18 +85,10 @@ export {
 export { decodeInvite, encodeInvite, type InviteText } from './invite.js'
 export { encodeJson, jsonFault, parseJson, REQUEST_BOUNDS } from './json.js'
 export { type Gpu, type Load, type ModelLoad, type WorkerStatus, type WorkerView, workerStatusSchema } from './load.js'
-export {
-  type ApiKeyInfo,
-  type Caller,
-  type InputOf,
-  type InviteInfo,
-  MAX_FACT_CHARS,
-  type MethodName,
-  methods,
-  type RequestOf,
-  type ResponseOf,
-  type UserInfo,
-} from './methods.js'
+export type { ApiKeyInfo, InviteInfo, UserInfo } from './management.js'
+export type { Access, Caller } from './method.js'
+export { type InputOf, MAX_FACT_CHARS, type MethodName, methods, type RequestOf, type ResponseOf } from './methods.js'
+export { endPage, newestFirst, type Page, type PageRequest, pageOf } from './page.js'
 export {
   bootstrapNodeSchema,
   isLoopback,
@@ -137,11 +129,11 @@ export {
   type UsageSum,
   type UsageTotals,
   type User,
-  type UserRole,
   usageOf,
   usageRowSchema,
   usageTotalsSchema,
   userSchema,
 } from './records.js'
+export { DEFAULT_SCOPES, SCOPES, type Scope, scopeSchema, scopesOf, type UserRole } from './scopes.js'
 export { isCredential, isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
 export { validate } from './validate.js'

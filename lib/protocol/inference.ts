@@ -5,8 +5,22 @@ import { modelNameSchema } from './ids.js'
 const MAX_PROMPT_CHARS = 4_000_000
 const MAX_STOPS = 16
 
+/** Fields that an object of free form may have, at its top. What is under them is bounded by the length of a request. */
+const MAX_FIELDS = 1000
+
+/** An object whose fields are not known here. */
+function fields<T extends z.ZodType>(value: T, max = MAX_FIELDS, name: z.ZodString = z.string().max(200)) {
+  return z
+    .record(name, value)
+    .refine((given) => Object.keys(given).length <= max, `expected at most ${max} fields`)
+    .meta({ maxProperties: max })
+}
+
 const content = z.string().max(MAX_PROMPT_CHARS)
-const toolName = z.string().regex(/^[a-zA-Z0-9_-]{1,64}$/, 'expected 1 to 64 letters, digits, _ or -')
+const toolName = z
+  .string()
+  .max(64)
+  .regex(/^[a-zA-Z0-9_-]{1,64}$/, 'expected 1 to 64 letters, digits, _ or -')
 
 /** A call of a tool, as the model made it. `arguments` is JSON as text, as the model wrote it. */
 export const toolCallSchema = z.strictObject({ id: z.string().min(1).max(100), name: toolName, arguments: content })
@@ -25,7 +39,7 @@ export type ChatMessage = z.infer<typeof chatMessageSchema>
 export const toolSchema = z.strictObject({
   name: toolName,
   description: z.string().max(100_000).optional(),
-  parameters: z.record(z.string(), z.unknown()).optional(),
+  parameters: fields(z.unknown()).optional(),
 })
 export type Tool = z.infer<typeof toolSchema>
 
@@ -37,8 +51,8 @@ export type ToolChoice = z.infer<typeof toolChoiceSchema>
 export const outputFormatSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('text') }),
   z.strictObject({ type: z.literal('json_object') }),
-  z.strictObject({ type: z.literal('json_schema'), schema: z.record(z.string(), z.unknown()) }),
-  z.strictObject({ type: z.literal('grammar'), grammar: z.string().min(1) }),
+  z.strictObject({ type: z.literal('json_schema'), schema: fields(z.unknown()) }),
+  z.strictObject({ type: z.literal('grammar'), grammar: z.string().min(1).max(MAX_PROMPT_CHARS) }),
 ])
 export type OutputFormat = z.infer<typeof outputFormatSchema>
 
@@ -58,7 +72,11 @@ export const samplingSchema = z.strictObject({
   frequencyPenalty: finite.min(-2).max(2).optional(),
   seed: z.int().min(0).max(0xffffffff).optional(),
   /** Added to the logits of single tokens, by token id. -100 forbids a token, 100 all but forces it. */
-  logitBias: z.record(z.string().regex(/^\d+$/, 'expected a token id'), finite.min(-100).max(100)).optional(),
+  logitBias: fields(
+    finite.min(-100).max(100),
+    MAX_FIELDS,
+    z.string().max(10).regex(/^\d+$/, 'expected a token id'),
+  ).optional(),
 })
 export type Sampling = z.infer<typeof samplingSchema>
 

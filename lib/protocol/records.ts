@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { keyIdSchema, modelNameSchema, nameSchema, publicKeySchema } from './ids.js'
 import { finishReasonSchema } from './inference.js'
+import { scopeSchema, userRoleSchema } from './scopes.js'
 import { storedText } from './text.js'
 
 /** What lives in the Hyperbees: one schema for each kind of entry. Times are milliseconds since the epoch. */
@@ -71,9 +72,6 @@ export const limitsSchema = z.strictObject({
 })
 export type Limits = z.infer<typeof limitsSchema>
 
-export const userRoleSchema = z.enum(['admin', 'user'])
-export type UserRole = z.infer<typeof userRoleSchema>
-
 /** Accounts, `user/<name>`. */
 export const userSchema = z.object({
   name: nameSchema,
@@ -92,6 +90,10 @@ export const apiKeySchema = z.object({
   /** What the owner calls it. */
   label: storedText().max(100).optional(),
   secretHash: z.string(),
+  /** Absent in keys of builds that knew none: whatever the user's role allows. */
+  scopes: z.array(scopeSchema).optional(),
+  /** The key that it was made with: its limits hold for this one as well, and it dies with it. */
+  parent: keyIdSchema.optional(),
   limits: limitsSchema,
   createdAt: time,
   expiresAt: time.optional(),
@@ -139,6 +141,8 @@ export const journalRecordSchema = z.object({
   requestId: storedText(),
   at: time,
   keyId: keyIdSchema,
+  /** The keys that this one was made with, the nearest first: against their budgets, too, the request counts. */
+  parents: z.array(keyIdSchema).optional(),
   user: storedText(),
   model: storedText(),
   kind: z.enum(['chat', 'completion', 'embedding']),

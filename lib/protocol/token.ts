@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { MeshError } from '../errors/index.js'
 import { decodeKey, MAX_CREDENTIAL_CHARS } from './ids.js'
 import { parseJson } from './json.js'
-import { userRoleSchema } from './records.js'
+import { userRoleSchema } from './scopes.js'
 import { validate } from './validate.js'
 
 /**

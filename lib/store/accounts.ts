@@ -1,12 +1,16 @@
 import { createHash } from 'node:crypto'
 import {
+  type Access,
   type ApiKey,
   apiKeySchema,
   isToken,
   type Limits,
   loginKeyId,
+  loginUserOf,
   MeshError,
   parseApiKey,
+  type Scope,
+  scopesOf,
   secretMatches,
   type TokenVerifier,
   type User,
@@ -21,9 +25,46 @@ export interface Principal {
   keyId: string
   user: string
   role: UserRole
-  limits: { key: Limits; user: Limits }
+  /** What the credential may be used for. */
+  scopes: readonly Scope[]
+  /** All of them hold: the key's own, those of the keys that it was made with (the nearest first), and the user's. */
+  limits: { key: Limits; parents: readonly KeyLimits[]; user: Limits }
   /** When a token ends, in milliseconds since the epoch; absent for keys. */
   expiresAt?: number
+  /** When the password was given that a token stands for, in milliseconds since the epoch; absent for keys. */
+  loggedInAt?: number
+}
+
+/** The limits of one key. */
+export interface KeyLimits {
+  keyId: string
+  limits: Limits
+}
+
+/** How many keys may stand above a key, each made with the next. */
+export const MAX_PARENTS = 4
+
+/**
+ * Whether a credential may be used for this.
+ * @param what what is asked for, for the message
+ * @throws MeshError FORBIDDEN
+ */
+export function mustHaveScope(
+  { keyId, user, role, scopes }: Principal,
+  wanted: Exclude<Access, 'none'>,
+  what: string,
+): void {
+  if (wanted === 'key' || scopes.includes(wanted)) return
+  if (wanted === 'admin' && role !== 'admin') {
+    throw MeshError.FORBIDDEN(`${what} is for admins; the key ${keyId} belongs to ${user}, who is no admin`, {
+      scope: wanted,
+    })
+  }
+  const whose = loginUserOf(keyId) === undefined ? `the key im_${keyId}_…` : `the token of ${user}`
+  throw MeshError.FORBIDDEN(
+    `${what} wants the scope ${wanted}; ${whose} has ${scopes.join(', ') || 'none'}. Make a key with it: infermesh keys create --scope ${wanted}`,
+    { scope: wanted },
+  )
 }
 
 /** A field of a later version may narrow what a user or a key may do: an entry that has one is not read. */
@@ -65,7 +106,7 @@ export class Accounts extends BeeView {
   /** The role and the limits are the user's as they are now, whatever they were at login. */
   #authenticateToken(text: string, now: number): Principal {
     if (this.tokens === undefined) throw MeshError.INVALID_API_KEY('Tokens are not accepted here: use an API key')
-    const { sub, pwd, exp } = this.tokens.verify(text, now)
+    const { sub, pwd, iat, exp } = this.tokens.verify(text, now)
     const user = this.#user(sub, `this token, ${sub},`)
     if (user.passwordHash === undefined || passwordMark(user.passwordHash) !== pwd) {
       throw MeshError.INVALID_API_KEY(`The password of ${sub} was changed. Log in again`)
@@ -74,8 +115,10 @@ export class Accounts extends BeeView {
       keyId: loginKeyId(user.name),
       user: user.name,
       role: user.role,
-      limits: { key: {}, user: user.limits },
+      scopes: scopesOf(user.role),
+      limits: { key: {}, parents: [], user: user.limits },
       expiresAt: exp * 1000,
+      loggedInAt: iat * 1000,
     }
   }
 
@@ -92,12 +135,47 @@ export class Accounts extends BeeView {
     if (key === undefined || !secretMatches(parts.secret, key.secretHash)) {
       throw MeshError.INVALID_API_KEY(`The API key im_${parts.id}_… is not known to this mesh`)
     }
-    if (key.revokedAt !== undefined) throw MeshError.INVALID_API_KEY(`The API key im_${key.id}_… was revoked`)
-    if (key.expiresAt !== undefined && key.expiresAt <= now) {
-      throw MeshError.INVALID_API_KEY(`The API key im_${key.id}_… expired at ${new Date(key.expiresAt).toISOString()}`)
-    }
+    const [, ...parents] = this.lineOf(key, now)
     const user = this.#user(key.user, `the API key im_${key.id}_…`)
-    return { keyId: key.id, user: user.name, role: user.role, limits: { key: key.limits, user: user.limits } }
+    const { name, role } = user
+    return {
+      keyId: key.id,
+      user: name,
+      role,
+      scopes: parents.reduce(
+        (scopes, parent) => common(scopes, scopesOf(role, parent.scopes)),
+        scopesOf(role, key.scopes),
+      ),
+      limits: {
+        key: key.limits,
+        parents: parents.map(({ id, limits }) => ({ keyId: id, limits })),
+        user: user.limits,
+      },
+    }
+  }
+
+  /**
+   * A key and the keys above it, the nearest first: it was made with the next, and that with the one after it.
+   * @throws MeshError INVALID_API_KEY where one of them is not in force: what a key made dies with it
+   */
+  lineOf(key: ApiKey, now = Date.now()): [ApiKey, ...ApiKey[]] {
+    const parents: ApiKey[] = []
+    for (let { parent: id } = key; id !== undefined; ) {
+      const parent = this.keys.get(id)
+      if (this.unreadable.has(accountKeys.apiKey(id)))
+        throw unreadable(`${shown(id)}, with which ${shown(key.id)} was made,`)
+      if (parent?.user !== key.user || parents.length === MAX_PARENTS) {
+        throw MeshError.INVALID_API_KEY(
+          `The API key ${shown(key.id)} was made with ${shown(id)}, which is not there any more`,
+        )
+      }
+      parents.push(parent)
+      id = parent.parent
+    }
+    for (const parent of parents.toReversed())
+      mustBeInForce(parent, now, `${shown(key.id)} was made with the API key ${shown(parent.id)}, which`)
+    mustBeInForce(key, now, shown(key.id))
+    return [key, ...parents]
   }
 
   /** @throws MeshError INVALID_API_KEY: removed, or not readable */
@@ -106,6 +184,22 @@ export class Accounts extends BeeView {
     if (user !== undefined) return user
     if (this.unreadable.has(accountKeys.user(name))) throw unreadable(`The user of ${whose}`)
     throw MeshError.INVALID_API_KEY(`The user of ${whose} was removed`)
+  }
+}
+
+function shown(keyId: string): string {
+  return `im_${keyId}_…`
+}
+
+function common(some: readonly Scope[], others: readonly Scope[]): readonly Scope[] {
+  return some.filter((scope) => others.includes(scope))
+}
+
+/** @throws MeshError INVALID_API_KEY */
+function mustBeInForce({ revokedAt, expiresAt }: ApiKey, now: number, who: string): void {
+  if (revokedAt !== undefined) throw MeshError.INVALID_API_KEY(`The API key ${who} was revoked`)
+  if (expiresAt !== undefined && expiresAt <= now) {
+    throw MeshError.INVALID_API_KEY(`The API key ${who} expired at ${new Date(expiresAt).toISOString()}`)
   }
 }
 

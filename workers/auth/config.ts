@@ -8,8 +8,12 @@ export const authConfigSchema = z.strictObject({
   registrationLimits: limitsSchema,
   /** Registrations that are tried in one minute, from all strangers together: each costs a slow hash. */
   registrationsPerMinute: z.int().min(1),
-  /** Logins that are tried with one name in one minute; from one address three times as many. */
+  /** Wrong passwords for one name in one minute, from all who never logged in with it; from one address three times as many. */
   loginsPerMinute: z.int().min(1),
+  /** Calls of one user in one minute about keys, usage and passwords; of an admin ten times as many. */
+  managementPerMinute: z.int().min(1),
+  /** Keys that work which one user may have. */
+  keysPerUser: z.int().min(1),
   /** Wrong invites that one peer may present in one minute. */
   joinFailuresPerMinute: z.int().min(1),
   /** With less free disk than this nothing is changed: a change is refused before it is begun. */

@@ -1,5 +1,5 @@
 import { readAdminKey, readHomeInvite, writeAdminKey, writeHomeInvite } from '../../lib/home/index.js'
-import { hashSecret, type MeshProfile, newApiKey } from '../../lib/protocol/index.js'
+import { hashSecret, type MeshProfile, newApiKey, SCOPES } from '../../lib/protocol/index.js'
 import { accountKeys } from '../../lib/store/index.js'
 import { SYSTEM } from './actor.js'
 import type { Invites } from './invites.js'
@@ -24,7 +24,7 @@ export async function ensureAdmin(writer: StoreWriter, users: Users, home: strin
   writeAdminKey(home, text)
   await writer.change((draft) => {
     const { users: known, keys } = writer.accounts
-    const admins = users.list().filter(({ role }) => role === 'admin')
+    const admins = users.admins()
     let owner = admins.find(({ name }) => name === ADMIN) ?? admins[0]
     if (owner === undefined) {
       let name = ADMIN
@@ -38,6 +38,7 @@ export async function ensureAdmin(writer: StoreWriter, users: Users, home: strin
       user: owner.name,
       label: 'home',
       secretHash: hashSecret(secret),
+      scopes: [...SCOPES],
       limits: {},
       createdAt: writer.now(),
     })

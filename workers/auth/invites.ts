@@ -4,6 +4,10 @@ import {
   type InviteInfo,
   MeshError,
   type newApiKey,
+  newestFirst,
+  type Page,
+  type PageRequest,
+  pageOf,
   type RequestOf,
   secretMatches,
 } from '../../lib/protocol/index.js'
@@ -72,8 +76,8 @@ export class Invites {
   }
 
   /** Newest first. */
-  list(): Invite[] {
-    return [...this.#invites.values()].sort((a, b) => b.createdAt - a.createdAt)
+  list(page: PageRequest): Page<Invite> {
+    return pageOf(this.#invites.values(), newestFirst, page)
   }
 
   /** Revokes an invite; one that is revoked already stays as it is. @throws MeshError NOT_FOUND */

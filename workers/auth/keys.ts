@@ -4,10 +4,18 @@ import {
   hashSecret,
   MeshError,
   type newApiKey,
+  newestFirst,
+  type Page,
+  type PageRequest,
+  pageOf,
   type RequestOf,
+  type Scope,
+  scopesOf,
 } from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/store/index.js'
-import { type Actor, mustBeSelfOrAdmin } from './actor.js'
+import { type Accounts, accountKeys, MAX_PARENTS } from '../../lib/store/index.js'
+import { type Actor, isAdmin, mustBeSelfOrAdmin } from './actor.js'
+import { forgettable, hasAdminKey, isLive, madeWith } from './key-families.js'
+import { askedWithin, widerThan } from './limits.js'
 import { nearby } from './nearby.js'
 import type { Draft, StoreWriter } from './store-writer.js'
 
@@ -17,94 +25,164 @@ export interface NewKey {
   text: string
 }
 
-/** API keys: made, listed, revoked. */
+type Wanted = Pick<RequestOf<'keys.create'>, 'label' | 'scopes' | 'limits' | 'expiresAt'>
+
+export interface KeysOptions {
+  writer: StoreWriter
+  /** Where a key's randomness comes from. */
+  newKey: typeof newApiKey
+  /** Keys that one user may have at a time. */
+  perUser: number
+}
+
+/** API keys: made, listed, changed, revoked. */
 export class Keys {
   readonly #writer: StoreWriter
   readonly #newKey: typeof newApiKey
+  readonly #perUser: number
 
-  /** @param newKey where a key's randomness comes from */
-  constructor(writer: StoreWriter, newKey: typeof newApiKey) {
+  constructor({ writer, newKey, perUser }: KeysOptions) {
     this.#writer = writer
     this.#newKey = newKey
+    this.#perUser = perUser
   }
 
-  /** @throws MeshError BAD_REQUEST, FORBIDDEN, NOT_FOUND */
+  get #accounts(): Accounts {
+    return this.#writer.accounts
+  }
+
+  /**
+   * Makes a key. One that is made with a key, for its own user, lies within that key and dies with it.
+   * @throws MeshError BAD_REQUEST, FORBIDDEN, NOT_FOUND, QUOTA_EXCEEDED
+   */
   create(by: Actor, request: RequestOf<'keys.create'>, signal?: AbortSignal): Promise<NewKey> {
     const user = request.user ?? by.user
     return this.#writer.change((draft) => {
       mustBeSelfOrAdmin(by, user, 'make keys')
-      const { users } = this.#writer.accounts
+      const { users } = this.#accounts
       if (!users.has(user)) {
         throw MeshError.NOT_FOUND(`No user is named ${user}. ${nearby(user, users.keys())}`, { param: 'user' })
       }
-      return this.draftNew(draft, by, { ...request, user })
+      const line = user === by.user && by.keyId !== undefined ? this.#lineOf(by.keyId) : []
+      this.#mustBeAllowed(by, user, request.scopes)
+      mustLieWithin(request, line)
+      const ends = line.flatMap(({ expiresAt }) => expiresAt ?? [])
+      const expiresAt = request.expiresAt ?? (ends.length > 0 ? Math.min(...ends) : undefined)
+      return this.draftNew(draft, by, { ...request, user, expiresAt, parent: line[0]?.id })
     }, signal)
   }
 
-  /** Adds a new key to a change. @throws MeshError BAD_REQUEST */
-  draftNew(draft: Draft, by: Actor, request: RequestOf<'keys.create'> & { user: string }): NewKey {
-    const { user, label, limits, expiresAt } = request
+  /** Adds a new key to a change. @throws MeshError BAD_REQUEST, QUOTA_EXCEEDED */
+  draftNew(draft: Draft, by: Actor, request: Wanted & { user: string; parent?: string | undefined }): NewKey {
+    const { user, parent, label, scopes, limits, expiresAt } = request
     const now = this.#writer.now()
-    if (expiresAt !== undefined && expiresAt <= now) {
-      throw MeshError.BAD_REQUEST(
-        `keys.create: expiresAt is in the past (${new Date(expiresAt).toISOString()}); it is milliseconds since 1970`,
-        { param: 'expiresAt' },
+    mustBeAhead(expiresAt, now)
+    if (this.live(user).length >= this.#perUser) {
+      throw MeshError.QUOTA_EXCEEDED(
+        `${user} has ${this.#perUser} API keys, as many as one user may have. Revoke one that is not used; the bound is the setting auth.keysPerUser`,
       )
     }
+    for (const { id } of forgettable(this.#accounts, user, now)) draft.account(accountKeys.apiKey(id), undefined)
     const { id, secret, text } = this.#newKey()
-    const entry: ApiKey = { id, user, label, secretHash: hashSecret(secret), limits, createdAt: now, expiresAt }
+    const secretHash = hashSecret(secret)
+    const entry: ApiKey = { id, user, label, secretHash, scopes, parent, limits, createdAt: now, expiresAt }
     draft.account(accountKeys.apiKey(id), entry)
-    draft.audit(by.user, 'key.create', id, { user, label, limits, expiresAt })
+    draft.audit(by.user, 'key.create', id, { user, label, scopes, parent, limits, expiresAt })
     return { entry, text }
   }
 
   /** Own keys; for an admin everyone's. Newest first. */
-  list(by: Actor): ApiKey[] {
-    return [...this.#writer.accounts.keys.values()]
-      .filter(({ user }) => by.role === 'admin' || user === by.user)
-      .sort((a, b) => b.createdAt - a.createdAt)
+  list(by: Actor, { user, id, ...page }: PageRequest & { user?: string; id?: string }): Page<ApiKey> {
+    const found = this.#own(by).filter((key) => (user ?? key.user) === key.user && (id ?? key.id) === key.id)
+    return pageOf(found, newestFirst, page)
+  }
+
+  /** Whether a key is one's own, or for an admin there at all. */
+  has(by: Actor, id: string): boolean {
+    const key = this.#accounts.keys.get(id)
+    return key !== undefined && (isAdmin(by) || key.user === by.user)
   }
 
   /**
-   * Revokes a key; one that is revoked already stays as it is.
+   * Revokes a key and all that were made with it; one that is revoked already stays as it is.
    * @param given the key's id, with or without `im_` and the secret
    * @throws MeshError NOT_FOUND also for another user's key, CONFLICT for the last key of the last admin
    */
   revoke(by: Actor, given: string, signal?: AbortSignal): Promise<ApiKey> {
-    const id = /^im_([^_]+)/.exec(given)?.[1] ?? given
     return this.#writer.change((draft) => {
-      const key = this.#own(by, id)
+      const key = this.#get(by, given)
       if (key.revokedAt !== undefined) return key
-      if (this.#isLastAdminKey(key)) {
-        throw MeshError.CONFLICT(
-          `${key.id} is the last API key of any admin: without one nobody could administer the mesh. Make another one first, then revoke this`,
-        )
-      }
+      const made = madeWith(this.#accounts, key.id).filter(({ revokedAt }) => revokedAt === undefined)
+      this.#mustLeaveAdmin([key, ...made])
+      for (const one of made) this.draftRevoke(draft, by, one)
       return this.draftRevoke(draft, by, key)
     }, signal)
   }
 
   /**
-   * Changes a key's label or limits.
-   * @throws MeshError NOT_FOUND also for another user's key, CONFLICT for a revoked one
+   * Changes a key. One who is no admin may only name and narrow it. What narrows a key holds at once for those made with it.
+   * @throws MeshError NOT_FOUND also for another user's key, CONFLICT for a revoked one, FORBIDDEN, BAD_REQUEST
    */
   update(by: Actor, request: RequestOf<'keys.update'>, signal?: AbortSignal): Promise<ApiKey> {
     return this.#writer.change((draft) => {
-      const key = this.#own(by, request.id)
+      const key = this.#get(by, request.id)
       if (key.revokedAt !== undefined) throw MeshError.CONFLICT(`The key ${key.id} was revoked: make a new one`)
-      const { label = key.label, limits = key.limits } = request
-      const updated: ApiKey = { ...key, label, limits }
+      const { label = key.label, limits = key.limits, scopes = key.scopes, expiresAt = key.expiresAt } = request
+      const updated: ApiKey = { ...key, label, scopes, limits, expiresAt }
+      if (request.expiresAt !== undefined) mustBeAhead(expiresAt, this.#writer.now())
+      if (!isAdmin(by)) this.#mustNarrow(key, updated)
+      else if (request.scopes !== undefined) this.#mustBeAllowed(by, key.user, request.scopes)
+      if (!this.#scopesOf(updated).includes('admin')) this.#mustLeaveAdmin([key, ...madeWith(this.#accounts, key.id)])
       draft.account(accountKeys.apiKey(key.id), updated)
-      draft.audit(by.user, 'key.update', key.id, { user: key.user, label, before: key.limits, after: limits })
+      const { user } = key
+      const before = { scopes: key.scopes, expiresAt: key.expiresAt, limits: key.limits }
+      draft.audit(by.user, 'key.update', key.id, { user, label, before, after: { scopes, expiresAt, limits } })
+      if (expiresAt !== undefined) this.#draftEnd(draft, key.id, expiresAt)
       return updated
     }, signal)
   }
 
-  /** @throws MeshError NOT_FOUND also for another user's key */
-  #own(by: Actor, id: string): ApiKey {
-    const key = this.#writer.accounts.keys.get(id)
-    if (key !== undefined && (by.role === 'admin' || key.user === by.user)) return key
-    const own = this.list(by).filter(({ revokedAt }) => revokedAt === undefined)
+  /** Adds a revocation to a change. */
+  draftRevoke(draft: Draft, by: Actor, key: ApiKey): ApiKey {
+    const revoked: ApiKey = { ...key, revokedAt: this.#writer.now() }
+    draft.account(accountKeys.apiKey(key.id), revoked)
+    draft.audit(by.user, 'key.revoke', key.id, { user: key.user, parent: key.parent })
+    return revoked
+  }
+
+  /** Keys of one user that work now. */
+  live(user: string): ApiKey[] {
+    const now = this.#writer.now()
+    return [...this.#accounts.keys.values()].filter((key) => key.user === user && isLive(this.#accounts, key, now))
+  }
+
+  /** Whether a user that is an admin has a key to act as one. */
+  mayAdminister(user: string): boolean {
+    return this.live(user).some((key) => this.#scopesOf(key).includes('admin'))
+  }
+
+  /** A key that is made with this one would be the next in its line. @throws MeshError INVALID_API_KEY, FORBIDDEN */
+  #lineOf(id: string): ApiKey[] {
+    const key = this.#accounts.keys.get(id)
+    if (key === undefined) throw MeshError.INVALID_API_KEY(`The API key im_${id}_… is not known to this mesh`)
+    // It may have been revoked since it was checked.
+    const line = this.#accounts.lineOf(key, this.#writer.now())
+    if (line.length <= MAX_PARENTS) return line
+    throw MeshError.FORBIDDEN(
+      `The key im_${id}_… has ${MAX_PARENTS} keys above it, each made with the next: it can make none. Log in, or use one of those`,
+    )
+  }
+
+  #own(by: Actor): ApiKey[] {
+    return [...this.#accounts.keys.values()].filter(({ user }) => isAdmin(by) || user === by.user)
+  }
+
+  /** @param given the key's id, with or without `im_` and the secret @throws MeshError NOT_FOUND also for another user's key */
+  #get(by: Actor, given: string): ApiKey {
+    const id = /^im_([^_]+)/.exec(given)?.[1] ?? given
+    const key = this.#accounts.keys.get(id)
+    if (key !== undefined && this.has(by, id)) return key
+    const own = this.#own(by).filter(({ revokedAt }) => revokedAt === undefined)
     throw MeshError.NOT_FOUND(
       `No API key has the id ${id.slice(0, 64)}. ${nearby(
         id,
@@ -114,28 +192,86 @@ export class Keys {
     )
   }
 
-  /** Adds a revocation to a change. */
-  draftRevoke(draft: Draft, by: Actor, key: ApiKey): ApiKey {
-    const revoked: ApiKey = { ...key, revokedAt: this.#writer.now() }
-    draft.account(accountKeys.apiKey(key.id), revoked)
-    draft.audit(by.user, 'key.revoke', key.id, { user: key.user })
-    return revoked
+  #scopesOf({ user, scopes }: ApiKey): readonly Scope[] {
+    return scopesOf(this.#accounts.users.get(user)?.role ?? 'user', scopes)
   }
 
-  /** Keys of one user that work now. */
-  live(user: string): ApiKey[] {
-    const now = this.#writer.now()
-    return [...this.#writer.accounts.keys.values()].filter(
-      (key) => key.user === user && key.revokedAt === undefined && (key.expiresAt === undefined || key.expiresAt > now),
+  /** Scopes are given by those who have them to those whose role allows them. @throws MeshError FORBIDDEN */
+  #mustBeAllowed(by: Actor, user: string, scopes: readonly Scope[]): void {
+    const ofRole = scopesOf(this.#accounts.users.get(user)?.role ?? 'user')
+    const wrong = scopes.findIndex((scope) => !ofRole.includes(scope) || !by.scopes.includes(scope))
+    const scope = scopes[wrong]
+    if (scope === undefined) return
+    throw MeshError.FORBIDDEN(
+      ofRole.includes(scope)
+        ? `The scope ${scope} is more than what you ask with has: ${by.scopes.join(', ')}`
+        : `The scope ${scope} is for admins; ${user} is none`,
+      { param: `scopes[${wrong}]` },
     )
   }
 
-  #isLastAdminKey(key: ApiKey): boolean {
-    const { users } = this.#writer.accounts
-    if (users.get(key.user)?.role !== 'admin') return false
-    const live = [...users.values()].filter(({ role }) => role === 'admin').flatMap(({ name }) => this.live(name))
-    return live.length === 1 && live[0]?.id === key.id
+  /** @throws MeshError FORBIDDEN */
+  #mustNarrow(before: ApiKey, after: ApiKey): void {
+    const refuse = (param: string, bound: string) =>
+      MeshError.FORBIDDEN(
+        `${param}: ${before.user} may narrow a key only, here to ${bound} or less; an admin may widen it`,
+        {
+          param,
+        },
+      )
+    const wider = widerThan(after.limits, before.limits)
+    if (wider !== undefined) throw refuse(wider.param, wider.bound)
+    const { expiresAt } = before
+    if (expiresAt !== undefined && (after.expiresAt ?? Number.POSITIVE_INFINITY) > expiresAt) {
+      throw refuse('expiresAt', new Date(expiresAt).toISOString())
+    }
+    const scopes = this.#scopesOf(before)
+    if (!this.#scopesOf(after).every((scope) => scopes.includes(scope))) throw refuse('scopes', scopes.join(', '))
   }
+
+  /** @throws MeshError CONFLICT */
+  #mustLeaveAdmin(ending: readonly ApiKey[]): void {
+    const [key] = ending
+    const now = this.#writer.now()
+    if (key === undefined || !hasAdminKey(this.#accounts, now, []) || hasAdminKey(this.#accounts, now, ending)) return
+    throw MeshError.CONFLICT(
+      `${key.id} is the last API key of any admin: without one nobody could administer the mesh. Make another one first, with the scope admin`,
+    )
+  }
+
+  /** Adds to a change that what was made with a key ends no later than it. */
+  #draftEnd(draft: Draft, id: string, expiresAt: number): void {
+    for (const made of madeWith(this.#accounts, id)) {
+      if ((made.expiresAt ?? Number.POSITIVE_INFINITY) > expiresAt) {
+        draft.account(accountKeys.apiKey(made.id), { ...made, expiresAt })
+      }
+    }
+  }
+}
+
+/** @throws MeshError FORBIDDEN where a new key would have more than one of those above it */
+function mustLieWithin({ limits, expiresAt }: Wanted, line: readonly ApiKey[]): void {
+  for (const above of line) {
+    const refuse = (param: string, bound: string) =>
+      MeshError.FORBIDDEN(
+        `${param}: a key that is made with im_${above.id}_… has at most what that has, which is ${bound}. Log in to make one with more`,
+        { param },
+      )
+    const wider = widerThan(askedWithin(limits, above.limits), above.limits)
+    if (wider !== undefined) throw refuse(wider.param, wider.bound)
+    if (expiresAt !== undefined && above.expiresAt !== undefined && expiresAt > above.expiresAt) {
+      throw refuse('expiresAt', new Date(above.expiresAt).toISOString())
+    }
+  }
+}
+
+/** @throws MeshError BAD_REQUEST */
+function mustBeAhead(expiresAt: number | undefined, now: number): void {
+  if (expiresAt === undefined || expiresAt > now) return
+  throw MeshError.BAD_REQUEST(
+    `expiresAt is in the past (${new Date(expiresAt).toISOString()}); it is milliseconds since 1970`,
+    { param: 'expiresAt' },
+  )
 }
 
 /** A key as its owner may see it. */

@@ -1,4 +1,13 @@
-import { decodeKey, encodeKey, type Member, MeshError, type RequestOf } from '../../lib/protocol/index.js'
+import {
+  decodeKey,
+  encodeKey,
+  type Member,
+  MeshError,
+  type Page,
+  type PageRequest,
+  pageOf,
+  type RequestOf,
+} from '../../lib/protocol/index.js'
 import { accountKeys, directoryKeys } from '../../lib/store/index.js'
 import { authorityAccountKeys } from './accounts.js'
 import { type Actor, SYSTEM } from './actor.js'
@@ -39,8 +48,8 @@ export class Members {
   }
 
   /** By role, then name. */
-  list(): Member[] {
-    return [...this.#members.values()].sort((a, b) => (label(a) < label(b) ? -1 : 1))
+  list(page: PageRequest): Page<Member> {
+    return pageOf(this.#members.values(), (member) => `${label(member)} ${member.publicKey}`, page)
   }
 
   /** Lists the authority itself. */
@@ -64,7 +73,7 @@ export class Members {
       const { id, secret, role, name } = request
       const known = this.#members.get(peer)
       if (known?.role === role) return known
-      this.#throttle.check(peer, 'wrong invites')
+      this.#throttle.check(peer, 'wrong invites of one peer')
       const invite = this.#prove(peer, id, secret)
       this.#invites.mustAdmit(invite, { peer, role, name })
       if (known !== undefined) {
@@ -134,7 +143,7 @@ export class Members {
   }
 
   #mustBeFree(role: string, name: string): void {
-    const names = new Set(this.list().flatMap((member) => (member.role === role ? [member.name] : [])))
+    const names = new Set([...this.#members.values()].flatMap((member) => (member.role === role ? [member.name] : [])))
     if (!names.has(name)) return
     let number = 2
     while (names.has(`${name}-${number}`)) number++
@@ -145,7 +154,7 @@ export class Members {
   }
 
   #find(given: string): Member {
-    const members = this.list()
+    const members = [...this.#members.values()].sort((a, b) => (label(a) < label(b) ? -1 : 1))
     const named = members.filter((member) => label(member) === given || member.name === given)
     if (named.length > 1) {
       throw MeshError.CONFLICT(

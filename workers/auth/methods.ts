@@ -1,9 +1,17 @@
-import { encodeInvite, loginUserOf, MeshError, type MeshProfile } from '../../lib/protocol/index.js'
+import {
+  encodeInvite,
+  loginUserOf,
+  MeshError,
+  type MeshProfile,
+  pageOf,
+  type UsageSum,
+} from '../../lib/protocol/index.js'
+import type { Principal } from '../../lib/store/index.js'
 import type { CallContext, Net } from '../../lib/worker-base/index.js'
-import type { Actor } from './actor.js'
-import { mustBeSelfOrAdmin } from './actor.js'
+import { type Actor, isAdmin, mustBeSelfOrAdmin } from './actor.js'
 import { readAudit } from './audit.js'
 import type { AuthConfig } from './config.js'
+import type { HashQueue } from './hash-queue.js'
 import { type Invites, inviteInfo } from './invites.js'
 import type { Journals } from './journals.js'
 import { type Keys, keyInfo } from './keys.js'
@@ -16,7 +24,7 @@ import { hashPassword } from './passwords.js'
 import type { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
 import type { UsageChecks } from './usage-checks.js'
-import { type Users, userInfo } from './users.js'
+import { type PasswordProof, type Users, userInfo } from './users.js'
 
 export interface AuthParts {
   config: AuthConfig
@@ -25,6 +33,8 @@ export interface AuthParts {
   writer: StoreWriter
   users: Users
   keys: Keys
+  /** Where everything waits that hashes a password. */
+  queue: HashQueue
   logins: Logins
   invites: Invites
   members: Members
@@ -40,7 +50,8 @@ export interface AuthParts {
 type Respond = Net['dispatcher']['respond']
 
 /** Serves everything that the authority answers. */
-export function serveMethods(respond: Respond, parts: AuthParts): void {
+export function serveMethods(served: Respond, parts: AuthParts): void {
+  const respond = perUser(served, parts)
   serveWorkers(respond, parts)
   serveModels(respond, parts)
   serveUsers(respond, parts)
@@ -50,10 +61,33 @@ export function serveMethods(respond: Respond, parts: AuthParts): void {
   serveRecords(respond, parts)
 }
 
+/** How often one user may call what the authority serves with a credential, and an admin so many times as often. */
+const ADMIN_FACTOR = 10
+
+/** Counts the calls of each user: those that carry a credential. */
+function perUser(respond: Respond, { config }: AuthParts): Respond {
+  const users = new Throttle(config.managementPerMinute)
+  const admins = new Throttle(config.managementPerMinute * ADMIN_FACTOR)
+  return (name, handler) =>
+    respond(name, async (request, context) => {
+      const { principal } = context
+      if (principal !== undefined) {
+        const calls = principal.scopes.includes('admin') ? admins : users
+        calls.take(principal.user, `calls of ${principal.user} to the authority`)
+      }
+      return handler(request, context)
+    })
+}
+
 /** The dispatcher calls a handler of a method that wants a credential only with a principal. */
-function actor({ principal }: CallContext): Actor {
-  if (principal === undefined) throw new Error('a method without a credential has no actor')
+function principalOf({ principal }: CallContext): Principal {
+  if (principal === undefined) throw new Error('a method without a credential has no principal')
   return principal
+}
+
+function actor(context: CallContext): Actor {
+  const { user, scopes, keyId } = principalOf(context)
+  return { user, scopes, keyId: loginUserOf(keyId) === undefined ? keyId : undefined }
 }
 
 function serveModels(respond: Respond, { models }: AuthParts): void {
@@ -89,26 +123,32 @@ function serveWorkers(respond: Respond, { members, journals, metrics, cores }: A
   })
 }
 
-function serveUsers(respond: Respond, { config, users }: AuthParts): void {
+function serveUsers(respond: Respond, { config, users, logins, queue }: AuthParts): void {
   const registrations = new Throttle(config.registrationsPerMinute)
+  const hash = (owner: string, password: string, signal: AbortSignal): Promise<string> =>
+    queue.run('change', owner, () => hashPassword(password), signal)
 
   respond('users.register', async ({ name, password }, { signal }) => {
     if (!config.selfRegistration) {
       throw MeshError.FORBIDDEN('Nobody can register themselves in this mesh: ask an admin for an API key')
     }
-    registrations.check('all', 'registrations')
-    registrations.count('all')
+    registrations.take('all', 'registrations')
     users.mustBeFree(name)
-    const hash = await hashPassword(password)
-    const { user, key } = await users.selfRegister(name, hash, config.registrationLimits, signal)
+    // A name that cannot be a user's: all who register share their turns.
+    const passwordHash = await hash('registration ', password, signal)
+    const { user, key } = await users.selfRegister(name, passwordHash, config.registrationLimits, signal)
     return { user: userInfo(user), key: key.text }
   })
   respond('users.add', async ({ password, ...request }, context) => {
     users.mustBeFree(request.name)
-    const passwordHash = password === undefined ? undefined : await hashPassword(password)
-    return userInfo(await users.add(actor(context), { ...request, passwordHash }, context.signal))
+    const by = actor(context)
+    const passwordHash = password === undefined ? undefined : await hash(by.user, password, context.signal)
+    return userInfo(await users.add(by, { ...request, passwordHash }, context.signal))
   })
-  respond('users.list', async () => ({ users: users.list().map(userInfo) }))
+  respond('users.list', async (request) => {
+    const { items, ...end } = users.list(request)
+    return { users: items.map(userInfo), ...end }
+  })
   respond('users.limits', async ({ name, limits }, context) =>
     userInfo(await users.setLimits(actor(context), name, limits, context.signal)),
   )
@@ -116,19 +156,24 @@ function serveUsers(respond: Respond, { config, users }: AuthParts): void {
     await users.remove(actor(context), name, context.signal)
     return {}
   })
-  respond('users.passwd', async ({ name, password }, context) => {
+  respond('users.passwd', async ({ name, password, oldPassword }, context) => {
     const by = actor(context)
-    mustBeSelfOrAdmin(by, name ?? by.user, 'set the password')
-    await users.setPassword(by, name ?? by.user, await hashPassword(password), context.signal)
+    const user = name ?? by.user
+    mustBeSelfOrAdmin(by, user, 'set the password')
+    const proof: PasswordProof =
+      user === by.user
+        ? await logins.prove(principalOf(context), oldPassword, context.signal)
+        : { by: 'admin', passwordHash: users.get(user)?.passwordHash }
+    await users.setPassword(by, user, await hash(by.user, password, context.signal), proof, context.signal)
     return {}
   })
 }
 
 function serveLogin(respond: Respond, { logins, metrics }: AuthParts): void {
-  respond('login', async ({ name, password, address }, { peer, role, signal }) => {
+  respond('login', async ({ name, password, address: told }, { address, role, signal }) => {
     try {
-      // A gateway asks for somebody, whose address it knows. A client speaks for itself, and its key says who that is.
-      const from = role === 'gateway' ? (address ?? peer) : peer
+      // A gateway asks for somebody, whose address it knows. A client speaks for itself; its public key cost it nothing.
+      const from = role === 'gateway' ? (told ?? address) : address
       const answer = await logins.login(name, password, from, signal)
       metrics.login('ok')
       return answer
@@ -144,9 +189,10 @@ function serveKeys(respond: Respond, { keys, ledger }: AuthParts): void {
     const { entry, text } = await keys.create(actor(context), request, context.signal)
     return { ...keyInfo(entry), key: text }
   })
-  respond('keys.list', async (_, context) => ({
-    keys: keys.list(actor(context)).map((key) => keyInfo(key, ledger.lastUsedAt(key.id))),
-  }))
+  respond('keys.list', async (request, context) => {
+    const { items, ...end } = keys.list(actor(context), request)
+    return { keys: items.map((key) => keyInfo(key, ledger.lastUsedAt(key.id))), ...end }
+  })
   respond('keys.update', async (request, context) => {
     const key = await keys.update(actor(context), request, context.signal)
     return keyInfo(key, ledger.lastUsedAt(key.id))
@@ -158,14 +204,20 @@ function serveKeys(respond: Respond, { keys, ledger }: AuthParts): void {
 }
 
 function serveMembers(respond: Respond, { profile, members, invites }: AuthParts): void {
-  respond('members.list', async () => ({ members: members.list() }))
+  respond('members.list', async (page) => {
+    const { items, ...end } = members.list(page)
+    return { members: items, ...end }
+  })
   respond('members.remove', ({ member }, context) => members.remove(actor(context), member, context.signal))
   respond('invites.create', async (request, context) => {
     const { entry, secret } = await invites.create(actor(context), request, context.signal)
     const { id, role, name } = entry
     return { ...inviteInfo(entry), invite: encodeInvite({ id, secret, profile: profile(), role, name }) }
   })
-  respond('invites.list', async () => ({ invites: invites.list().map(inviteInfo) }))
+  respond('invites.list', async (page) => {
+    const { items, ...end } = invites.list(page)
+    return { invites: items.map(inviteInfo), ...end }
+  })
   respond('invites.revoke', async ({ id }, context) => {
     await invites.revoke(actor(context), id, context.signal)
     return {}
@@ -176,14 +228,18 @@ function serveMembers(respond: Respond, { profile, members, invites }: AuthParts
 const CATCH_UP_MS = 1000
 
 function serveRecords(respond: Respond, { writer, keys, ledger, journals, checks }: AuthParts): void {
-  respond('audit.list', async ({ limit }) => ({ entries: await readAudit(writer.accounts.bee, limit) }))
+  respond('audit.list', async (page) => {
+    const { items, ...end } = await readAudit(writer.accounts.bee, page)
+    return { entries: items, ...end }
+  })
   respond('usage.query', async (request, context) => {
     const by = actor(context)
     if (request.user !== undefined) mustBeSelfOrAdmin(by, request.user, 'see usage')
     if (request.keyId !== undefined) mustBeOwnKeyId(by, request.keyId, keys)
-    const user = by.role === 'admin' ? request.user : by.user
+    const user = isAdmin(by) ? request.user : by.user
     await journals.catchUp(CATCH_UP_MS)
-    return { rows: await ledger.query({ ...request, user }, request.by) }
+    const { items, ...end } = pageOf(await ledger.query({ ...request, user }, request.by), usageCursor, request)
+    return { rows: items, ...end }
   })
   respond('usage.verify', async ({ dryRun, id }, context) => {
     if (id !== undefined) return checks.get(id)
@@ -192,13 +248,17 @@ function serveRecords(respond: Respond, { writer, keys, ledger, journals, checks
   })
 }
 
+/** Oldest first, where rows are of hours or days. */
+function usageCursor({ hour, day, user, keyId, model }: UsageSum): string {
+  return [hour, day, user, keyId, model].map((name) => name ?? '').join('\n')
+}
+
 /** @throws MeshError NOT_FOUND also for another user's key id */
 function mustBeOwnKeyId(by: Actor, keyId: string, keys: Keys): void {
   const user = loginUserOf(keyId)
-  const isOwn =
-    user === undefined ? keys.list(by).some(({ id }) => id === keyId) : by.role === 'admin' || by.user === user
+  const isOwn = user === undefined ? keys.has(by, keyId) : isAdmin(by) || by.user === user
   if (isOwn) return
-  throw MeshError.NOT_FOUND(`No API key${by.role === 'admin' ? '' : ` of ${by.user}`} has the id ${keyId}`, {
+  throw MeshError.NOT_FOUND(`No API key${isAdmin(by) ? '' : ` of ${by.user}`} has the id ${keyId}`, {
     param: 'keyId',
   })
 }

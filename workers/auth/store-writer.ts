@@ -2,6 +2,7 @@ import type Hyperbee from 'hyperbee'
 import { type AuditEntry, encodeJson, isDiskFull, MeshError } from '../../lib/protocol/index.js'
 import { accountKeys, changeBee, type Directory } from '../../lib/store/index.js'
 import type { AuthorityAccounts } from './accounts.js'
+import { cutDetail } from './audit.js'
 
 /** How often what the directory lacks is tried again. */
 const OWED_RETRY_MS = 1000
@@ -93,7 +94,7 @@ export class StoreWriter {
       account: (key, value) => accounts.push({ key, value }),
       directory: (key, value) => directory.push({ key, value }),
       audit: (actor, action, target, detail) => {
-        const entry: AuditEntry = { seq, at, actor, action, target, ...(detail && { detail }) }
+        const entry: AuditEntry = { seq, at, actor, action, target, ...(detail && { detail: cutDetail(detail) }) }
         accounts.push({ key: accountKeys.audit(seq), value: entry })
         seq++
       },

@@ -1,9 +1,26 @@
-import { type Limits, MeshError, type RequestOf, type User, type UserInfo } from '../../lib/protocol/index.js'
+import {
+  DEFAULT_SCOPES,
+  type Limits,
+  MeshError,
+  type Page,
+  type PageRequest,
+  pageOf,
+  type RequestOf,
+  scopesOf,
+  type User,
+  type UserInfo,
+} from '../../lib/protocol/index.js'
 import { accountKeys } from '../../lib/store/index.js'
 import { type Actor, mustBeSelfOrAdmin, SYSTEM } from './actor.js'
 import type { Keys, NewKey } from './keys.js'
 import { nearby } from './nearby.js'
 import type { Draft, StoreWriter } from './store-writer.js'
+
+/** Why somebody may set a password, and the one that it replaces. */
+export interface PasswordProof {
+  by: 'old password' | 'login' | 'admin'
+  passwordHash: string | undefined
+}
 
 /** The people who use the mesh. */
 export class Users {
@@ -19,8 +36,19 @@ export class Users {
     return this.#writer.accounts.users
   }
 
-  list(): User[] {
-    return [...this.#users.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+  /** By name. */
+  list(page: PageRequest & { name?: string | undefined }): Page<User> {
+    const found = [...this.#users.values()].filter(({ name }) => (page.name ?? name) === name)
+    return pageOf(found, ({ name }) => name, page)
+  }
+
+  get(name: string): User | undefined {
+    return this.#users.get(name)
+  }
+
+  /** Admins, by name. */
+  admins(): User[] {
+    return [...this.#users.values()].filter(({ role }) => role === 'admin').sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
   /** @throws MeshError CONFLICT when the name is taken, BAD_REQUEST when it is the authority's own */
@@ -50,9 +78,17 @@ export class Users {
     signal?: AbortSignal,
   ): Promise<{ user: User; key: NewKey }> {
     return this.#writer.change((draft) => {
-      const by: Actor = { user: name, role: 'user' }
+      const by: Actor = { user: name, scopes: scopesOf('user') }
       const user = this.draftNew(draft, by, 'user.register', { name, role: 'user', passwordHash, limits })
-      return { user, key: this.#keys.draftNew(draft, by, { user: name, label: 'registration', limits: {} }) }
+      return {
+        user,
+        key: this.#keys.draftNew(draft, by, {
+          user: name,
+          label: 'registration',
+          scopes: [...DEFAULT_SCOPES],
+          limits: {},
+        }),
+      }
     }, signal)
   }
 
@@ -81,12 +117,23 @@ export class Users {
     }, signal)
   }
 
-  /** @throws MeshError NOT_FOUND, FORBIDDEN */
-  setPassword(by: Actor, name: string, passwordHash: string, signal?: AbortSignal): Promise<void> {
+  /** @throws MeshError NOT_FOUND, FORBIDDEN, CONFLICT */
+  setPassword(
+    by: Actor,
+    name: string,
+    passwordHash: string,
+    proof: PasswordProof,
+    signal?: AbortSignal,
+  ): Promise<void> {
     return this.#writer.change((draft) => {
       mustBeSelfOrAdmin(by, name, 'set the password')
-      draft.account(accountKeys.user(name), { ...this.#get(name), passwordHash })
-      draft.audit(by.user, 'user.passwd', name)
+      const user = this.#get(name)
+      // What was proved before the new one was hashed may be true no more.
+      if (proof.passwordHash !== user.passwordHash) {
+        throw MeshError.CONFLICT(`The password of ${name} was changed just now. Try again`)
+      }
+      draft.account(accountKeys.user(name), { ...user, passwordHash })
+      draft.audit(by.user, 'user.passwd', name, { proof: proof.by })
     }, signal)
   }
 
@@ -94,12 +141,12 @@ export class Users {
   remove(by: Actor, name: string, signal?: AbortSignal): Promise<void> {
     return this.#writer.change((draft) => {
       const user = this.#get(name)
-      const others = this.list().filter((other) => other.role === 'admin' && other.name !== name)
-      if (user.role === 'admin' && !others.some((other) => this.#keys.live(other.name).length > 0)) {
+      const others = this.admins().filter((other) => other.name !== name)
+      if (user.role === 'admin' && !others.some((other) => this.#keys.mayAdminister(other.name))) {
         throw MeshError.CONFLICT(
           others.length === 0
             ? `${name} is the last admin: without one nobody could administer the mesh. Make another one first, then remove this`
-            : `No other admin than ${name} has an API key. Make one for ${others[0]?.name} first, then remove ${name}`,
+            : `No other admin than ${name} has an API key with the scope admin. Make one for ${others[0]?.name} first, then remove ${name}`,
         )
       }
       draft.account(accountKeys.user(name), undefined)

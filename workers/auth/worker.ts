@@ -8,6 +8,7 @@ import { BaseWorker, netConfigSchema, type WorkerOptions } from '../../lib/worke
 import { AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { type AuthConfig, authConfigSchema } from './config.js'
 import { ensureAdmin, ensureHomeInvite } from './first-start.js'
+import { HashQueue } from './hash-queue.js'
 import { Invites } from './invites.js'
 import { Journals } from './journals.js'
 import { Keys } from './keys.js'
@@ -101,10 +102,12 @@ export class AuthWorker extends BaseWorker {
       shortage: () => this.disk.shortage(this.#config.minFreeDiskBytes, 'The authority', 'it changes nothing'),
       onWrite: (store, seconds) => metrics.storeOp(`${store}.write`, seconds),
     })
-    const keys = new Keys(writer, newApiKey)
+    const keys = new Keys({ writer, newKey: newApiKey, perUser: this.#config.keysPerUser })
+    const queue = new HashQueue()
     const users = new Users(writer, keys)
     const logins = new Logins({
       writer,
+      queue,
       mesh: this.profile.address,
       seed: this.keyPair.secretKey.subarray(0, SEED_BYTES),
       perMinute: this.#config.loginsPerMinute,
@@ -141,6 +144,7 @@ export class AuthWorker extends BaseWorker {
       writer,
       users,
       keys,
+      queue,
       logins,
       invites,
       members,

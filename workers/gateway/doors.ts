@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import type { Principal } from '../../lib/store/index.js'
+import { mustHaveScope, type Principal } from '../../lib/store/index.js'
 import { type Logger, type Net, VERSION } from '../../lib/worker-base/index.js'
 import { apiPart, serveApi } from './api/index.js'
 import { answerErrors, docsPage, healthPart, openApiDocument, serveHealth } from './http/index.js'
@@ -15,7 +15,12 @@ export function serveDoors(
   const authenticate = (credential: string) => accounts.authenticate(credential)
   answerErrors(app, log)
   const rates = (principal: Principal) => limiter.rates(principal)
-  serveOpenAi(app, { requests, bodies, authenticate, rates, catalogue, bodyLimitBytes, since })
+  const mayInfer = (credential: string) => {
+    const principal = authenticate(credential)
+    mustHaveScope(principal, 'inference', 'This API')
+    return principal
+  }
+  serveOpenAi(app, { requests, bodies, authenticate: mayInfer, rates, catalogue, bodyLimitBytes, since })
   const document = openApiDocument(VERSION, [openAiPart, healthPart, apiPart])
   const page = docsPage(document)
   app.get('/openapi.json', async () => document)

@@ -166,7 +166,8 @@ export class JournalWriter implements BudgetLedger {
   #count(record: StoredRecord): void {
     const usage = usageOf(record)
     const periods = Object.values(periodNames(record.at))
-    for (const subject of [`key/${record.keyId}`, `user/${record.user}`]) {
+    const keys = [record.keyId, ...(record.parents ?? [])]
+    for (const subject of [...keys.map((id) => `key/${id}`), `user/${record.user}`]) {
       for (const period of periods) {
         const key = totalKey(subject, period)
         this.#totals.set(key, addUsage(this.#totals.get(key) ?? NO_USAGE, usage))

@@ -5,8 +5,10 @@ import {
   type InferenceRequest,
   type InferenceResult,
   MeshError,
+  pageOf,
   type RequestOf,
 } from '../../lib/protocol/index.js'
+import { mustHaveScope } from '../../lib/store/index.js'
 import type { CallContext, Net } from '../../lib/worker-base/index.js'
 import { nameOf } from './catalogue.js'
 import type { GatewayParts } from './parts.js'
@@ -29,7 +31,9 @@ function serveInference(net: Net, { accounts, bodies, requests }: GatewayParts):
   }
   const streamed = async ({ requestId, key, kind, body }: GenerateAsk, sink: GenerationSink): Promise<void> => {
     if (key === undefined) throw MeshError.INVALID_API_KEY('A generation wants an API key')
-    const context = { requestId, principal: accounts.authenticate(key), signal: sink.signal }
+    const principal = accounts.authenticate(key)
+    mustHaveScope(principal, 'inference', 'A generation')
+    const context = { requestId, principal, signal: sink.signal }
     requests.assertMayAsk(kind, context)
     const { user } = context.principal
     const room = bodies.hold(user, body.byteLength)
@@ -66,17 +70,21 @@ function contextOf({ requestId, principal, signal }: CallContext): RequestContex
 
 function serveViews(net: Net, mesh: string, { catalogue, journal, limiter }: GatewayParts): void {
   const { dispatcher } = net
-  dispatcher.respond('models', async () => ({ models: catalogue.models() }))
+  dispatcher.respond('models', async (page) => {
+    const { items: models, ...end } = pageOf(catalogue.models(), ({ name }) => name, page)
+    return { models, ...end }
+  })
   dispatcher.respond('mesh.status', async () => ({ mesh, workers: net.views(), models: catalogue.models() }))
   dispatcher.respond('usage.self', async (_request, call) => {
     const { principal } = contextOf(call)
-    const { keyId, user, role, expiresAt, limits } = principal
+    const { keyId, user, role, scopes, expiresAt, limits } = principal
     return {
       keyId,
       user,
       role,
+      scopes: [...scopes],
       ...(expiresAt !== undefined && { expiresAt }),
-      limits,
+      limits: { ...limits, parents: [...limits.parents] },
       ...journal.totals(`key/${keyId}`),
       budgetRemaining: limiter.budgetRemaining(principal),
     }

@@ -21,20 +21,22 @@ import {
   type ResponseOf,
   validate,
 } from '../../protocol/index.js'
-import type { Principal } from '../../store/index.js'
+import { mustHaveScope, type Principal } from '../../store/index.js'
 import type { Logger } from '../log.js'
 
 /** What a handler knows of a call. */
 export interface CallContext {
   /** The other side's public key, as the Noise handshake proved it. */
   peer: string
+  /** The address that its connection comes from; empty for a call of this process itself. */
+  address: string
   role: Caller
   requestId: string
   /** Aborts when the caller cancels, its deadline passes or its link ends. */
   signal: AbortSignal
   /** When the caller stops waiting, by `performance.now()`. */
   deadline: number
-  /** Whose API key or token it is; present where the method's credential is `key` or `admin`. */
+  /** Whose API key or token it is; present where the method's scope is not `none`. */
   principal: Principal | undefined
   /** The key itself, for methods that pass the call on. Never log it. */
   key: string | undefined
@@ -46,6 +48,7 @@ export type Handler<M extends MethodName> = (request: RequestOf<M>, context: Cal
 /** The peer a call comes from: its role is read at each call, because the directory may have changed. */
 export interface CallSource {
   readonly publicKey: string
+  readonly address: string
   readonly role: Caller
 }
 
@@ -127,7 +130,7 @@ export class Dispatcher {
       const call = { requestId, key, timeoutMs, body, isRead: true }
       const served = this.#served.get(name)
       if (served === undefined) throw MeshError.UNKNOWN_METHOD(`${name} is not served here`, { requestId })
-      const answer = await served(call, { publicKey: '', role: 'client' }, running)
+      const answer = await served(call, { publicKey: '', address: '', role: 'client' }, running)
       return validate(methods[name].response, answer, `answer to ${name}`, 'INTERNAL')
     } catch (err) {
       code = MeshError.from(err).code
@@ -170,7 +173,7 @@ export class Dispatcher {
     running: Map<string, AbortController>,
   ): Promise<ResponseOf<M>> {
     const spec = methods[name]
-    const { role, publicKey } = source
+    const { role, publicKey, address } = source
     this.#assertRole(name, source)
     const principal = this.#principal(name, call)
     if (running.size >= MAX_CALLS_PER_LINK) {
@@ -192,6 +195,7 @@ export class Dispatcher {
       const body = call.isRead ? call.body : await this.#longBody(name, call, principal)
       return await handler(validate(spec.request, body, name), {
         peer: publicKey,
+        address,
         role,
         requestId: call.requestId,
         signal: controller.signal,
@@ -220,26 +224,22 @@ export class Dispatcher {
   }
 
   #principal(name: MethodName, call: OpenedCall): Principal | undefined {
-    const { credential } = methods[name]
-    if (credential === 'none') return undefined
+    const { scope } = methods[name]
+    if (scope === 'none') return undefined
     if (this.authenticate === undefined) throw MeshError.FORBIDDEN(`${name} is not served here`)
     if (call.key === undefined) {
       this.#refused.inc({ reason: 'key' })
       throw MeshError.INVALID_API_KEY(`${name} wants an API key. Give one with --key, INFERMESH_KEY or apiKey`)
     }
-    let principal: Principal
+    let reason = 'key'
     try {
-      principal = this.authenticate(call.key)
+      const principal = this.authenticate(call.key)
+      reason = 'scope'
+      mustHaveScope(principal, scope, name)
+      return principal
     } catch (err) {
-      this.#refused.inc({ reason: 'key' })
+      this.#refused.inc({ reason })
       throw err
     }
-    if (credential === 'admin' && principal.role !== 'admin') {
-      this.#refused.inc({ reason: 'role' })
-      throw MeshError.FORBIDDEN(
-        `${name} is for admins; the key ${principal.keyId} belongs to ${principal.user}, who is no admin`,
-      )
-    }
-    return principal
   }
 }

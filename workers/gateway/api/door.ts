@@ -60,7 +60,7 @@ export function serveApi(app: FastifyInstance, parts: ApiParts): void {
 async function call(parts: ApiParts, route: ApiRoute, request: FastifyRequest<Sent>): Promise<unknown> {
   const { at, method } = route.call
   const { params, query, body } = request
-  const key = methods[method].credential === 'none' ? undefined : credentialOf(request)
+  const key = methods[method].scope === 'none' ? undefined : credentialOf(request)
   const input = {
     ...route.input({ params, query, body: body ?? {} }),
     ...(method === 'login' && { address: request.ip }),

@@ -19,7 +19,7 @@ function pathOf({ path }: ApiRoute): { path: string; params: string[] } {
 }
 
 function operation(route: ApiRoute, params: string[]): Json {
-  const { request, response, credential } = methods[route.call.method]
+  const { request, response, scope } = methods[route.call.method]
   const parameters = [
     ...params.map((name) => ({ name, in: 'path', required: true, schema: { type: 'string' } })),
     ...Object.entries(route.query ?? {}).map(([name, description]) => ({
@@ -33,8 +33,8 @@ function operation(route: ApiRoute, params: string[]): Json {
   return {
     operationId: `${route.http.toLowerCase()}${route.path.replace(/[^a-z]+(\w?)/gi, (_, letter: string) => letter.toUpperCase())}`,
     tags: [route.tag],
-    summary: route.summary + (credential === 'admin' ? ' (admins)' : ''),
-    security: credential === 'none' ? [] : [{ bearer: [] }],
+    summary: route.summary + (scope === 'admin' ? ' (admins)' : ''),
+    security: scope === 'none' ? [] : [{ bearer: [] }],
     ...(parameters.length > 0 && { parameters }),
     ...(route.http !== 'GET' && route.http !== 'DELETE' && { requestBody: bodyOf(request, params) }),
     responses: {

@@ -36,6 +36,8 @@ const authority = (method: MethodName): Call => ({ at: 'authority', method })
 const gateway = (method: MethodName): Call => ({ at: 'gateway', method })
 
 const nothing = () => ({})
+/** What every list takes. */
+const PAGE = { limit: 'At most this many, up to 1000; by default 100', after: 'The `next` of the page before' }
 const fromBody = ({ body }: RequestParts) => body
 /** The body, and a field that the path names. */
 const withParam =
@@ -79,11 +81,20 @@ export const apiRoutes: readonly ApiRoute[] = [
     { makes: 'token' },
   ),
   route('GET', '/me', gateway('usage.self'), 'Who the credential belongs to, its limits and what it has used', nothing),
-  route('POST', '/me/password', authority('users.passwd'), 'Sets one’s own password', fromBody, { status: 204 }),
+  route(
+    'POST',
+    '/me/password',
+    authority('users.passwd'),
+    'Sets one’s own password; wants the old one, or a login of the last five minutes',
+    fromBody,
+    { status: 204 },
+  ),
 
-  route('GET', '/users', authority('users.list'), 'Lists users', nothing),
+  route('GET', '/users', authority('users.list'), 'Lists users', fromQuery('limit'), { query: PAGE }),
   route('POST', '/users', authority('users.add'), 'Adds a user', fromBody, { status: 201 }),
-  route('GET', '/users/:name', authority('users.list'), 'One user', nothing, { find: { list: 'users', by: 'name' } }),
+  route('GET', '/users/:name', authority('users.list'), 'One user', onlyParam('name'), {
+    find: { list: 'users', by: 'name' },
+  }),
   route(
     'PATCH',
     '/users/:name',
@@ -105,13 +116,28 @@ export const apiRoutes: readonly ApiRoute[] = [
     },
   ),
 
-  route('GET', '/keys', authority('keys.list'), 'Lists one’s own API keys; for an admin everyone’s', nothing),
+  route(
+    'GET',
+    '/keys',
+    authority('keys.list'),
+    'Lists one’s own API keys, newest first; for an admin everyone’s',
+    fromQuery('limit'),
+    { query: { ...PAGE, user: 'Only this user’s' } },
+  ),
   route('POST', '/keys', authority('keys.create'), 'Makes an API key, which is shown this once', fromBody, {
     status: 201,
     makes: 'key',
   }),
-  route('GET', '/keys/:id', authority('keys.list'), 'One API key', nothing, { find: { list: 'keys', by: 'id' } }),
-  route('PATCH', '/keys/:id', authority('keys.update'), 'Changes an API key’s label or limits', withParam('id')),
+  route('GET', '/keys/:id', authority('keys.list'), 'One API key', onlyParam('id'), {
+    find: { list: 'keys', by: 'id' },
+  }),
+  route(
+    'PATCH',
+    '/keys/:id',
+    authority('keys.update'),
+    'Changes an API key: its label, and narrows it; an admin may widen it',
+    withParam('id'),
+  ),
   route('DELETE', '/keys/:id', authority('keys.revoke'), 'Revokes an API key', onlyParam('id')),
 
   route(
@@ -120,7 +146,7 @@ export const apiRoutes: readonly ApiRoute[] = [
     authority('usage.query'),
     'One’s own usage; for an admin everyone’s',
     ({ query: { by, ...query }, ...parts }) => ({
-      ...fromQuery('from', 'to')({ ...parts, query }),
+      ...fromQuery('from', 'to', 'limit')({ ...parts, query }),
       ...(by !== undefined && { by: by.split(',') }),
     }),
     {
@@ -130,6 +156,7 @@ export const apiRoutes: readonly ApiRoute[] = [
         user: 'Only this user’s',
         keyId: 'Only this key’s',
         by: 'What makes a row: some of hour, day, user, key and model, with commas between them',
+        ...PAGE,
       },
     },
   ),
@@ -142,7 +169,9 @@ export const apiRoutes: readonly ApiRoute[] = [
     fromBody,
   ),
 
-  route('GET', '/members', authority('members.list'), 'Lists the workers that belong to the mesh', nothing),
+  route('GET', '/members', authority('members.list'), 'Lists the workers that belong to the mesh', fromQuery('limit'), {
+    query: PAGE,
+  }),
   route(
     'DELETE',
     '/members/:member',
@@ -152,7 +181,9 @@ export const apiRoutes: readonly ApiRoute[] = [
   ),
   route('GET', '/workers', gateway('mesh.status'), 'Who runs in the mesh, as this gateway sees it', nothing),
 
-  route('GET', '/models', gateway('models'), 'Lists the mesh’s models and who has each', nothing),
+  route('GET', '/models', gateway('models'), 'Lists the mesh’s models and who has each', fromQuery('limit'), {
+    query: PAGE,
+  }),
   route(
     'POST',
     '/models',
@@ -180,13 +211,15 @@ export const apiRoutes: readonly ApiRoute[] = [
     { query: { processor: 'Name of the only processor that is to forget it' } },
   ),
 
-  route('GET', '/invites', authority('invites.list'), 'Lists invites', nothing),
+  route('GET', '/invites', authority('invites.list'), 'Lists invites, newest first', fromQuery('limit'), {
+    query: PAGE,
+  }),
   route('POST', '/invites', authority('invites.create'), 'Makes an invite, which is shown this once', fromBody, {
     status: 201,
   }),
   route('DELETE', '/invites/:id', authority('invites.revoke'), 'Revokes an invite', onlyParam('id'), { status: 204 }),
 
   route('GET', '/audit', authority('audit.list'), 'Who changed what, newest first', fromQuery('limit'), {
-    query: { limit: 'At most this many entries, up to 1000' },
+    query: PAGE,
   }),
 ]

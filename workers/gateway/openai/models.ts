@@ -28,5 +28,6 @@ function modelObject({ since }: DoorOptions, { name }: Model) {
 }
 
 function mayUse({ limits }: Principal, model: string): boolean {
-  return [limits.key, limits.user].every(({ models }) => models === undefined || models.includes(model))
+  const all = [limits.key, ...limits.parents.map((parent) => parent.limits), limits.user]
+  return all.every(({ models }) => models === undefined || models.includes(model))
 }

@@ -5,7 +5,7 @@ import { SlidingMinute } from './sliding-minute.js'
 /** What an answer without a bound is taken to need, until it is settled. */
 const ASSUMED_COMPLETION_TOKENS = 256
 
-/** What one key, or one user with all its keys, is using now. */
+/** What one key with those made with it, or one user with all its keys, is using now. */
 class Meter {
   readonly requests = new SlidingMinute()
   readonly tokens = new SlidingMinute()
@@ -115,20 +115,16 @@ export class Limiter {
 
   /** Tokens left in the tightest budget, reservations taken off; undefined without a budget. */
   budgetRemaining(principal: Principal): number | undefined {
-    const left = [
-      this.#left(`key/${principal.keyId}`, principal.limits.key),
-      this.#left(`user/${principal.user}`, principal.limits.user),
-    ].filter((value) => value !== undefined)
+    const left = subjectsOf(principal)
+      .map(({ subject, limits }) => this.#left(subject, limits))
+      .filter((value) => value !== undefined)
     return left.length === 0 ? undefined : Math.max(0, Math.min(...left))
   }
 
-  /** The limits for each minute that are nearest to their end, of the key and its user; absent where there is none. */
+  /** The limits for each minute that are nearest to their end, of all that hold; absent where there is none. */
   rates(principal: Principal): { requests?: Rate; tokens?: Rate } {
     const now = this.#clock()
-    const subjects = [
-      { meter: this.#meter(`key/${principal.keyId}`), limits: principal.limits.key },
-      { meter: this.#meter(`user/${principal.user}`), limits: principal.limits.user },
-    ]
+    const subjects = subjectsOf(principal).map(({ subject, limits }) => ({ meter: this.#meter(subject), limits }))
     const requests = subjects.map(({ meter, limits }) => rate(meter.requests, limits.requestsPerMinute, now))
     const tokens = subjects.map(({ meter, limits }) => rate(meter.tokens, limits.tokensPerMinute, now))
     return { requests: tightest(requests), tokens: tightest(tokens) }
@@ -225,10 +221,14 @@ export class Limiter {
   }
 }
 
-/** Those whose limits hold for a caller: its key and its user. */
+/**
+ * Whose limits hold for a request: the key's, those of the keys that it was made with, and the user's. The request counts
+ * against all of them, so that the keys that a key makes share what it has.
+ */
 function subjectsOf({ keyId, user, limits }: Principal): { subject: string; what: string; limits: Limits }[] {
+  const keys = [{ keyId, limits: limits.key }, ...limits.parents]
   return [
-    { subject: `key/${keyId}`, what: `key im_${keyId}_…`, limits: limits.key },
+    ...keys.map((key) => ({ subject: `key/${key.keyId}`, what: `key im_${key.keyId}_…`, limits: key.limits })),
     { subject: `user/${user}`, what: `user ${user}`, limits: limits.user },
   ]
 }

@@ -54,9 +54,11 @@ export class Placement {
 
   async #queue(request: RequestState, onPosition: (position: number) => void): Promise<Slot> {
     const { context, model, failed, placements } = request
+    const { keyId, limits } = context.principal
     const slot = await this.#parts.scheduler.acquire({
       model: model.name,
-      keyId: context.principal.keyId,
+      // Keys that were made with one key have one turn together.
+      keyId: limits.parents.at(-1)?.keyId ?? keyId,
       avoid: failed,
       front: placements > 0,
       signal: context.signal,

@@ -46,10 +46,12 @@ export class Settlement {
   #record(request: RequestState, outcome: string, totalMs: number): JournalRecord {
     const { kind, context, model, arrivedAt, processor, usage, queueMs, firstTokenMs } = request
     const { requestId, principal } = context
+    const { parents } = principal.limits
     const record: JournalRecord = {
       requestId,
       at: arrivedAt,
       keyId: principal.keyId,
+      ...(parents.length > 0 && { parents: parents.map(({ keyId }) => keyId) }),
       user: principal.user,
       model: model.name,
       kind,
