@@ -134,6 +134,6 @@ export {
   usageTotalsSchema,
   userSchema,
 } from './records.js'
-export { DEFAULT_SCOPES, SCOPES, type Scope, scopeSchema, scopesOf, type UserRole } from './scopes.js'
+export { DEFAULT_SCOPES, SCOPES, type Scope, scopesOf, type UserRole } from './scopes.js'
 export { isCredential, isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
 export { validate } from './validate.js'
