@@ -156,7 +156,7 @@ test('models load one at a time, and a load ends with whoever asked for it', asy
   t.is((await added[0])?.name, 'a')
   await until(() => loading() === 1, 'the next loads')
   const pids = models.all.map(({ engine }) => engine.pid)
-  caller.abort()
+  caller.abort(MeshError.CANCELLED('The caller went away'))
   t.alike(
     (await ended).map(({ code }) => code),
     ['CANCELLED', 'CANCELLED'],
@@ -167,7 +167,9 @@ test('models load one at a time, and a load ends with whoever asked for it', asy
     ['tiny', 'a'],
   )
   for (const pid of pids.slice(2)) if (pid !== undefined) await until(() => !isAlive(pid), 'its engine is gone')
-  const many = Array.from({ length: 8 }, (_, i) => failure(models.add(TINY, `m${i}`, AbortSignal.timeout(1))))
+  const others = new AbortController()
+  const many = Array.from({ length: 8 }, (_, i) => failure(models.add(TINY, `m${i}`, others.signal)))
+  others.abort(MeshError.CANCELLED('The caller went away'))
   t.ok(
     (await Promise.all(many)).some(({ code }) => code === 'BUSY'),
     'few wait',
