@@ -239,6 +239,14 @@ test('the authority folds what gateways write, also what they wrote while it was
   await until(async () => (await rows()).length === 1, 'the record is folded')
   const { keys } = await stranger.call('keys.list', {}, { key })
   t.is(keys.find(({ id }) => id === keyId)?.lastUsedAt, AT)
+  const journal = encodeKey(core.key)
+  t.is(
+    (await gateway.net.authority().call('gateway.folded', { journal })).next,
+    core.length,
+    'the gateway may forget it',
+  )
+  const other = gateway.profile.address
+  t.is(await codeOf(gateway.net.authority().call('gateway.folded', { journal: other })), 'NOT_FOUND')
   const metrics = await first.registry.metrics()
   t.ok(metrics.includes('infermesh_journal_records_folded_total{outcome="malformed"} 1'))
   t.ok(metrics.includes('infermesh_members{role="gateway"} 1'))

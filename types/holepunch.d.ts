@@ -244,6 +244,12 @@ declare module 'hypercore' {
   import { EventEmitter } from 'node:events'
   import type { Duplex } from 'streamx'
 
+  /** Changes of what is stored of a core, made all at once. */
+  interface CoreChanges {
+    /** Nodes with `start <= index < end`. */
+    deleteTreeNodeRange(start: number, end: number): void
+    flush(): Promise<boolean>
+  }
   export default class Hypercore extends EventEmitter {
     readonly key: Buffer
     readonly discoveryKey: Buffer
@@ -255,6 +261,8 @@ declare module 'hypercore' {
     readonly closed: boolean
     /** False: what a peer appends is not asked for until `update` is called. Not among the library's documented settings. */
     readonly replicator: { eagerUpgrade: boolean }
+    /** Private to the library: what is stored of the core. */
+    readonly core: { replicator: { destroyed: boolean }; state: { storage: { write(): CoreChanges } } }
     /** `remoteLength` counts once `remoteSynced` is true. */
     readonly peers: { remotePublicKey: Buffer; remoteLength: number; remoteSynced: boolean }[]
     ready(): Promise<void>
@@ -262,6 +270,8 @@ declare module 'hypercore' {
     get(index: number, options?: { timeout?: number; wait?: boolean }): Promise<Buffer>
     has(start: number, end?: number): Promise<boolean>
     clear(start: number, end?: number): Promise<void>
+    /** Writes the tables that hold this core anew, without what was deleted. */
+    compact(): Promise<unknown>
     download(range?: { start?: number; end?: number; linear?: boolean }): { done(): Promise<void>; destroy(): void }
     /** Call the returned function once there are no more peers to find: until then `update` waits. */
     findingPeers(): () => void
@@ -394,6 +404,8 @@ declare module 'hyperbee' {
       live?: boolean
       limit?: number
     }): AsyncIterable<HistoryEntry>
+    /** Clears blocks with `gte <= seq < lt` that this version of the bee does not need, and those that they replaced. */
+    clearUnlinked(options: { gte: number; lt: number }): Promise<number>
     /** The bee as it was at a version. `reuseSession`: of this one's core, with nothing to close. */
     checkout(version: number, options?: { reuseSession?: boolean }): Hyperbee
     close(): Promise<void>

@@ -138,6 +138,13 @@ const table = {
     z.strictObject({ journal: encodedKeySchema }),
     z.object({ accounts: z.string(), accountsEncryptionKey: z.string() }),
   ),
+  /** How far the authority has counted a journal: entries below `next` are in the totals. */
+  'gateway.folded': method(
+    ['gateway'],
+    'none',
+    z.strictObject({ journal: z.string().max(64) }),
+    z.object({ next: z.int() }),
+  ),
 
   // --- authority, for strangers ---
   /** Spends an invite: the caller's public key becomes a member. */

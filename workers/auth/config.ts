@@ -18,5 +18,7 @@ export const authConfigSchema = z.strictObject({
   joinFailuresPerMinute: z.int().min(1),
   /** With less free disk than this nothing is changed: a change is refused before it is begun. */
   minFreeDiskBytes: z.int().min(0),
+  /** Usage records that were counted are kept for so many days, for `infermesh usage verify`. The totals stay. */
+  retentionDays: z.int().min(1).max(3650),
 })
 export type AuthConfig = z.output<typeof authConfigSchema>

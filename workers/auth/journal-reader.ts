@@ -1,7 +1,7 @@
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import { isDiskFull, type StoredRecord } from '../../lib/protocol/index.js'
-import { readChanges } from '../../lib/store/index.js'
+import { forgetBlocks, readChanges } from '../../lib/store/index.js'
 import { readGroup, type UsageLedger } from './ledger.js'
 
 /** Entries folded in one batch. */
@@ -30,6 +30,8 @@ export class JournalReader {
   readonly #options: JournalReaderOptions
   readonly #bee: Hyperbee
   #next = 1
+  /** Entries before this one take no room. */
+  #released = 1
   #folding: Promise<void> | undefined
   #closing = false
   #timer: NodeJS.Timeout | undefined
@@ -67,9 +69,18 @@ export class JournalReader {
     }, LOOK_MS)
   }
 
-  /** Whether the entries up to `end` are all here. */
-  async holds(end: number): Promise<boolean> {
-    return end <= 1 || (await this.#options.core.has(1, end))
+  /** Whether the entries with `from <= seq < end` are all here. */
+  async holds(from: number, end: number): Promise<boolean> {
+    return end <= from || (await this.#options.core.has(from, end))
+  }
+
+  /** Gives back the room of entries that were folded before a time. @param now by this machine's clock */
+  async release(now: number, before: number): Promise<void> {
+    const { core, key, ledger } = this.#options
+    const from = await ledger.release(key, now, before)
+    if (from === this.#released) return
+    await forgetBlocks(core, from)
+    this.#released = from
   }
 
   /** What the entries with `from <= seq < end` say, which must be here. */

@@ -13,13 +13,22 @@ export interface JournalsOptions {
   log: Logger
   /** Core keys that are no journals: the authority's own. */
   own: readonly string[]
+  /** How long entries are kept once they are folded. */
+  retentionMs: number
   onFolded: (counts: { folded: number; malformed: number }) => void
 }
+
+/** How often old entries are looked for. What must outlast readers of the usage is kept for as long, too. */
+const TIDY_MS = 10 * 60_000
 
 /** The journals of all gateways that ever were in the mesh: what a removed one wrote before still counts. */
 export class Journals {
   readonly #options: JournalsOptions
   readonly #open = new Map<string, JournalReader>()
+  #tidyTimer: NodeJS.Timeout | undefined
+  #tidying: Promise<void> | undefined
+  /** How many read what must stay meanwhile. */
+  #holds = 0
 
   constructor(options: JournalsOptions) {
     this.#options = options
@@ -37,6 +46,42 @@ export class Journals {
   /** Goes on where the last run ended. */
   async open(): Promise<void> {
     for (const key of this.#options.writer.accounts.journals.keys()) await this.#follow(key)
+    this.#tidyTimer = setInterval(() => void this.tidy(), TIDY_MS).unref()
+  }
+
+  /** How far a gateway's journal is folded. @throws MeshError NOT_FOUND for one that is not the gateway's */
+  async folded(gateway: string, journal: string): Promise<number> {
+    if (this.#options.writer.accounts.journals.get(journal)?.gateway !== gateway) {
+      throw MeshError.NOT_FOUND(`${journal} is no journal of this gateway: it enlists first`)
+    }
+    return (await this.#options.ledger.cursor(journal)).next
+  }
+
+  /** Lets nothing be given back while something is read. */
+  async holding<T>(work: () => Promise<T>): Promise<T> {
+    this.#holds++
+    try {
+      await this.#tidying
+      return await work()
+    } finally {
+      this.#holds--
+    }
+  }
+
+  /** Gives back the room of what is old or was replaced. Never throws. */
+  tidy(now = this.#options.writer.now()): Promise<void> {
+    const { ledger, retentionMs, log } = this.#options
+    const isIdle = () => this.#holds === 0
+    const tidy = async (): Promise<void> => {
+      for (const journal of this.#open.values()) if (isIdle()) await journal.release(now, now - retentionMs)
+      await ledger.compact(isIdle)
+    }
+    this.#tidying ??= tidy()
+      .catch((err: unknown) => log.error({ err }, 'old usage records could not be deleted'))
+      .finally(() => {
+        this.#tidying = undefined
+      })
+    return this.#tidying
   }
 
   /**
@@ -70,6 +115,9 @@ export class Journals {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#tidyTimer)
+    this.#holds++
+    await this.#tidying
     await Promise.all([...this.#open.values()].map((journal) => journal.close()))
   }
 

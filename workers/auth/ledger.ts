@@ -17,8 +17,10 @@ import {
   validate,
 } from '../../lib/protocol/index.js'
 import { changeBee } from '../../lib/store/index.js'
+import { Compaction } from './compaction.js'
 
 const HOUR_MS = 3_600_000
+const DAY_MS = 86_400_000
 /** As many rows as one answer holds. */
 const MAX_ROWS = 10_000
 /** The end of the year 9999: later years would sort before earlier ones. */
@@ -28,10 +30,14 @@ const cursorSchema = z.object({
   next: z.int().min(1),
   /** The newest record that was folded; absent where an early build folded them. */
   newest: z.number().optional(),
-  /** When something was folded last, by this machine's clock. */
-  foldedAt: z.number().optional(),
 })
 export type Cursor = z.output<typeof cursorSchema>
+/** Which entries of a journal are kept. A mark: what was folded at a time. */
+const heldSchema = z.object({
+  from: z.int().min(1),
+  marks: z.array(z.object({ next: z.int(), at: z.number(), newest: z.number() })),
+})
+type Held = z.output<typeof heldSchema>
 const droppedSchema = z.object({ until: z.string() })
 const lastSchema = z.object({ at: z.number() })
 
@@ -49,6 +55,7 @@ const keys = {
   hour: (hour: string, keyId: string, model: string) => `hour/${hour}/${keyId}/${model}`,
   last: (keyId: string) => `last/${keyId}`,
   cursor: (journal: string) => `cursor/${journal}`,
+  held: (journal: string) => `held/${journal}`,
   /** Up to which hour records may have been in journals that are here no longer. */
   dropped: 'dropped',
 }
@@ -65,6 +72,8 @@ export interface UsageFilter {
 /** The usage as it was at one moment. */
 export interface UsageSnapshot {
   cursor(journal: string): Promise<Cursor>
+  /** The first entry of a journal that is kept. */
+  from(journal: string): Promise<number>
   /** Rows and their keys, from one hour (such as 2026-01-31T15) up to another; undefined: all that follow. */
   rows(from: string, to: string | undefined): AsyncIterable<[key: string, row: UsageRow]>
   /** The last hour of which records may have been in journals that are here no longer; empty: none. */
@@ -85,12 +94,12 @@ export function readGroup(value: Uint8Array): { records: StoredRecord[]; malform
 /** The usage: what all journals say, added up by hour, key and model. */
 export class UsageLedger {
   readonly #bee: Hyperbee
-  readonly #now: () => number
   readonly #lastUsedAt = new Map<string, number>()
+  readonly #compaction: Compaction
 
-  constructor(bee: Hyperbee, now: () => number = Date.now) {
+  constructor(bee: Hyperbee) {
     this.#bee = bee
-    this.#now = now
+    this.#compaction = new Compaction(bee)
   }
 
   async open(): Promise<void> {
@@ -136,7 +145,7 @@ export class UsageLedger {
         await batch.put(keys.last(keyId), encodeJson({ at }))
       }
       const newest = records.reduce((newest, { at }) => Math.max(newest, at), cursor.newest ?? 0)
-      const moved: Cursor = { next, newest, foldedAt: this.#now() }
+      const moved: Cursor = { next, newest }
       await batch.put(keys.cursor(journal), encodeJson(moved))
       return true
     })
@@ -149,10 +158,8 @@ export class UsageLedger {
     return {
       cursor: (journal) => readCursor(bee, journal),
       rows: (from, to) => readRows(bee, { gte: `hour/${from}`, lt: to === undefined ? 'hour0' : `hour/${to}` }),
-      droppedUntil: async () => {
-        const entry = await bee.get(keys.dropped)
-        return entry === null ? '' : read(droppedSchema, entry.value, keys.dropped).until
-      },
+      from: async (journal) => (await readHeld(bee, journal)).from,
+      droppedUntil: () => readDropped(bee),
     }
   }
 
@@ -168,13 +175,33 @@ export class UsageLedger {
     })
   }
 
-  /** Remembers that records up to this hour may be in journals that are here no longer. */
-  dropped(until: string): Promise<void> {
+  /**
+   * Marks how far a journal is folded, once a day, and lets go of what was folded before a time.
+   * @param now milliseconds since the epoch, by this machine's clock: a gateway's might say anything
+   * @returns the first entry that is kept
+   */
+  release(journal: string, now: number, before: number): Promise<number> {
     return changeBee(this.#bee, async (batch) => {
-      const entry = await batch.get(keys.dropped)
-      const known = entry === null ? '' : read(droppedSchema, entry.value, keys.dropped).until
-      if (until > known) await batch.put(keys.dropped, encodeJson({ until }))
+      const { next, newest = now } = await readCursor(batch, journal)
+      const held = await readHeld(batch, journal)
+      const last = held.marks.at(-1)
+      const isDue = next > (last?.next ?? held.from) && (last === undefined || now >= last.at + DAY_MS)
+      const marks = isDue ? [...held.marks, { next, at: now, newest }] : held.marks
+      const gone = marks.filter(({ at }) => at < before).at(-1)
+      if (!isDue && gone === undefined) return held.from
+      const kept: Held = { from: gone?.next ?? held.from, marks: marks.filter(({ at }) => at >= before) }
+      await batch.put(keys.held(journal), encodeJson(kept))
+      if (gone !== undefined) {
+        const until = hourOf(gone.newest)
+        if (until > (await readDropped(batch))) await batch.put(keys.dropped, encodeJson({ until }))
+      }
+      return kept.from
     })
+  }
+
+  /** Gives back the room of what later changes have replaced. @param isIdle false while somebody reads an older version */
+  compact(isIdle: () => boolean): Promise<void> {
+    return this.#compaction.run(isIdle)
   }
 
   /**
@@ -201,6 +228,17 @@ export class UsageLedger {
     }
     return [...sums.values()]
   }
+}
+
+async function readHeld(bee: Pick<Hyperbee, 'get'>, journal: string): Promise<Held> {
+  const key = keys.held(journal)
+  const entry = await bee.get(key)
+  return entry === null ? { from: 1, marks: [] } : read(heldSchema, entry.value, key)
+}
+
+async function readDropped(bee: Pick<Hyperbee, 'get'>): Promise<string> {
+  const entry = await bee.get(keys.dropped)
+  return entry === null ? '' : read(droppedSchema, entry.value, keys.dropped).until
 }
 
 async function* readRows(bee: Hyperbee, range: { gte: string; lt: string }): AsyncGenerator<[string, UsageRow]> {

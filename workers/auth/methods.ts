@@ -117,6 +117,7 @@ function serveWorkers(respond: Respond, { members, journals, metrics, cores }: A
       throw err
     }
   })
+  respond('gateway.folded', async ({ journal }, { peer }) => ({ next: await journals.folded(peer, journal) }))
   respond('gateway.enlist', async ({ journal }, { peer, signal }) => {
     await journals.enlist(peer, journal, signal)
     return cores

@@ -48,6 +48,8 @@ export interface UsageCheckOptions {
 
 interface Part {
   journal: JournalReader
+  /** The first entry that is kept. */
+  from: number
   /** Entries before this one are in the totals. */
   end: number
 }
@@ -103,7 +105,8 @@ async function partsOf(
   let partialUntil = await snapshot.droppedUntil()
   for (const journal of journals) {
     const { next, newest } = await snapshot.cursor(journal.key)
-    if (await journal.holds(next)) parts.push({ journal, end: next })
+    const from = await snapshot.from(journal.key)
+    if (await journal.holds(from, next)) parts.push({ journal, from, end: next })
     else {
       const until = hourOf(newest ?? Date.now())
       if (until > partialUntil) partialUntil = until
@@ -115,9 +118,9 @@ async function partsOf(
 /** @returns how many records there are, those of other hours included */
 async function addUp(parts: Part[], sums: Sums, onProgress: (entries: number) => void): Promise<number> {
   let records = 0
-  for (const { journal, end } of parts) {
+  for (const { journal, from, end } of parts) {
     let entries = 0
-    for await (const group of journal.groups(1, end)) {
+    for await (const group of journal.groups(from, end)) {
       for (const record of group.records) sums.add(record)
       records += group.records.length
       if (++entries % READ_AT_ONCE > 0) continue

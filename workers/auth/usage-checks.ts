@@ -5,7 +5,7 @@ import type { Actor } from './actor.js'
 import type { Journals } from './journals.js'
 import type { UsageLedger } from './ledger.js'
 import type { StoreWriter } from './store-writer.js'
-import { checkUsage } from './usage-check.js'
+import { checkUsage, type UsageCheckOptions } from './usage-check.js'
 
 /** Differences that an answer names. The sums count all. */
 const NAMED = 100
@@ -49,7 +49,7 @@ export class UsageChecks {
       correct: NO_USAGE,
     }
     this.#last = check
-    const work = checkUsage({
+    const options: UsageCheckOptions = {
       ledger,
       journals: readers,
       mend: !dryRun,
@@ -62,8 +62,9 @@ export class UsageChecks {
         check.stored = addUsage(check.stored, difference.stored)
         check.correct = addUsage(check.correct, difference.correct)
       },
-    })
-    work
+    }
+    journals
+      .holding(() => checkUsage(options))
       .then(async (result) => {
         await this.#record(by, check)
         check.result = result

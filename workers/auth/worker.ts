@@ -23,6 +23,7 @@ import { Throttle } from './throttle.js'
 import { UsageChecks } from './usage-checks.js'
 import { Users } from './users.js'
 
+const DAY_MS = 86_400_000
 /** A secret key is its seed and its public key. */
 const SEED_BYTES = 32
 
@@ -126,6 +127,7 @@ export class AuthWorker extends BaseWorker {
       ledger,
       log: this.log,
       own: [this.profile.address, cores.accounts, encodeKey(usageCore.key)],
+      retentionMs: this.#config.retentionDays * DAY_MS,
       onFolded: (counts) => metrics.folded(counts),
     })
     this.#writer = writer

@@ -23,6 +23,7 @@ import {
   validate,
 } from '../../lib/protocol/index.js'
 import { changeBee } from '../../lib/store/index.js'
+import { forgetRecords } from './journal-retention.js'
 import type { BudgetLedger } from './requests/index.js'
 import { WriteAheadLog } from './write-ahead-log.js'
 
@@ -73,6 +74,8 @@ export class JournalWriter implements BudgetLedger {
   readonly #options: JournalWriterOptions
   readonly #clock: () => number
   readonly #totalsFile: string
+  /** Totals with all records that were forgotten: they cannot be counted again. */
+  readonly #keptFile: string
   /** Totals of the periods that are running, by `totalKey`. */
   readonly #totals = new Map<string, UsageTotals>()
   /** How many records the saved totals count. */
@@ -94,6 +97,7 @@ export class JournalWriter implements BudgetLedger {
     this.#options = options
     this.#log = new WriteAheadLog(options.dir)
     this.#totalsFile = join(options.dir, 'totals.json')
+    this.#keptFile = join(options.dir, 'totals.kept.json')
     this.#clock = options.clock ?? Date.now
   }
 
@@ -116,13 +120,14 @@ export class JournalWriter implements BudgetLedger {
     this.#storeSoon()
   }
 
-  /** The saved totals; none where they cannot be read: then all records are counted again. */
+  /** The saved totals, or those before the last records were forgotten; else none: then all records are counted again. */
   async #readSaved(): Promise<Saved> {
-    const file = this.#totalsFile
-    try {
-      if (existsSync(file)) return validate(savedSchema, parseJson(await readFile(file), file), file)
-    } catch (err) {
-      this.#options.onError?.(err)
+    for (const file of [this.#totalsFile, this.#keptFile]) {
+      try {
+        if (existsSync(file)) return validate(savedSchema, parseJson(await readFile(file), file), file)
+      } catch (err) {
+        this.#options.onError?.(err)
+      }
     }
     return { counted: 0, totals: {} }
   }
@@ -284,6 +289,21 @@ export class JournalWriter implements BudgetLedger {
     } catch (err) {
       this.#options.onError?.(err)
     }
+  }
+
+  /**
+   * Gives back the room of old records. @param folded entries below this one are in the authority's totals
+   * @param before records made before this time may go
+   */
+  async forget(folded: number, before: number): Promise<void> {
+    let kept = false
+    const onForget = () => {
+      if (kept) return
+      const saved: Saved = { counted: this.#end, totals: Object.fromEntries(this.#totals) }
+      writeFileAtomic(this.#keptFile, JSON.stringify(saved), { mode: 0o600 })
+      kept = true
+    }
+    await forgetRecords(this.#bee, { folded, before, onForget, read: readGroup })
   }
 
   /** No request is taken from here on until the records are stored. */

@@ -22,6 +22,8 @@ export const gatewayConfigSchema = z.strictObject({
   stallMs: z.int().min(1000),
   /** With less free disk than this no request is taken, because its usage might not be recorded. */
   minFreeDiskBytes: z.int().min(0),
+  /** Usage records that the authority has counted are kept for so many days. */
+  retentionDays: z.int().min(1).max(3650),
 })
 
 /** What a gateway is made of, besides what every worker has. */

@@ -1,6 +1,6 @@
 import type { z } from 'zod'
 import type { Link } from '../../lib/link/index.js'
-import { type Load, MeshError } from '../../lib/protocol/index.js'
+import { encodeKey, type Load, MeshError } from '../../lib/protocol/index.js'
 import type { BeeView } from '../../lib/store/index.js'
 import { BaseWorker, type Facility, Http, httpConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
 import type { AccountsReplica } from './accounts-replica.js'
@@ -10,6 +10,9 @@ import { serveMethods } from './methods.js'
 import { type GatewayParts, gatewayConfigSchema, gatewayParts } from './parts.js'
 
 const ENLIST_RETRY_MS = 1000
+const DAY_MS = 86_400_000
+/** How often old records are looked for. */
+const FORGET_MS = 3_600_000
 
 /** Admits, schedules and relays requests. */
 export class GatewayWorker extends BaseWorker {
@@ -18,6 +21,8 @@ export class GatewayWorker extends BaseWorker {
   readonly #fetches: FetchDoor
   #parts: GatewayParts | undefined
   #enlistTimer: NodeJS.Timeout | undefined
+  #forgetTimer: NodeJS.Timeout | undefined
+  #forgetting: Promise<void> | undefined
 
   constructor(options: WorkerOptions) {
     super('gateway', options)
@@ -53,6 +58,7 @@ export class GatewayWorker extends BaseWorker {
     serveMethods(net, profile.address, parts)
     serveDoors(this.#http.app, { net, log, since, bodyLimitBytes: this.#http.bodyLimitBytes }, parts)
     this.#followLinks(parts)
+    this.#forgetTimer = setInterval(() => void this.#forget(parts), FORGET_MS).unref()
   }
 
   protected override async _drain(): Promise<void> {
@@ -61,9 +67,29 @@ export class GatewayWorker extends BaseWorker {
 
   protected override async _stop(): Promise<void> {
     clearTimeout(this.#enlistTimer)
+    clearInterval(this.#forgetTimer)
+    await this.#forgetting
     await this.#parts?.bodies.close()
     await this.#parts?.accounts.close()
     await this.#parts?.journal.close()
+  }
+
+  /** Gives back the room of old records, as far as the authority has counted them: only it can say how far that is. */
+  #forget({ journal }: GatewayParts): Promise<void> {
+    const forget = async (): Promise<void> => {
+      const authority = this.net.members.get(this.profile.authority)
+      if (authority === undefined) return
+      const { next } = await authority.call('gateway.folded', { journal: encodeKey(journal.core.key) })
+      // By whole days: giving room back writes what is left anew.
+      const today = Math.floor(Date.now() / DAY_MS) * DAY_MS
+      await journal.forget(next, today - this.#config.retentionDays * DAY_MS)
+    }
+    this.#forgetting ??= forget()
+      .catch((err: unknown) => this.log.warn({ err }, 'old usage records could not be deleted'))
+      .finally(() => {
+        this.#forgetting = undefined
+      })
+    return this.#forgetting
   }
 
   /** Processors that come, go or report may free a slot; an authority that comes is told of this gateway. */
