@@ -158,6 +158,7 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['hyperswarm: Discovery', discovery],
     ['hyperswarm: Hyperswarm', client],
     ['hypercore: Hypercore', core],
+    ['hypercore: CoreChanges', core.core.state.storage.write()],
     ['hypercore/lib/session-state.js: SessionState', Reflect.get(core, 'state')],
     ['corestore: Core', cores[0]],
     ['corestore: Replicator', cores[0]?.replicator],

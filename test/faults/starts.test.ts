@@ -30,6 +30,12 @@ test('a start that takes for ever ends at its deadline', async (t) => {
   t.ok(/The start was not done within 500 ms/.test(stderr), stderr)
 })
 
+test('a command that waits for what cannot come says so, and its code is not 0', async (t) => {
+  const { code, stderr } = await spawnNode(t, 'test/waiting-command.js', ['status']).exited
+  t.is(code, 70)
+  t.is(stderr, 'infermesh: the command waits for what nothing can bring\n')
+})
+
 test('a gateway that was killed while the accounts came starts without the network, and reads the rest with it', {
   timeout: 90_000,
 }, async (t) => {

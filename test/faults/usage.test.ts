@@ -17,7 +17,6 @@ import {
   type Stranger,
   spawnNode,
   start,
-  startAuth,
   startStranger,
   TestWorker,
   testHome,
@@ -156,25 +155,23 @@ test('five journals that are folded at once by an authority that is killed again
   timeout: 120_000,
 }, async (t) => {
   const home = await testHome(t)
-  const first = await startAuth(t, home)
-  await first.stop()
   const args = ['--wtype', 'auth', '--data-dir', home, '--set', 'log.level=silent']
   const spawn = async () => {
     const child = spawnNode(t, 'worker.js', args)
-    await ready(home, 'auth', 'auth', child.process.pid, 30_000)
-    return child
+    return { ...child, status: await ready(home, 'auth', 'auth', child.process.pid, 30_000) }
   }
   let authority = await spawn()
-  const gateways: { worker: TestWorker; bee: Hyperbee; written: number }[] = []
-  for (let g = 1; g <= 5; g++) {
-    const worker = await start(t, new TestWorker('gateway', testOptions(home, `g${g}`)))
+  const { publicKey } = authority.status
+  const startGateway = async (name: string) => {
+    const worker = await start(t, new TestWorker('gateway', testOptions(home, name)))
     const core = worker.store.journal()
     await core.ready()
     const enlist = () => worker.net.authority().call('gateway.enlist', { journal: encodeKey(core.key) })
     const enlisted = async (): Promise<boolean> => (await enlist()) !== undefined
-    await until(() => enlisted().catch(() => false), `g${g} is enlisted`, 30_000)
-    gateways.push({ worker, bee: new Hyperbee(core, ENCODINGS), written: 0 })
+    await until(() => enlisted().catch(() => false), `${name} is enlisted`, 30_000)
+    return { bee: new Hyperbee(core, ENCODINGS), written: 0 }
   }
+  const gateways = await Promise.all(['g1', 'g2', 'g3', 'g4', 'g5'].map(startGateway))
   let writing = true
   const write = async (gateway: (typeof gateways)[number]): Promise<void> => {
     while (writing) {
@@ -190,7 +187,7 @@ test('five journals that are folded at once by an authority that is killed again
     return rows[0]?.requests ?? 0
   }
   for (let run = 0; run < KILLS; run++) {
-    const stranger = await startStranger(t, home, first.publicKey)
+    const stranger = await startStranger(t, home, publicKey)
     const before = await folded(stranger)
     await until(async () => (await folded(stranger)) > before, 'it folds', 30_000)
     authority.process.kill('SIGKILL')
@@ -211,7 +208,7 @@ test('five journals that are folded at once by an authority that is killed again
   writing = false
   await Promise.all(writers)
   const total = gateways.reduce((sum, { written }) => sum + written, 0)
-  const stranger = await startStranger(t, home, first.publicKey)
+  const stranger = await startStranger(t, home, publicKey)
   await until(async () => (await folded(stranger)) >= total - lost, 'all is folded', 30_000)
   t.is(await folded(stranger), total - lost, `each of ${total} records once, but for the ${lost} that were lost`)
 
