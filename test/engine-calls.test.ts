@@ -124,7 +124,7 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
     const batches: TokenBatch[] = []
     const finish = await generate(
       parts,
-      { id: 1, request, cancelled: false, steps: 0 },
+      { id: 1, request, cancelled: false, steps: 0, usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 } },
       slot,
       prompt,
       { ...constraint, matcher: () => (calls.inArguments || calls.complete > 0 ? matcher() : forced) },

@@ -19,12 +19,13 @@ const TAG = { queued: 0, started: 1, tokens: 2, finish: 3, error: 4 } as const
 const MAX_TOKENS_PER_EVENT = 65_536
 
 /**
- * A batch as bytes: index, number of ids, ids, length of the text, text, and last, where it has them, log-probabilities
- * and calls as one JSON object, up to the end of the message.
+ * A batch as bytes: index, number of ids, ids, length of the text, text, and last, where it has them, log-probabilities,
+ * calls and usage as one JSON object, up to the end of the message.
  */
-function encodeTokens({ index, ids, text, logprobs, calls }: TokenBatch): Buffer {
+function encodeTokens({ index, ids, text, ...more }: TokenBatch): Buffer {
+  const { logprobs, calls, usage } = more
   const written = Buffer.from(text)
-  const extras = logprobs === undefined && calls === undefined ? undefined : encodeJson({ logprobs, calls })
+  const extras = (logprobs ?? calls ?? usage) ? encodeJson({ logprobs, calls, usage }) : undefined
   const numbers = [TAG.tokens, index, ids.length, ...ids, written.byteLength]
   const state = c.state(0, 0)
   for (const n of numbers) c.uint.preencode(state, n)
@@ -80,7 +81,7 @@ export function decodeEvent(bytes: Uint8Array): GenerateEvent | ErrorEvent {
   }
 }
 
-const extrasSchema = tokenBatchSchema.pick({ logprobs: true, calls: true })
+const extrasSchema = tokenBatchSchema.pick({ logprobs: true, calls: true, usage: true })
 
 function decodeTokens(bytes: Uint8Array): TokenBatch {
   try {

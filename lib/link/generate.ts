@@ -25,6 +25,7 @@ import { MAX_MESSAGE_BYTES } from './rpc.js'
  *   opener    open(handshake = the request) ->
  *             <- queued* started tokens* (finish | error), each one event message
  *   opener    credit(n) ->          for what it has consumed
+ *   opener    cancel ->             where it wants to hear what was used until then: tokens and an error follow
  *
  * A sender without credit joins the batches of tokens that wait, and past MAX_PENDING_BYTES of them the reader is too
  * slow and the generation is cut. An error needs no credit. Closing the channel cancels.
@@ -66,6 +67,7 @@ function joined(last: TokenBatch, next: TokenBatch): boolean {
     last.logprobs ??= []
     last.logprobs.push(...next.logprobs)
   }
+  if (next.usage !== undefined) last.usage = next.usage
   if (next.calls !== undefined) {
     last.calls ??= []
     last.calls.push(...next.calls)
@@ -81,12 +83,16 @@ export class Generation implements AsyncIterable<GenerateEvent> {
   readonly #events: CreditQueue<GenerateEvent>
   #release: () => void = () => {}
   #finish: () => void = () => {}
+  readonly #cancel: Message<Uint8Array>
+  readonly #lastWordMs: number
+  #lastWord: NodeJS.Timeout | undefined
 
   /**
    * Opens the channel and sends the request with it.
+   * @param lastWordMs how long a generation that is cancelled goes on to tell what it has used; 0: it ends at once
    * @throws MeshError LINK_CLOSED when the link is gone, MESSAGE_TOO_LARGE, CANCELLED
    */
-  constructor(mux: Protomux, request: GenerateInput, signal?: AbortSignal) {
+  constructor(mux: Protomux, request: GenerateInput, signal?: AbortSignal, lastWordMs = 0) {
     const { requestId } = request
     if (signal?.aborted) throw MeshError.CANCELLED('The generation was cancelled', { requestId })
     const handshake = encodeAsk(request)
@@ -108,21 +114,23 @@ export class Generation implements AsyncIterable<GenerateEvent> {
     })
     if (channel === null) throw notOpened(mux, GENERATE_PROTOCOL, requestId)
     this.#channel = channel
+    this.#lastWordMs = lastWordMs
     this.done = new Promise((resolve) => (this.#finish = resolve))
     channel.addMessage({ encoding: c.raw, onmessage: (bytes) => this.#onEvent(bytes) })
     const credit = channel.addMessage({ encoding: c.raw })
+    this.#cancel = channel.addMessage({ encoding: c.raw })
     this.#events = new CreditQueue(EVENT_WINDOW, (more) => credit.send(encodeCredit(more)))
     channel.open(handshake)
     if (signal) {
-      const onAbort = () => this.#fail(MeshError.CANCELLED('The generation was cancelled', { requestId }))
+      const onAbort = () => this.#stop(MeshError.CANCELLED('The generation was cancelled', { requestId }))
       signal.addEventListener('abort', onAbort, { once: true })
       this.#release = () => signal.removeEventListener('abort', onAbort)
     }
   }
 
-  /** Ends the generation; the other side stops the engine's work. */
+  /** Ends the generation; the other side stops the engine's work. Its last word is told still, where that was wanted. */
   cancel(): void {
-    this.#fail(MeshError.CANCELLED('The generation was cancelled'))
+    this.#stop(MeshError.CANCELLED('The generation was cancelled'))
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<GenerateEvent> {
@@ -142,12 +150,20 @@ export class Generation implements AsyncIterable<GenerateEvent> {
     }
   }
 
+  #stop(err: MeshError): void {
+    if (this.#lastWordMs === 0 || this.#channel.closed || this.#events.over) return this.#fail(err)
+    if (this.#lastWord !== undefined) return
+    this.#cancel.send(Buffer.alloc(0))
+    this.#lastWord = setTimeout(() => this.#fail(err), this.#lastWordMs)
+  }
+
   #fail(err: MeshError): void {
     this.#events.fail(err)
     this.#end()
   }
 
   #end(): void {
+    clearTimeout(this.#lastWord)
     this.#release()
     this.#channel.close()
     this.#finish()
@@ -184,6 +200,7 @@ export class GenerationSink {
     this.#channel = channel
     this.#event = channel.addMessage({ encoding: c.raw })
     channel.addMessage({ encoding: c.raw, onmessage: (bytes) => this.#onCredit(bytes) })
+    channel.addMessage({ encoding: c.raw, onmessage: () => this.#cancelled.abort(this.#gone()) })
     channel.open(Buffer.alloc(0))
   }
 

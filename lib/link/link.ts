@@ -146,10 +146,14 @@ export class Link extends EventEmitter<LinkEvents> {
     return callMethod(this.rpc, name, body, options)
   }
 
-  /** Asks the other side for a generation. @throws MeshError LINK_CLOSED, CANCELLED, MESSAGE_TOO_LARGE */
-  generate(request: GenerateInput, signal?: AbortSignal): Generation {
+  /**
+   * Asks the other side for a generation.
+   * @param lastWordMs how long one that is cancelled goes on to tell what it has used; absent: it ends at once
+   * @throws MeshError LINK_CLOSED, CANCELLED, MESSAGE_TOO_LARGE
+   */
+  generate(request: GenerateInput, signal?: AbortSignal, lastWordMs?: number): Generation {
     this.#assertOpen('the request')
-    return new Generation(this.mux, request, signal)
+    return new Generation(this.mux, request, signal, lastWordMs)
   }
 
   /** Opens a fetch. @throws MeshError LINK_CLOSED, BAD_REQUEST, MESSAGE_TOO_LARGE */

@@ -111,6 +111,8 @@ export interface CallOptions {
   timeoutMs?: number
   /** Absent: a new one. Appears in errors, logs and the usage records. */
   requestId?: string
+  /** How long a call that is cancelled waits for what the other side has to say of it; absent: not at all. */
+  lastWordMs?: number
 }
 
 /** Bounds of one call, and by whose right it is made. */
@@ -129,7 +131,7 @@ export async function callMethod<M extends MethodName>(
   body: InputOf<M>,
   options: KeyedCallOptions = {},
 ): Promise<ResponseOf<M>> {
-  const { signal, timeoutMs = methods[name].timeoutMs, key, requestId = newRequestId() } = options
+  const { signal, timeoutMs = methods[name].timeoutMs, key, requestId = newRequestId(), lastWordMs = 0 } = options
   if (signal?.aborted) throw MeshError.CANCELLED(`${name} was cancelled`, { requestId })
   if (rpc.closed) throw linkClosed(rpc.mux, `The link was closed before ${name} was sent`, { requestId })
 
@@ -146,9 +148,16 @@ export async function callMethod<M extends MethodName>(
       () => giveUp(MeshError.TIMEOUT(`No answer to ${name} within ${timeoutMs} ms`, { requestId })),
       timeoutMs,
     )
-    const onAbort = () => giveUp(MeshError.CANCELLED(`${name} was cancelled`, { requestId }))
+    let lastWord: NodeJS.Timeout | undefined
+    const onAbort = () => {
+      const cancelled = MeshError.CANCELLED(`${name} was cancelled`, { requestId })
+      if (lastWordMs === 0) return giveUp(cancelled)
+      if (!rpc.closed) rpc.event(CANCEL_EVENT, Buffer.from(requestId))
+      lastWord = setTimeout(() => giveUp(cancelled), lastWordMs)
+    }
     const settle = () => {
       clearTimeout(timer)
+      clearTimeout(lastWord)
       signal?.removeEventListener('abort', onAbort)
     }
     const giveUp = (err: MeshError) => {

@@ -10,6 +10,7 @@ import {
   type TokenLogprob,
   type ToolCall,
   tokenLogprobSchema,
+  usageSchema,
 } from './inference.js'
 import { encodeJson, parseJson, REQUEST_BOUNDS } from './json.js'
 import { validate } from './validate.js'
@@ -86,6 +87,11 @@ export const tokenBatchSchema = z.object({
   logprobs: z.array(tokenLogprobSchema).optional(),
   /** Pieces of calls of tools, behind the text. */
   calls: z.array(toolCallDeltaSchema).optional(),
+  /**
+   * What has been evaluated up to here, told by processors with the first token, where a piece of a long prompt is done,
+   * and where a generation is cancelled. A batch may have this alone.
+   */
+  usage: usageSchema.optional(),
 })
 export type TokenBatch = z.infer<typeof tokenBatchSchema>
 

@@ -23,6 +23,8 @@ interface Job {
   still: number
   /** How many times as long as others it may stand still. */
   patience: number
+  /** Tokens of its prompt that were evaluated, as far as the engine has said. */
+  promptTokens: number
 }
 
 /** A text is embedded in one step, whatever its length: as long as whoever asked for it waits. */
@@ -43,7 +45,7 @@ export class EngineJobs {
   add(work: Work, onTokens: Job['onTokens'], resolve: Job['resolve'], reject: Job['reject']): number {
     const id = this.#nextId++
     const patience = work.type === 'embed' ? EMBED_PATIENCE : 1
-    this.#jobs.set(id, { onTokens, resolve, reject, begun: false, steps: 0, still: 0, patience })
+    this.#jobs.set(id, { onTokens, resolve, reject, begun: false, steps: 0, still: 0, patience, promptTokens: 0 })
     return id
   }
 
@@ -74,7 +76,10 @@ export class EngineJobs {
   }
 
   tokens(id: number, batch: TokenBatch): void {
-    this.#jobs.get(id)?.onTokens(batch)
+    const job = this.#jobs.get(id)
+    if (job === undefined) return
+    job.promptTokens = batch.usage?.promptTokens ?? job.promptTokens
+    job.onTokens(batch)
   }
 
   /** Takes a job out that the engine has answered. */
@@ -89,7 +94,7 @@ export class EngineJobs {
     const job = this.#jobs.get(id)
     if (job === undefined) return
     job.onTokens = () => {}
-    job.reject(MeshError.CANCELLED('The request was cancelled'))
+    job.reject(MeshError.CANCELLED('The request was cancelled', { promptTokens: job.promptTokens }))
   }
 
   /** Fails all, for a reason that none of them is. */

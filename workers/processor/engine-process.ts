@@ -14,6 +14,8 @@ const END_MS = 1000
 /** How often the machine's memory is looked at while a model is loaded. */
 const MEMORY_MS = 100
 const MIB = 1024 * 1024
+/** How long the engine may take to say what a cancelled job has used. */
+const LAST_WORD_MS = 500
 
 export interface EngineProcessHooks {
   onLog: (level: 'info' | 'warn' | 'error', message: string) => void
@@ -128,22 +130,24 @@ export class EngineProcess {
 
   /**
    * Runs one job.
-   * @throws MeshError ENGINE_FAILED when the process dies, ENGINE_ENDED where this job is why, CANCELLED at once when the
-   * signal aborts, the reason of `end`, and what the engine answers
+   * @throws MeshError ENGINE_FAILED when the process dies, ENGINE_ENDED where this job is why, CANCELLED when the signal
+   * aborts, once the engine has told what was used until then, the reason of `end`, and what the engine answers
    */
   async run(work: Work, onTokens: (batch: TokenBatch) => void, signal?: AbortSignal): Promise<Outcome> {
     let onAbort: () => void = () => {}
+    let lastWord: NodeJS.Timeout | undefined
     try {
       return await new Promise((resolve, reject) => {
         const id = this.#jobs.add(work, onTokens, resolve, reject)
         onAbort = () => {
           this.#send({ type: 'cancel', id })
-          this.#jobs.cancel(id)
+          lastWord = setTimeout(() => this.#jobs.cancel(id), LAST_WORD_MS)
         }
         signal?.addEventListener('abort', onAbort, { once: true })
         this.#send({ ...work, id })
       })
     } finally {
+      clearTimeout(lastWord)
       signal?.removeEventListener('abort', onAbort)
     }
   }
@@ -201,7 +205,7 @@ export class EngineProcess {
     switch (message.type) {
       case 'tokens': {
         const count = message.batches.reduce((sum, { batch }) => sum + batch.ids.length, 0)
-        if (count > 0) this.#hooks.onStep(message.batches.length, count)
+        if (count > 0) this.#hooks.onStep(message.batches.filter(({ batch }) => batch.ids.length > 0).length, count)
         for (const { id, batch } of message.batches) this.#jobs.tokens(id, batch)
         return
       }

@@ -1,7 +1,7 @@
 import { type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
 import type { Demand } from './limiter.js'
 import type { RequestsParts } from './ports.js'
-import type { RequestContext, RequestState } from './state.js'
+import { NO_TOKENS, type RequestContext, type RequestState } from './state.js'
 
 type Parts = Pick<RequestsParts, 'catalogue' | 'limiter' | 'journal' | 'observer' | 'log' | 'clock'>
 
@@ -73,7 +73,7 @@ export class Admission {
         failed: new Set(),
         suspect: false,
         begun: false,
-        usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 },
+        usage: { ...NO_TOKENS },
         recorded: false,
       }
     } catch (err) {

@@ -7,6 +7,18 @@ export function demandOf(request: InferenceRequest | EmbeddingRequest): Demand {
   return { promptTokens: estimateTokens(promptOf(request)), maxTokens: request.maxTokens }
 }
 
+/** What a chat template adds to a prompt at most, in all and for each message, in tokens. */
+const TEMPLATE_TOKENS = 8192
+const MESSAGE_TOKENS = 64
+
+/** More tokens than a request's prompt can come to: no token says less than a byte. */
+export function mostPromptTokens(request: InferenceRequest | EmbeddingRequest): number {
+  const texts = 'input' in request ? request.input : promptOf(request)
+  // A character has at most 3 bytes of UTF-8, and two of them at most 4.
+  const told = texts.reduce((sum, text) => sum + MESSAGE_TOKENS + (typeof text === 'string' ? 3 : 1) * text.length, 0)
+  return told + TEMPLATE_TOKENS
+}
+
 /** All that a prompt is made of, tools included. */
 function promptOf(request: InferenceRequest): (string | readonly number[])[] {
   if (request.kind === 'completion') return [request.prompt]

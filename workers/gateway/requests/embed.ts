@@ -1,6 +1,7 @@
-import type { EmbeddingRequest } from '../../../lib/protocol/index.js'
+import { type EmbeddingRequest, MeshError } from '../../../lib/protocol/index.js'
+import { mostPromptTokens } from './demand.js'
 import type { Processor } from './ports.js'
-import type { RequestState } from './state.js'
+import { NO_TOKENS, type RequestState } from './state.js'
 
 /** Texts embedded by one call to a processor: their vectors must fit into one message, whatever their length. */
 const BATCH_TEXTS = 32
@@ -16,17 +17,34 @@ export async function embed(
   processor: Processor,
   input: EmbeddingRequest['input'],
 ): Promise<number[][]> {
-  const { requestId, signal } = state.context
+  const { context, model } = state
+  const { requestId, signal } = context
   const embeddings: number[][] = []
-  const usage = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
+  const usage = { ...NO_TOKENS }
+  state.usage = usage
   for (const batch of batches(input)) {
-    const part = await processor.embed({ model: state.model.name, input: batch }, { requestId, signal })
+    /** As for answers, no more is believed than the texts can come to. */
+    const used = (tokens: number) => {
+      const most = Math.min(mostPromptTokens({ input: batch }), batch.length * model.contextLength)
+      usage.promptTokens += Math.min(tokens, most)
+    }
+    const asked = { model: model.name, input: batch }
+    const part = await processor.embed(asked, { requestId, signal }).catch((err: unknown) => {
+      used(tokensBefore(err))
+      throw err
+    })
     // One by one: a large answer spread as arguments overflows the stack.
     for (const vector of part.embeddings) embeddings.push(vector)
-    usage.promptTokens += part.usage.promptTokens
-    state.usage = usage
+    used(part.usage.promptTokens)
   }
   return embeddings
+}
+
+/** What a processor evaluated before it was cancelled, where it says so. */
+function tokensBefore(err: unknown): number {
+  if (!(err instanceof MeshError) || err.code !== 'CANCELLED') return 0
+  const { promptTokens } = err.details
+  return typeof promptTokens === 'number' && promptTokens > 0 ? Math.trunc(promptTokens) : 0
 }
 
 /** The texts in their order, in groups that one call can carry. */

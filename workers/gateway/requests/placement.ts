@@ -83,7 +83,7 @@ export class Placement {
     const { context, begun, failed, processor } = request
     const { code, details } = failure
     if (code === 'BUSY') slot.bounce()
-    else slot.release(0)
+    else slot.release(tokensUsed(request))
     if (context.signal.aborted) return abortReason(context.signal)
     if (code === 'BUSY' && !begun) {
       observer.retried('busy')

@@ -64,7 +64,7 @@ export interface Processor {
 
 /** The events of one answer, ended by its finish or by a throw. */
 export interface AnswerEvents extends AsyncIterable<GenerateEvent> {
-  /** Ends the answer; the processor stops its work. */
+  /** Ends the answer; the processor stops its work. What it has used until then may be told still. */
   cancel(): void
 }
 

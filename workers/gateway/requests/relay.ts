@@ -1,9 +1,10 @@
-import { type FinishReason, MeshError } from '../../../lib/protocol/index.js'
+import { type FinishReason, type GenerateEvent, MeshError } from '../../../lib/protocol/index.js'
 import type { Processor, RequestsParts, Tell } from './ports.js'
-import { addBatch, type GenerationState } from './state.js'
+import { addBatch, type GenerationState, heed, NO_TOKENS } from './state.js'
 
 /**
- * Has a processor generate, tells the caller its events as they come and keeps in the generation's state what was told.
+ * Has a processor generate, tells the caller its events as they come and keeps in the generation's state what was told
+ * and what was used. A caller that leaves is told nothing more, but what was made until the processor stopped counts.
  * @returns why the answer ended; what it used is in the state
  * @throws MeshError: the processor's own, TIMEOUT when it falls silent, PROCESSOR_LOST when tokens are missing
  */
@@ -13,9 +14,12 @@ export async function relay(
   tell: Tell,
   { clock, stallMs }: Pick<RequestsParts, 'clock' | 'stallMs'>,
 ): Promise<FinishReason> {
-  const { context, request, told } = generation
+  const { context, request, told, model } = generation
+  const most = request.maxTokens ?? model.contextLength
   const answer = processor.generate({ requestId: context.requestId, request }, context.signal)
   let stalled = false
+  let failure: unknown
+  generation.usage = { ...NO_TOKENS }
   const timer = clock.timer(stallMs, () => {
     stalled = true
     answer.cancel()
@@ -26,26 +30,52 @@ export async function relay(
     for await (const event of answer) {
       timer.restart()
       if (event.type === 'finish') {
-        generation.usage = event.usage
+        heed(generation, event.usage)
+        if (failure !== undefined) break
         return event.reason
       }
       if (event.type !== 'tokens') continue
+      if (event.usage !== undefined) heed(generation, event.usage)
+      if (isUsageAlone(event)) continue
       if (event.index !== told.ids.length) {
         throw MeshError.PROCESSOR_LOST(
           `processor ${processor.name} sent token ${event.index} where ${told.ids.length} was next; the answer is not complete`,
         )
       }
+      addBatch(generation, event)
+      if (told.ids.length > most) {
+        throw MeshError.PROCESSOR_LOST(
+          `processor ${processor.name} sent more than the ${most} tokens that were asked for`,
+        )
+      }
+      if (failure !== undefined || context.signal.aborted) continue
       generation.firstTokenMs ??= clock.now() - generation.startedMs
       generation.begun = true
-      addBatch(generation, event)
-      tell(event)
+      try {
+        tell(event.usage === undefined ? event : withoutUsage(event))
+      } catch (err) {
+        failure = err
+        answer.cancel()
+      }
     }
     throw MeshError.PROCESSOR_LOST(`processor ${processor.name} ended the answer without a finish`)
   } catch (err) {
     answer.cancel()
+    if (failure !== undefined) throw failure
     if (stalled) throw MeshError.TIMEOUT(`processor ${processor.name} sent nothing for ${stallMs} ms`)
     throw err
   } finally {
     timer.stop()
   }
+}
+
+type Tokens = Extract<GenerateEvent, { type: 'tokens' }>
+
+function isUsageAlone({ ids, text, calls }: Tokens): boolean {
+  return ids.length === 0 && text === '' && calls === undefined
+}
+
+/** What a processor has used is between it and its gateway. */
+function withoutUsage({ usage: _, ...event }: Tokens): Tokens {
+  return event
 }

@@ -8,6 +8,7 @@ import {
   type Usage,
 } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
+import { mostPromptTokens } from './demand.js'
 import type { Reservation } from './limiter.js'
 
 /** Whose request it is, and how it is stopped. */
@@ -74,12 +75,29 @@ export function generationState(admitted: RequestState, request: InferenceReques
   })
 }
 
+/** Nothing used yet. */
+export const NO_TOKENS: Readonly<Usage> = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
+
+/**
+ * Notes what a processor says it has used. No more than the request can have come to is believed: a prompt has no more
+ * tokens than its text and the model's context allow, an answer no more than were told or asked for.
+ */
+export function heed(generation: GenerationState, { promptTokens, cachedTokens, completionTokens }: Usage): void {
+  const { request, told, model } = generation
+  const prompt = Math.min(promptTokens, mostPromptTokens(request), model.contextLength)
+  generation.usage = {
+    promptTokens: prompt,
+    cachedTokens: Math.min(cachedTokens, prompt),
+    completionTokens: Math.max(told.ids.length, Math.min(completionTokens, request.maxTokens ?? model.contextLength)),
+  }
+}
+
 /** Adds a batch to what the caller has been told. */
 export function addBatch({ told, usage }: GenerationState, batch: TokenBatch): void {
   for (const id of batch.ids) told.ids.push(id)
   told.textChars += batch.text.length
   for (const piece of batch.calls ?? []) addCallPiece(told.calls, piece)
-  usage.completionTokens = told.ids.length
+  usage.completionTokens = Math.max(usage.completionTokens, told.ids.length)
 }
 
 /** Tokens that the request has used so far. */

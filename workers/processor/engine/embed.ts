@@ -16,12 +16,13 @@ export class Embedder {
 
   /**
    * @param input texts, or the model's own token ids
+   * @param onText told how many tokens a text has before it is evaluated; ends the work by a throw
    * @returns for each a vector of length 1
-   * @throws MeshError CONTEXT_LENGTH_EXCEEDED, BAD_REQUEST for a token that is not in the vocabulary, CANCELLED
+   * @throws MeshError CONTEXT_LENGTH_EXCEEDED, BAD_REQUEST for a token that is not in the vocabulary, and what `onText` throws
    */
   async embed(
     input: readonly EmbeddingInput[],
-    cancelled: () => boolean,
+    onText: (tokens: number) => void,
   ): Promise<{ embeddings: number[][]; promptTokens: number }> {
     const { contextLength, threads } = this.#info
     this.#context ??= this.#model.createEmbeddingContext({ contextSize: contextLength, threads })
@@ -40,8 +41,8 @@ export class Embedder {
       )
     }
     const embeddings: number[][] = []
-    for (const text of texts) {
-      if (cancelled()) throw MeshError.CANCELLED('The embedding was cancelled')
+    for (const [i, text] of texts.entries()) {
+      onText(lengths[i] ?? 0)
       embeddings.push(normalised((await context.getEmbeddingFor(text)).vector))
     }
     return { embeddings, promptTokens: lengths.reduce((sum, length) => sum + length, 0) }

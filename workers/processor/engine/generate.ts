@@ -1,6 +1,6 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/errors/index.js'
-import type { FinishReason, InferenceRequest, TokenBatch } from '../../../lib/protocol/index.js'
+import type { FinishReason, InferenceRequest, TokenBatch, Usage } from '../../../lib/protocol/index.js'
 import type { Batching } from './batching.js'
 import type { Constraint } from './constraint.js'
 import type { LogprobFormatter } from './logprobs.js'
@@ -23,6 +23,8 @@ export interface GenerateJob {
   cancelled: boolean
   /** Counts the pieces of its prompt that are evaluated, and its tokens. */
   steps: number
+  /** What has been evaluated so far. */
+  usage: Usage
 }
 
 interface Evaluated {
@@ -41,7 +43,8 @@ export interface EngineParts {
 }
 
 /**
- * Runs one generation in its slot: prompt, then token after token. Gives out every token as it comes.
+ * Runs one generation in its slot: prompt, then token after token. Gives out every token as it comes, and with the first
+ * and between the pieces of a long prompt what has been evaluated, which the job has too.
  * @throws MeshError CANCELLED; BAD_REQUEST where the grammar comes to a dead end, or takes too long
  */
 export async function generate(
@@ -80,7 +83,10 @@ export async function generate(
   const cachedTokens = await slot.keepPrefix(prompt.tokens)
   batching.enter(slot.number)
   try {
-    const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens))
+    const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens), (left) => {
+      job.usage = { promptTokens: prompt.tokens.length - left, cachedTokens, completionTokens: 0 }
+      onTokens({ index: 0, ids: [], text: '', usage: job.usage })
+    })
     const stream: AsyncGenerator<Evaluated, void, void> = slot.sequence.evaluateWithMetadata(
       rest,
       { probabilities: alternatives !== undefined },
@@ -90,6 +96,7 @@ export async function generate(
     for await (const { token, probabilities } of stream) {
       firstAt ??= performance.now()
       job.steps++
+      job.usage = { promptTokens: prompt.tokens.length, cachedTokens, completionTokens: generated.length + 1 }
       checkCancelled(job)
       if (prompt.stopTokens.has(token)) break
       generated.push(token)
@@ -99,6 +106,7 @@ export async function generate(
       const reason = endOf(piece, calls, full)
       const rest = full && !piece.stopped ? text.end() : ''
       const batch: TokenBatch = { index: generated.length - 1, ids: [token], text: piece.text + rest }
+      if (generated.length === 1) batch.usage = job.usage
       if (piece.calls.length > 0) batch.calls = piece.calls
       if (alternatives !== undefined && probabilities)
         batch.logprobs = [formatter.format(token, probabilities, alternatives)]
@@ -131,13 +139,17 @@ function endOf({ stopped }: Piece, calls: CallReader | undefined, full: boolean)
   return full ? 'length' : undefined
 }
 
-/** Evaluates the prompt in pieces, up to the last one, which it gives back: its evaluation yields the first token. */
+/**
+ * Evaluates the prompt in pieces, up to the last one, which it gives back: its evaluation yields the first token.
+ * @param onPiece told how many tokens are left
+ */
 async function prefill(
   batching: Batching,
   batchSize: number,
   job: GenerateJob,
   slot: Slot,
   tokens: Token[],
+  onPiece: (left: number) => void,
 ): Promise<Token[]> {
   let rest = tokens
   let piece = Math.min(batchSize, 4 * SMALLEST_PIECE)
@@ -150,6 +162,7 @@ async function prefill(
     await slot.sequence.evaluateWithoutGeneratingNewTokens(rest.slice(0, piece), { evaluationPriority: slot.priority })
     rest = rest.slice(piece)
     job.steps++
+    onPiece(rest.length)
     const speed = piece / (performance.now() - began)
     piece = Math.min(batchSize, Math.max(SMALLEST_PIECE, Math.round(speed * PIECE_MS)))
   }

@@ -1,5 +1,5 @@
 import { MeshError, messageOf } from '../../../lib/errors/index.js'
-import type { InferenceRequest, TokenBatch } from '../../../lib/protocol/index.js'
+import type { InferenceRequest, TokenBatch, Usage } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
 import { Embedder } from './embed.js'
 import { type EngineParts, type GenerateJob, generate } from './generate.js'
@@ -18,7 +18,11 @@ interface Job {
   cancelled: boolean
   /** Grows with each piece of work on it. */
   steps: number
+  /** Of an embedding: tokens of the texts that were begun. */
+  evaluated?: number
 }
+
+const NO_USAGE = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
 
 /** Runs the processor's jobs on one loaded model. */
 export class ModelRunner {
@@ -67,20 +71,20 @@ export class ModelRunner {
   handle(message: Exclude<ToEngine, { type: 'load' | 'ping' }>): void {
     switch (message.type) {
       case 'generate': {
-        const job = { id: message.id, request: message.request, cancelled: false, steps: 0 }
+        const job = { id: message.id, request: message.request, cancelled: false, steps: 0, usage: NO_USAGE }
         this.#begin(job)
         this.#answer(job, this.#generate(job))
         return
       }
       case 'embed': {
-        const job = { id: message.id, cancelled: false, steps: 0 }
+        const job = { id: message.id, cancelled: false, steps: 0, evaluated: 0 }
         this.#begin(job)
         this.#answer(job, this.#embed(job, message.input))
         return
       }
       case 'cancel': {
         const job = this.#jobs.get(message.id)
-        if (job) job.cancelled = true
+        if (job) this.#cancel(job)
       }
     }
   }
@@ -93,6 +97,14 @@ export class ModelRunner {
   /** Tells that this thread now works on one job alone. Should nothing be heard any more, it was that one. */
   #worksOn({ id }: Job): void {
     this.#send({ type: 'at', id })
+  }
+
+  /** A generation ends between two steps and says then what it used; a text that is embedded goes on, so it is told at once. */
+  #cancel(job: Job): void {
+    job.cancelled = true
+    if (job.evaluated === undefined) return
+    this.#ready.push({ id: job.id, batch: usageAlone({ ...NO_USAGE, promptTokens: job.evaluated }) })
+    this.#flush()
   }
 
   /** Sends how a job ends, behind all its tokens. */
@@ -124,16 +136,21 @@ export class ModelRunner {
         this.#ready.push({ id: job.id, batch }),
       )
       return { type: 'finish', id: job.id, finish }
+    } catch (err) {
+      const { usage } = job
+      if (usage.promptTokens > 0) this.#ready.push({ id: job.id, batch: usageAlone(usage) })
+      throw err
     } finally {
       this.#slots.give(slot)
     }
   }
 
   async #embed(job: Job, input: EmbeddingInput[]): Promise<FromEngine> {
-    const { embeddings, promptTokens } = await this.#embedder.embed(input, () => {
+    const { embeddings, promptTokens } = await this.#embedder.embed(input, (tokens) => {
       // They wait for each other: as long as one of them goes on, all do.
       for (const one of this.#jobs.values()) if (!('request' in one)) one.steps++
-      return job.cancelled
+      if (job.cancelled) throw embeddingCancelled(job.evaluated ?? 0)
+      job.evaluated = (job.evaluated ?? 0) + tokens
     })
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
   }
@@ -155,4 +172,12 @@ export class ModelRunner {
     this.#send({ type: 'tokens', batches: this.#ready })
     this.#ready = []
   }
+}
+
+function usageAlone(usage: Usage): TokenBatch {
+  return { index: 0, ids: [], text: '', usage }
+}
+
+function embeddingCancelled(promptTokens: number): MeshError {
+  return MeshError.CANCELLED('The embedding was cancelled', { promptTokens })
 }
