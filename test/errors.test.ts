@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { ERROR_CODES } from '../lib/errors/errors.js'
-import { MeshError } from '../lib/protocol/index.js'
+import { isDiskFull, MeshError } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 
 test('docs/errors.md lists every code with its HTTP status and exit code, and no other', (t) => {
@@ -36,4 +36,20 @@ test('an error body that cannot be read becomes INTERNAL and nothing else', (t) 
     t.is(MeshError.fromJSON(body).code, 'INTERNAL')
   }
   t.alike(MeshError.fromJSON({ code: 'BUSY', message: 'x', details: 'y' }).details, {})
+})
+
+test('a full disk is known by whatever says so', (t) => {
+  const system = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+  const library = new Error('Batch was not applied', {
+    cause: new Error('While appending to file: x.log: No space left on device'),
+  })
+  for (const err of [system, library, MeshError.DISK_FULL('x'), MeshError.STORE_INVALID('x', {}, { cause: system })]) {
+    t.ok(isDiskFull(err), err.message)
+  }
+  for (const err of [new Error('no such file'), 'ENOSPC', undefined, MeshError.BUSY('x')]) t.absent(isDiskFull(err))
+  t.alike([MeshError.from(library).code, MeshError.from(library).exitCode], ['DISK_FULL', 69])
+  t.is(MeshError.from(library, 'BAD_REQUEST', 'x').code, 'DISK_FULL', 'nobody else is to blame')
+  const round = new Error('a')
+  round.cause = round
+  t.absent(isDiskFull(round), 'a cause of itself ends')
 })
