@@ -188,7 +188,7 @@ test('a write-ahead log that is none is named, with its line', async (t) => {
   )
 })
 
-const small = SmallDisk.make('64k')
+const small = SmallDisk.make('256k')
 const missing = small === undefined ? NO_SMALL_DISK : undefined
 
 testUnless(
@@ -215,11 +215,16 @@ testUnless(
     t.is(told, 1)
     const written = journal.totals('key/k1', NOON).total.requests
     await until(async () => (await storedCount(core)) === written, 'what was told to have failed is stored as well')
+    await t.exception(
+      async () => journal.assertWritable(),
+      /disk is full/,
+      'the next one could not be recorded at once',
+    )
+    small.free()
     await until(
       () => codeOf((async () => journal.assertWritable())()).then((code) => code === undefined),
       'it takes requests',
     )
-    small.free()
     journal.append(record(3))
     await until(async () => (await storedCount(core)) === written + 1, 'the next one is stored')
   },

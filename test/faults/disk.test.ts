@@ -113,9 +113,8 @@ testUnless(
     t.ok(change.text.includes('authority'), 'it says whose disk it is')
     t.is((await door.ask('GET', '/api/v1/keys')).status, 200, 'reads go on')
     t.is((await door.ask('GET', '/v1/models')).status, 200)
-    for (const command of [['status'], ['logs']]) t.is((await infermesh(command, { home })).code, 0, command.join(' '))
-
     t.alike(await scrape.linksClosed(), closed, 'no link was cut')
+    for (const command of [['status'], ['logs']]) t.is((await infermesh(command, { home })).code, 0, command.join(' '))
 
     // A worker that ends now cannot start; it is tried again and again.
     const before = workerPids(home, 'gateway')
