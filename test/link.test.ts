@@ -272,7 +272,7 @@ test('heartbeats go out while a message that came with others is worked on', asy
   const channel = near.mux.createChannel({ protocol: 'test/slow' })
   const message = channel?.addMessage({ encoding: c.raw })
   channel?.open()
-  await until(() => far.opened && near.opened, 'both are open')
+  t.ok(await channel?.fullyOpened())
   near.mux.cork()
   for (let i = 0; i < 2; i++) message?.send(Buffer.from('x'))
   near.mux.uncork()

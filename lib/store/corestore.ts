@@ -31,8 +31,9 @@ function resolveWhileOpen({ replicator }: Core): void {
 }
 
 /**
- * What a peer sent stays until it can be stored: the replicator would take a full disk for a fault of the peer, and ask it
- * for the same again at once, and again. It asks for so much at a time and no more, so what waits here is bounded.
+ * What a peer sent stays until it can be stored: the replicator would take a full disk for a fault of the peer, and take
+ * nothing from it any more as long as they are connected. It asks for so much at a time and no more, so what waits here is
+ * bounded.
  */
 function storeWhenThereIsRoom(core: Core): void {
   const verify = core.verify
