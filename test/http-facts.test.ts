@@ -5,6 +5,7 @@ import {
   CONNECTION_HEADERS,
   errorAnswerOf,
   isLoopbackHost,
+  isOwnHost,
   noRequestAnswer,
 } from '../lib/protocol/http.js'
 import { MAX_CREDENTIAL_CHARS } from '../lib/protocol/ids.js'
@@ -60,6 +61,34 @@ test('a host is loopback only where it is so for sure', (t) => {
   ]) {
     t.absent(isLoopbackHost(host), host)
   }
+})
+
+test('a host is this machine’s own where no other site can have its name', (t) => {
+  for (const host of [
+    undefined,
+    'localhost',
+    'LOCALHOST:8080',
+    'a.localhost',
+    '127.0.0.1:1',
+    '[::1]:80',
+    '192.168.1.2',
+  ]) {
+    t.ok(isOwnHost(host, []), String(host))
+  }
+  for (const host of [
+    '',
+    'evil.example',
+    'localhost.evil.example',
+    '127.0.0.1.nip.io',
+    'a@localhost',
+    'localhost:80:80',
+    '[evil]',
+  ]) {
+    t.absent(isOwnHost(host, []), host)
+  }
+  t.ok(isOwnHost('Mesh.Example:443', ['mesh.example']))
+  t.absent(isOwnHost('evil.example', ['mesh.example']))
+  t.ok(isOwnHost('evil.example', ['*']))
 })
 
 test('a network is on this machine where its kind says so, or all of its bootstrap nodes are', (t) => {

@@ -1,9 +1,11 @@
 import { execFileSync, spawn } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { get } from 'node:http'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { Counter } from 'prom-client'
+import { homeFiles } from '../lib/home/index.js'
 import { merge, render } from '../workers/metrics/exposition.js'
 import { readFamilies } from '../workers/metrics/family.js'
 import { MetricsWorker } from '../workers/metrics/index.js'
@@ -118,6 +120,50 @@ test('where a token is set, only its bearer can scrape', async (t) => {
   t.is(await status('Bearer '), 401)
   t.is(await status('Bearer correct horse'), 200)
   t.is((await fetch(url(metrics).replace('/metrics', '/healthz'))).status, 200, 'health needs no token')
+})
+
+test('beyond this machine the metrics want the home’s token, unless a setting opens them', async (t) => {
+  const authority = await startAuthority(t)
+  const serve = async (name: string, settings: object) => {
+    const flags = { metrics: { host: '0.0.0.0', port: 0, ...settings } }
+    const metrics = new MetricsWorker(testOptions(authority.home, name, flags))
+    await authority.admit(metrics)
+    await start(t, metrics)
+    return url(metrics).replace('0.0.0.0', '127.0.0.1')
+  }
+  const closed = await serve('m1', {})
+  const refused = await fetch(closed)
+  t.is(refused.status, 401)
+  t.is(((await refused.json()) as { error: { code: string } }).error.code, 'invalid_api_key')
+  const { metricsToken } = homeFiles(authority.home)
+  t.is(statSync(metricsToken).mode & 0o777, 0o600)
+  const authorization = `Bearer ${readFileSync(metricsToken, 'utf8').trim()}`
+  t.is((await fetch(closed, { headers: { authorization } })).status, 200)
+  t.is((await fetch(await serve('m2', {}), { headers: { authorization } })).status, 200, 'one token for the home')
+  t.is((await fetch(await serve('m3', { open: true }))).status, 200)
+})
+
+test('metrics for this machine are not read under another site’s name, and errors have the mesh’s form', async (t) => {
+  const authority = await startAuthority(t)
+  const metrics = await startMetrics(t, authority)
+  const { port } = new URL(url(metrics))
+  const ask = (host: string, path = '/metrics') =>
+    new Promise<{ status: number | undefined; body: string }>((resolve, reject) => {
+      get({ host: '127.0.0.1', port, path, headers: { host } }, (response) => {
+        let body = ''
+        response.setEncoding('utf8').on('data', (text: string) => (body += text))
+        response.once('end', () => resolve({ status: response.statusCode, body }))
+      }).once('error', reject)
+    })
+  const rebound = await ask(`evil.example:${port}`)
+  t.is(rebound.status, 421)
+  t.is(JSON.parse(rebound.body).error.code, 'misdirected_request')
+  for (const host of ['localhost', `localhost:${port}`, `127.0.0.1:${port}`, '[::1]', '10.0.0.7']) {
+    t.is((await ask(host)).status, 200, host)
+  }
+  const missing = await ask('localhost', '/nothing')
+  t.is(missing.status, 404)
+  t.is(JSON.parse(missing.body).error.code, 'not_found')
 })
 
 test('what a faulty worker sends is left out and counted, and the rest is served', async (t) => {

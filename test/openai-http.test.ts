@@ -25,7 +25,7 @@ async function open(t: Test, door: Door): Promise<Socket> {
 function request(door: Door, method: string, path: string, body?: unknown): string {
   const json = body === undefined ? '' : JSON.stringify(body)
   return (
-    `${method} ${path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${door.key}\r\ncontent-type: application/json\r\n` +
+    `${method} ${path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${door.key}\r\ncontent-type: application/json\r\n` +
     `content-length: ${Buffer.byteLength(json)}\r\n\r\n${json}`
   )
 }
@@ -114,20 +114,20 @@ test('clients that go away, half close or pipeline', { timeout: 60_000 }, async 
     t.ok(text.startsWith('HTTP/1.1 400'), text.split('\r\n')[0])
     t.is(schemaFault('error', JSON.parse(text.split('\r\n\r\n')[1] ?? '')), undefined)
     const headers = await open(t, door)
-    headers.write(`GET /v1/models HTTP/1.1\r\nhost: x\r\nx-long: ${'x'.repeat(20_000)}\r\n\r\n`)
+    headers.write(`GET /v1/models HTTP/1.1\r\nhost: localhost\r\nx-long: ${'x'.repeat(20_000)}\r\n\r\n`)
     t.ok((await read(headers)).startsWith('HTTP/1.1 431'))
   })
 
   await t.test('a body of 10 MB is refused before it is read', async (t) => {
     const socket = await open(t, door)
     socket.write(
-      `POST ${CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${door.key}\r\ncontent-type: application/json\r\ncontent-length: 10000000\r\n\r\n{"mess`,
+      `POST ${CHAT} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${door.key}\r\ncontent-type: application/json\r\ncontent-length: 10000000\r\n\r\n{"mess`,
     )
     const text = await read(socket, /message_too_large/)
     t.ok(text.startsWith('HTTP/1.1 413'), text.split('\r\n')[0])
     const chunked = await open(t, door)
     chunked.write(
-      `POST ${CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${door.key}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n`,
+      `POST ${CHAT} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${door.key}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n`,
     )
     const answer = read(chunked, /message_too_large/)
     const piece = 'x'.repeat(1024 * 1024)
@@ -226,7 +226,7 @@ test('slow senders and idle connections are cut', { timeout: 60_000 }, async (t)
   await Promise.all([
     cutWithin('nothing is sent', () => {}),
     cutWithin('headers come byte by byte', (socket) => {
-      socket.write('GET /v1/models HTTP/1.1\r\nhost: x\r\n')
+      socket.write('GET /v1/models HTTP/1.1\r\nhost: localhost\r\n')
       const drip = setInterval(() => socket.write('a'), 50)
       socket.once('close', () => clearInterval(drip))
     }),

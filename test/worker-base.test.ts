@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import test from 'brittle'
@@ -133,7 +133,7 @@ test('a TCP port that is in use is refused with the pid of its holder', async (t
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => server.close())
   const { port } = server.address() as { port: number }
-  const http = new Http({ host: '127.0.0.1', port })
+  const http = new Http({ host: '127.0.0.1', port }, join(await t.tmp(), 'port'), () => {})
   t.teardown(() => http.stop())
   try {
     await http.start()
@@ -143,6 +143,31 @@ test('a TCP port that is in use is refused with the pid of its holder', async (t
     const pid = process.platform === 'linux' ? `the process with pid ${process.pid}` : ''
     t.ok((err as Error).message.includes(`127.0.0.1:${port} is in use by ${pid}`), (err as Error).message)
   }
+})
+
+test('a port that was free is kept for the next start, and another one taken where somebody has it by then', async (t) => {
+  const file = join(await t.tmp(), 'port')
+  const warnings: string[] = []
+  const listen = async () => {
+    const http = new Http({ host: '127.0.0.1', port: 0 }, file, (message) => warnings.push(message))
+    await http.start()
+    const port = Number(new URL(http.url).port)
+    await http.stop()
+    return port
+  }
+  const port = await listen()
+  t.is(await listen(), port)
+  t.alike(warnings, [])
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+  const other = await listen()
+  t.not(other, port)
+  t.is(warnings.length, 1)
+  t.ok(warnings[0]?.includes(`port ${port}`), warnings[0])
+  await new Promise((resolve) => server.close(resolve))
+  t.is(await listen(), other, 'the new one is kept then')
+  writeFileSync(file, 'nonsense')
+  t.ok((await listen()) > 0)
 })
 
 test('a second process on the same store names the first and ends with 75, and the first goes on', async (t) => {

@@ -1,11 +1,12 @@
 import { spawn } from 'node:child_process'
-import { fstatSync, ftruncateSync, openSync } from 'node:fs'
+import { existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { z } from 'zod'
 import { MeshClient } from '../../lib/client/index.js'
 import { complain, findProfile, homeFiles, homePath, makePrivateDir, readAdminKey } from '../../lib/home/index.js'
 import {
+  isLoopbackHost,
   MeshError,
   messageOf,
   networkKindSchema,
@@ -248,29 +249,36 @@ function launch(home: string): Promise<WorkerStatus[]> {
 
 /** What `up --json` prints. `key` and `http` are absent where this home has none. */
 function report(home: string, statuses: WorkerStatus[]) {
-  const http = addressOf(statuses, 'http')
+  const [http] = addressesOf(statuses, 'http')
+  const [metrics] = addressesOf(statuses, 'metrics')
   return {
     mesh: findProfile(home)?.address,
     key: readAdminKey(home)?.text,
     endpoints: {
       http,
       openai: http === undefined ? undefined : `${http}/v1`,
-      metrics: addressOf(statuses, 'metrics'),
+      metrics,
     },
     workers: statuses.map(({ role, name, publicKey, pid, addresses }) => ({ role, name, publicKey, pid, addresses })),
   }
 }
 
 function printReport(home: string, statuses: WorkerStatus[], showKey: boolean): void {
-  const { endpoints, mesh } = report(home, statuses)
   const lines: [string, string | undefined][] = [
-    ['mesh', mesh],
-    ['OpenAI API', endpoints.openai === undefined ? undefined : cyan(endpoints.openai)],
-    ['metrics', endpoints.metrics === undefined ? undefined : cyan(endpoints.metrics)],
+    ['mesh', findProfile(home)?.address],
+    ...addressesOf(statuses, 'http').map((http): [string, string] => ['OpenAI API', cyan(`${http}/v1`)]),
+    ...addressesOf(statuses, 'metrics').map((metrics): [string, string] => ['metrics', metricsText(home, metrics)]),
     ['key', keyText(home, showKey)],
   ]
   for (const [name, value] of lines) if (value !== undefined) print(`${dim(name.padEnd(12))}${value}`)
   print()
+}
+
+/** Where the metrics are, and what they want where other machines can ask. */
+function metricsText(home: string, url: string): string {
+  const { metricsToken } = homeFiles(home)
+  if (isLoopbackHost(new URL(url).hostname) || !existsSync(metricsToken)) return cyan(url)
+  return `${cyan(url)}  ${dim(`(with the token in ${metricsToken})`)}`
 }
 
 function keyText(home: string, whole: boolean): string | undefined {
@@ -336,8 +344,8 @@ function forever(): Promise<never> {
   return new Promise(() => {})
 }
 
-function addressOf(statuses: WorkerStatus[], name: string): string | undefined {
-  return statuses.map(({ addresses }) => addresses[name]).find((address) => address !== undefined)
+function addressesOf(statuses: WorkerStatus[], name: string): string[] {
+  return statuses.flatMap(({ addresses }) => addresses[name] ?? [])
 }
 
 function hasKey(home: string): boolean {

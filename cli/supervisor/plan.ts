@@ -53,7 +53,11 @@ export function planWorkers(home: string, options: UpOptions): Plan {
       `${home} belongs to no mesh yet: make one with \`infermesh up\`, or join one with \`infermesh join <invite>\``,
     )
   }
-  return { specs: workers.map((worker) => ({ ...worker, settings: settingsFor(worker.role, options) })), makesMesh }
+  const specs = workers.map((worker, i) => {
+    const isFirst = workers.findIndex(({ role }) => role === worker.role) === i
+    return { ...worker, settings: settingsFor(worker.role, isFirst, options) }
+  })
+  return { specs, makesMesh }
 }
 
 /** @throws MeshError CONFIG_INVALID: what a mesh is found on was settled when it was made */
@@ -83,8 +87,11 @@ export function rememberPlan(home: string, { specs, makesMesh }: Plan): void {
   if (makesMesh) writeRoles(home, specs)
 }
 
-/** Each role is given the settings of the facilities it has. */
-function settingsFor(role: Role, options: UpOptions): string[] {
+/**
+ * Each role is given the settings of the facilities it has. A port is for the first worker of its role: the others take
+ * free ones, which they keep.
+ */
+function settingsFor(role: Role, isFirst: boolean, options: UpOptions): string[] {
   const { network, bootstrap, host, netHost, httpPort, metricsPort, gpu } = options
   const settings: string[] = []
   const add = (key: string, value: unknown) => {
@@ -95,11 +102,11 @@ function settingsFor(role: Role, options: UpOptions): string[] {
   add('net.host', netHost)
   if (role === 'gateway') {
     add('http.host', host)
-    add('http.port', httpPort)
+    add('http.port', isFirst ? httpPort : 0)
   }
   if (role === 'metrics') {
     add('metrics.host', host)
-    add('metrics.port', metricsPort)
+    add('metrics.port', isFirst ? metricsPort : 0)
   }
   if (role === 'processor') add('engine.gpu', gpu)
   return [...settings, ...(options.set ?? [])]

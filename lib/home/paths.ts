@@ -18,6 +18,8 @@ export function homeFiles(home: string) {
     mesh: join(home, 'mesh.json'),
     /** 0600. The admin's API key, for the CLI. See admin-key.ts. */
     adminKey: join(home, 'admin.key'),
+    /** 0600. What a scraper of the metrics must show, where no setting says it. See metrics-token.ts. */
+    metricsToken: join(home, 'metrics.token'),
     /** 0600. A reusable invite with which workers of this same home join. See home-invite.ts. */
     homeInvite: join(home, 'home.invite'),
     /** One `<role>-<name>.json` for each running worker: WorkerStatus. See status.ts. */

@@ -37,10 +37,10 @@ export function writeSecret(path: string, text: string): void {
 /** Files of a home that hold a secret and that others than their owner may read. */
 export function openSecrets(home: string): string[] {
   if (process.platform === 'win32') return []
-  const { adminKey, homeInvite, chatHistory, workersDir } = homeFiles(home)
+  const { adminKey, homeInvite, chatHistory, metricsToken, workersDir } = homeFiles(home)
   const workers = existsSync(workersDir) ? readdirSync(workersDir) : []
   const own = workers.flatMap((name) => SECRETS.map((file) => join(workersDir, name, file)))
-  return [adminKey, homeInvite, chatHistory, ...own].filter(
+  return [adminKey, homeInvite, chatHistory, metricsToken, ...own].filter(
     (path) => existsSync(path) && (statSync(path).mode & 0o077) !== 0,
   )
 }

@@ -1,4 +1,4 @@
-import { isIPv4 } from 'node:net'
+import { isIP, isIPv4 } from 'node:net'
 import type { ErrorCode, MeshError } from '../errors/index.js'
 import { MAX_CREDENTIAL_CHARS } from './ids.js'
 
@@ -41,6 +41,20 @@ export function bearerCredential(header: string | undefined): string | undefined
 export function isLoopbackHost(host: string): boolean {
   if (isIPv4(host)) return host.startsWith('127.')
   return ['localhost', '::1', '[::1]'].includes(host.toLowerCase())
+}
+
+/**
+ * Whether a request's Host header names what cannot be another site's name for this machine: an address, localhost, or a
+ * name that was allowed. A page that has its own name resolve to 127.0.0.1 could else read what is meant for this machine.
+ * @param allowed names without ports; `*` allows any
+ */
+export function isOwnHost(header: string | undefined, allowed: readonly string[]): boolean {
+  // Without one it is no browser's: HTTP/1.1 wants it, and Node refuses a request that lacks it.
+  if (header === undefined || allowed.includes('*')) return true
+  const name = /^(\[[^\]]*\]|[^:]*)(:\d*)?$/.exec(header)?.[1]?.toLowerCase()
+  if (name === undefined) return false
+  if (isIP(name.replace(/^\[(.*)\]$/, '$1')) !== 0) return true
+  return name === 'localhost' || name.endsWith('.localhost') || allowed.some((one) => one.toLowerCase() === name)
 }
 
 /** The error object of OpenAI's API: all four keys are always there. */

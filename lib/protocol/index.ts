@@ -40,6 +40,7 @@ export {
   type ErrorAnswer,
   errorAnswerOf,
   isLoopbackHost,
+  isOwnHost,
   MAX_BODY_BYTES,
   noRequestAnswer,
   type OpenAiError,

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { type IncomingMessage, type ServerOptions, STATUS_CODES } from 'node:http'
 import { Socket } from 'node:net'
 import {
@@ -9,7 +9,10 @@ import {
   fastify,
 } from 'fastify'
 import { z } from 'zod'
+import { writeFileAtomic } from '../home/index.js'
 import {
+  isLoopbackHost,
+  isOwnHost,
   MAX_BODY_BYTES,
   MeshError,
   messageOf,
@@ -19,6 +22,7 @@ import {
   systemCode,
 } from '../protocol/index.js'
 import type { Facility } from './facility.js'
+import { keptPort, listenerPid } from './ports.js'
 
 const positive = z.int().min(1)
 
@@ -31,6 +35,8 @@ export const httpConfigSchema = z.strictObject({
   tlsKey: z.string().default(''),
   /** Web pages of these origins may call from a browser; `*` is any. Empty: none. */
   corsOrigins: z.array(z.string().min(1)).default([]),
+  /** Names besides localhost by which it may be called, as a Host header has them; `*` is any. */
+  allowedHosts: z.array(z.string().min(1)).default([]),
   /** Longest body; past it the answer is 413. */
   bodyLimitBytes: positive.default(MAX_BODY_BYTES),
   /** Connections past these are closed at once. */
@@ -61,6 +67,8 @@ const PREFLIGHT_SECONDS = '7200'
 /** How often the server looks for clients that are too slow with their requests. */
 const CHECK_MS = 1000
 const KEEP_ALIVE_PROBE_MS = 30_000
+/** Connections that the system keeps until they are accepted; it may keep fewer (net.core.somaxconn). */
+const BACKLOG = 4096
 const MAX_HEADER_BYTES = 16 * 1024
 /** What of a refused body is still read, and for how long, before its connection is closed. */
 const DRAIN_BYTES = 8 * 1024 * 1024
@@ -73,10 +81,20 @@ export class Http implements Facility {
   readonly name = 'http'
   readonly app: FastifyInstance
   readonly #config: HttpConfig
+  readonly #portFile: string
+  readonly #warn: (message: string) => void
+  readonly #checksHost: boolean
 
-  /** @throws MeshError CONFIG_INVALID when the TLS files cannot be read */
-  constructor(config: z.input<typeof httpConfigSchema>) {
+  /**
+   * @param portFile where a port that was free is kept, for the next start
+   * @param warn told what a person should know
+   * @throws MeshError CONFIG_INVALID when the TLS files cannot be read
+   */
+  constructor(config: z.input<typeof httpConfigSchema>, portFile: string, warn: (message: string) => void) {
     this.#config = httpConfigSchema.parse(config)
+    this.#portFile = portFile
+    this.#warn = warn
+    this.#checksHost = isLoopbackHost(this.#config.host) || this.#config.allowedHosts.length > 0
     const { bodyLimitBytes, requestTimeoutMs, keepAliveTimeoutMs, maxConnections } = this.#config
     const tls = readTls(this.#config)
     const server: ServerOptions = {
@@ -132,8 +150,17 @@ export class Http implements Facility {
 
   async #onRequest(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     reply.header('x-request-id', request.id)
-    const { origin } = request.headers
-    const { corsOrigins } = this.#config
+    const { origin, host } = request.headers
+    const { corsOrigins, allowedHosts } = this.#config
+    // Calls of the mesh have no socket, and no name that anybody resolved.
+    if (this.#checksHost && request.raw.socket instanceof Socket && !isOwnHost(host, allowedHosts)) {
+      const { status, error } = noRequestAnswer(
+        421,
+        `This is called ${JSON.stringify(String(host).slice(0, 100))} by nobody whom it knows. A name besides localhost is allowed by the setting allowedHosts`,
+        'misdirected_request',
+      )
+      return reply.code(status).send({ error })
+    }
     if (origin === undefined || !(corsOrigins.includes('*') || corsOrigins.includes(origin))) return undefined
     reply.header('access-control-allow-origin', origin)
     reply.header('access-control-expose-headers', EXPOSED_HEADERS)
@@ -151,7 +178,8 @@ export class Http implements Facility {
   async start(): Promise<void> {
     const { host, port } = this.#config
     try {
-      await this.app.listen({ host, port })
+      if (port === 0) await this.#listenOnFree()
+      else await this.app.listen({ host, port, backlog: BACKLOG })
     } catch (err) {
       const code = systemCode(err)
       if (code === 'EADDRINUSE') {
@@ -167,6 +195,25 @@ export class Http implements Facility {
       }
       throw err
     }
+  }
+
+  /** On the port of the last start, which people have written down; on another one where somebody has taken it. */
+  async #listenOnFree(): Promise<void> {
+    const { host } = this.#config
+    const kept = keptPort(this.#portFile)
+    if (kept !== 0) {
+      try {
+        await this.app.listen({ host, port: kept, backlog: BACKLOG })
+        return
+      } catch (err) {
+        if (systemCode(err) !== 'EADDRINUSE' && systemCode(err) !== 'EACCES') throw err
+        this.#warn(`port ${kept}, which this worker had before, is taken: it takes another one`)
+      }
+    }
+    await this.app.listen({ host, port: 0, backlog: BACKLOG })
+    const address = this.app.server.address()
+    if (address === null || typeof address === 'string') return
+    writeFileAtomic(this.#portFile, `${address.port}\n`, { lasting: false })
   }
 
   async stop(): Promise<void> {
@@ -189,34 +236,6 @@ function drain(request: IncomingMessage, reply: FastifyReply): void {
   })
   request.once('close', () => clearTimeout(timer))
   request.once('end', () => clearTimeout(timer))
-}
-
-const LISTEN = '0A'
-
-/** The process that listens on a TCP port, read from /proc; undefined where the system or the rights do not tell. */
-function listenerPid(port: number): number | undefined {
-  try {
-    const inodes = new Set<string>()
-    for (const table of ['/proc/net/tcp', '/proc/net/tcp6']) {
-      for (const line of readFileSync(table, 'utf8').split('\n').slice(1)) {
-        const fields = line.trim().split(/\s+/)
-        if (fields[3] === LISTEN && Number.parseInt(fields[1]?.split(':')[1] ?? '', 16) === port)
-          inodes.add(`socket:[${fields[9]}]`)
-      }
-    }
-    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-      try {
-        for (const fd of readdirSync(`/proc/${pid}/fd`)) {
-          if (inodes.has(readlinkSync(`/proc/${pid}/fd/${fd}`))) return Number(pid)
-        }
-      } catch {
-        // Another user's process, or one that has just ended.
-      }
-    }
-  } catch {
-    // No /proc on this system.
-  }
-  return undefined
 }
 
 function readTls({ tlsCert, tlsKey }: HttpConfig): { cert: Buffer; key: Buffer } | undefined {

@@ -1,7 +1,12 @@
+import { connect } from 'node:net'
 import { join } from 'node:path'
 import test, { type Test } from 'brittle'
+import { MeshError } from '../../lib/errors/index.js'
 import { PACKAGE_ROOT } from '../../lib/worker-base/index.js'
+import { BodyRoom } from '../../workers/gateway/http/index.js'
+import { BodyReader } from '../../workers/gateway/openai/index.js'
 import { ProcessorWorker } from '../../workers/processor/index.js'
+import { startDoor } from '../helpers/door.js'
 import { type HostileBody, hostileBodies } from '../helpers/hostile-bodies.js'
 import { adminKey, ready, spawnNode, start, startAuth, testHome, testOptions, until } from '../helpers/mesh.js'
 
@@ -64,7 +69,7 @@ test('no body holds the gateway’s loop for more than 50 ms', { timeout: 90_000
       // Another process may take the processor in the middle: of three times the best is the body's own cost.
       let bestMs = Number.POSITIVE_INFINITY
       let status = 0
-      for (let i = 0; i < 3 && (i === 0 || bestMs > MOST_HELD_MS / 2); i++) {
+      for (let i = 0; i < 3 && (i === 0 || bestMs > MOST_HELD_MS); i++) {
         await gateway.heldMs()
         const response = await send(gateway, one)
         await response.text()
@@ -76,3 +81,93 @@ test('no body holds the gateway’s loop for more than 50 ms', { timeout: 90_000
     }
   }
 })
+
+test('keys, limits and lengths are looked at before a body is read', { timeout: 60_000 }, async (t) => {
+  const door = await startDoor(t)
+  const { port } = new URL(door.url)
+  /** Sends a head, and of its body nothing. @returns the status line and the error's code */
+  const headOnly = async (key: string, headers: string): Promise<string> => {
+    const socket = connect({ port: Number(port), host: '127.0.0.1' })
+    t.teardown(() => socket.destroy())
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${key}\r\ncontent-type: application/json\r\n${headers}\r\n\r\n`,
+    )
+    const text = await new Promise<string>((resolve) => {
+      let come = ''
+      socket.on('data', (bytes) => {
+        come += bytes.toString()
+        if (come.includes('"code":')) resolve(come)
+      })
+      socket.once('close', () => resolve(come))
+    })
+    return `${/HTTP\/1.1 (\d+)/.exec(text)?.[1]} ${/"code":"(\w+)"/.exec(text)?.[1]}`
+  }
+  t.is(await headOnly('im_wrong', 'content-length: 2000000'), '401 invalid_api_key')
+  t.is(await headOnly('im_wrong', 'transfer-encoding: chunked'), '401 invalid_api_key')
+  t.is(await headOnly(door.key, 'content-length: 2097153'), '413 message_too_large')
+  t.is(await headOnly(door.key, 'content-length: 99999999999'), '413 message_too_large')
+
+  const spent = await door.newKey({ requestsPerMinute: 1 })
+  const asked = { messages: [{ role: 'user', content: 'x' }], max_tokens: 1 }
+  t.is((await door.ask('/v1/chat/completions', asked, { headers: { authorization: `Bearer ${spent}` } })).status, 200)
+  t.is(await headOnly(spent, 'content-length: 2000000'), '429 rate_limit_exceeded')
+  t.is(await headOnly(spent, 'transfer-encoding: chunked'), '429 rate_limit_exceeded')
+
+  const long = await fetch(`${door.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${door.key}`, 'content-type': 'application/json' },
+    body: 'x'.repeat(6 * MIB),
+  })
+  t.is(long.status, 413, 'a client that sends all of it reads why, and is not reset')
+  t.is(
+    (await door.ask('/v1/embeddings', { input: Array(100).fill('x'.repeat(30_000)) })).status,
+    400,
+    'embeddings may have more',
+  )
+})
+
+test('nobody fills the memory with bodies, nor the threads with work', async (t) => {
+  const room = new BodyRoom()
+  const held = Array.from({ length: 32 }, () => room.hold('ann', 2 * MIB))
+  t.is(
+    codeThrown(() => room.hold('ann', 2 * MIB)),
+    'RATE_LIMITED',
+  )
+  const small = room.hold('ann', 16 * 1024)
+  t.is(
+    codeThrown(() => small.add(1)),
+    'RATE_LIMITED',
+    'what grows is counted as it does',
+  )
+  const others = ['bob', 'cat', 'dan'].flatMap((user) => Array.from({ length: 32 }, () => room.hold(user, 2 * MIB)))
+  t.is(
+    codeThrown(() => room.hold('eve', 2 * MIB)),
+    'BUSY',
+  )
+  room.hold('eve', 2000).release()
+  for (const one of [...held, ...held, small, ...others]) one.release()
+  t.is(room.sizeBytes, 0)
+
+  const reader = new BodyReader()
+  t.teardown(() => reader.close())
+  const order: string[] = []
+  const slow = Buffer.from(`{"messages":[${Array.from({ length: 9000 }, () => '1').join(',')}]}`)
+  const good = Buffer.from(JSON.stringify({ messages: [{ role: 'user', content: 'x'.repeat(20_000) }] }))
+  const ask = (user: string, body: Buffer) =>
+    reader.read('chat', user, body).then(
+      () => order.push(user),
+      () => order.push(user),
+    )
+  await ask('warm', good)
+  await Promise.all([...Array.from({ length: 20 }, () => ask('ann', slow)), ask('bob', good)])
+  t.ok(order.indexOf('bob') < 10, `one user's many do not go before another's one: ${order.indexOf('bob')}`)
+})
+
+function codeThrown(work: () => unknown): string | undefined {
+  try {
+    work()
+    return undefined
+  } catch (err) {
+    return MeshError.from(err).code
+  }
+}

@@ -26,7 +26,7 @@ interface Answer {
 }
 
 /** A mesh with users ann and bob, and a key of ann's that an admin limited and that may make keys. */
-async function startMesh(t: Test, settings: object = {}) {
+async function startMesh(t: Test, settings: Record<string, unknown> = {}) {
   const home = await testHome(t)
   const auth = await startAuth(t, home, { auth: settings })
   const gateway = await start(t, new GatewayWorker(testOptions(home, 'g1')))

@@ -5,6 +5,7 @@ import {
   type InferenceRequest,
   type InferenceResult,
   MeshError,
+  type Model,
   pageOf,
   type RequestOf,
 } from '../../lib/protocol/index.js'
@@ -101,6 +102,7 @@ function serveModels({ dispatcher }: Net, { catalogue }: GatewayParts): void {
   dispatcher.respond('models.add', async ({ path, name, processor }, { signal }) => {
     const link = catalogue.processor(processor)
     const model = await link.call('processor.models.add', { path, name }, { signal })
+    await untilUsable(catalogue, model, link, signal)
     return { ...model, processor: nameOf(link) }
   })
   dispatcher.respond('models.remove', async (request) => {
@@ -108,4 +110,33 @@ function serveModels({ dispatcher }: Net, { catalogue }: GatewayParts): void {
     await Promise.all(links.map((link) => link.call('processor.models.remove', { name: request.name })))
     return { processors: links.map(nameOf) }
   })
+}
+
+/** How long the directory, and the processor's own report, may take to tell this gateway of a model. */
+const USABLE_MS = 5000
+const STEP_MS = 5
+
+/**
+ * Waits until this gateway would give a request for the model to the processor, so that what is answered is true.
+ * @throws MeshError MODEL_CONFLICT where the name stands for another file, TIMEOUT
+ */
+async function untilUsable(
+  catalogue: GatewayParts['catalogue'],
+  { name, hash }: Pick<Model, 'name' | 'hash'>,
+  link: Link,
+  signal: AbortSignal,
+): Promise<void> {
+  const deadline = performance.now() + USABLE_MS
+  while (!catalogue.processorsWith(name).includes(link)) {
+    const listed = catalogue.find(name)
+    if (listed !== undefined && listed.hash !== hash) {
+      throw MeshError.MODEL_CONFLICT(`${name} stands for another file in this mesh: give this one another name`)
+    }
+    if (performance.now() > deadline || signal.aborted) {
+      throw MeshError.TIMEOUT(
+        `${nameOf(link)} has ${name}, but the authority has not listed it yet: it will once it can`,
+      )
+    }
+    await new Promise((resolve) => setTimeout(resolve, STEP_MS))
+  }
 }

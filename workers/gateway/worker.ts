@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { z } from 'zod'
 import type { Link } from '../../lib/link/index.js'
 import { encodeKey, type Load, MeshError } from '../../lib/protocol/index.js'
@@ -27,7 +28,9 @@ export class GatewayWorker extends BaseWorker {
   constructor(options: WorkerOptions) {
     super('gateway', options)
     this.#config = this.config('gateway', gatewayConfigSchema)
-    this.#http = new Http(this.config('http', httpConfigSchema))
+    this.#http = new Http(this.config('http', httpConfigSchema), join(this.workerDir, 'http.port'), (message) =>
+      this.log.warn(message),
+    )
     this.#fetches = new FetchDoor(this.#http.app, () => this.state === 'draining')
   }
 

@@ -28,9 +28,14 @@ export async function runAll<C extends Choice>(
   const failed = new AbortController()
   const signal = AbortSignal.any([call.signal, failed.signal])
   setMaxListeners(0, signal)
+  /** Each begins in a turn of the loop of its own: what is sent for it may be long. */
+  let turn = Promise.resolve()
   try {
     return await Promise.all(
       choices.map(async (choice) => {
+        const own = turn
+        turn = own.then(nextTurn)
+        await own
         // Ids are at most 64 characters long.
         const requestId = choice.index === 0 ? call.requestId : `${call.requestId.slice(0, 60)}.${choice.index}`
         const context = { ...call, requestId, signal }
@@ -41,6 +46,10 @@ export async function runAll<C extends Choice>(
     failed.abort(err)
     throw err
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
 }
 
 /** Tells a waiting client its place; true where the event was such. */

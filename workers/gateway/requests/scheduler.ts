@@ -57,6 +57,8 @@ export interface SchedulerOptions {
 
 /** A long queue moves often: nobody is told of a new place more often than this. */
 const POSITION_SPACING_MS = 500
+/** In a queue of thousands it is all of them together who are told no more often than this makes it. */
+const POSITION_SPACING_MS_EACH = 5
 /** Weight of the newest sample in the average service time. */
 const SMOOTHING = 0.1
 
@@ -243,8 +245,9 @@ export class Scheduler {
 
   #tellPositions(queue: Waiting[]): void {
     const now = this.#clock()
+    const spacingMs = Math.max(POSITION_SPACING_MS, queue.length * POSITION_SPACING_MS_EACH)
     for (const [index, waiting] of queue.entries()) {
-      if (waiting.position === index + 1 || now - waiting.toldAt < POSITION_SPACING_MS) continue
+      if (waiting.position === index + 1 || now - waiting.toldAt < spacingMs) continue
       waiting.position = index + 1
       waiting.toldAt = now
       waiting.onPosition(index + 1)
