@@ -126,6 +126,14 @@ test('keys, limits and lengths are looked at before a body is read', { timeout: 
   )
 })
 
+test('an answer that begins by repeating a long request is no slow reader’s', { timeout: 60_000 }, async (t) => {
+  const door = await startDoor(t, { standIn: { STAND_IN_TOKENS_PER_S: '1000' } })
+  const instructions = 'x'.repeat(1_500_000)
+  const answer = await door.ask('/v1/responses', { input: 'x', instructions, stream: true, max_output_tokens: 3 })
+  t.is(answer.status, 200)
+  t.ok((await answer.text()).includes('event: response.completed'))
+})
+
 test('nobody fills the memory with bodies, nor the threads with work', async (t) => {
   const room = new BodyRoom()
   const held = Array.from({ length: 32 }, () => room.hold('ann', 2 * MIB))

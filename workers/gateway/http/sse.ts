@@ -8,6 +8,8 @@ import { errorAnswer } from './errors.js'
 const KEEP_ALIVE_MS = 15_000
 /** What may wait for a slow reader, beyond what the system's own buffers hold. */
 const MAX_WAITING_BYTES = 1024 * 1024
+/** Where single events are long, because they repeat what was asked, so many of them. */
+const MOST_EVENTS_WAITING = 4
 
 const HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
@@ -25,6 +27,7 @@ export class EventStream {
   readonly #call: Call
   readonly #keepAlive: NodeJS.Timeout
   #body: Readable | undefined
+  #longest = 0
 
   constructor(reply: FastifyReply, call: Call) {
     this.#reply = reply
@@ -67,7 +70,8 @@ export class EventStream {
     if (this.#body.destroyed) return
     this.#body.push(text)
     const waiting = this.#body.readableLength
-    if (waiting <= MAX_WAITING_BYTES) return
+    this.#longest = Math.max(this.#longest, text.length)
+    if (waiting <= Math.max(MAX_WAITING_BYTES, MOST_EVENTS_WAITING * this.#longest)) return
     clearInterval(this.#keepAlive)
     const err = MeshError.SLOW_READER(`The reader left ${waiting} bytes waiting; the stream was cut`)
     this.#call.abort(err)
