@@ -144,7 +144,9 @@ export class UsageLedger {
         this.#lastUsedAt.set(keyId, at)
         await batch.put(keys.last(keyId), encodeJson({ at }))
       }
-      const newest = records.reduce((newest, { at }) => Math.max(newest, at), cursor.newest ?? 0)
+      // What an early build folded may be as new as anything by now.
+      const before = cursor.newest ?? (from > 1 ? Date.now() : 0)
+      const newest = records.reduce((newest, { at }) => Math.max(newest, at), before)
       const moved: Cursor = { next, newest }
       await batch.put(keys.cursor(journal), encodeJson(moved))
       return true
