@@ -182,8 +182,9 @@ test('a load that leaves the machine too little memory is ended', async (t) => {
   const memory = () => (left.length > 1 ? left.shift() : left[0]) ?? 0
   const engine = new Engine(engineOptions({ modulePath: STAND_IN, env: { STAND_IN_LOAD_MS: '60000' }, memory }))
   t.teardown(() => engine.stop())
+  const started = once(engine, 'process')
   const loading = failure(engine.load())
-  const { pid = 0 } = engine
+  const [pid] = await started
   const err = await loading
   t.is(err.code, 'ENGINE_FAILED')
   t.ok(err.message.includes('not enough memory'), err.message)
