@@ -5,6 +5,7 @@ import { secretFiles, unreadableFiles } from '../checks/home.js'
 import { diskSpace, embeddedModel, nodeVersion } from '../checks/machine.js'
 import { mesh } from '../checks/mesh.js'
 import { ports, processes } from '../checks/processes.js'
+import { security } from '../checks/security.js'
 import { type Common, optionsOf } from '../shared/mesh.js'
 import { dim, green, print, printJson, red, withSpinner, yellow } from '../shared/output.js'
 import { runningWorkers } from '../supervisor/state.js'
@@ -13,20 +14,24 @@ const UNAVAILABLE = 69
 
 export function define(command: Command): void {
   command
+    .option('--security', 'look for what makes the mesh weaker than it could be')
     .addHelpText(
       'after',
       `
 Looks at Node, the home's files, ports, processes, the model, the GPU, the network and the mesh.
+With --security at who may read and reach what: files, listeners, members, keys.
 Exit code 69 where something must be mended.
 
 Examples:
   infermesh doctor
+  infermesh doctor --security
   infermesh doctor --json | jq '.findings[] | select(.state != "ok")'`,
     )
     .action(async (_options, self: Command) => {
-      const common = optionsOf(self)
+      const common = optionsOf<{ security?: boolean }>(self)
       const home = homePath(common.home)
-      const findings = await withSpinner('looking', common.json === true, examine(home, common))
+      const look = common.security ? security(home, common, runningWorkers(home)) : examine(home, common)
+      const findings = await withSpinner('looking', common.json === true, look)
       if (common.json) printJson({ findings })
       else for (const finding of findings) printFinding(finding)
       if (findings.some(({ state }) => state === 'fail')) process.exitCode = UNAVAILABLE

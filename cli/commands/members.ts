@@ -20,16 +20,20 @@ Examples:
       const members = await withMesh(options, (mesh, signal) =>
         mesh.admin.members.list({ limit: wanted(options) }, { signal }),
       )
-      const rows = members.map(({ role, name, trust = 'own', models = [], addedAt, notAfter, publicKey }) => [
-        role,
-        name,
-        [trust, ...models].join(' '),
-        timeText(addedAt),
-        timeText(notAfter),
-        publicKey,
-      ])
+      const rows = members.map(
+        ({ role, name, lastSeenAt, trust = 'own', models = [], addedAt, notAfter, publicKey }) => [
+          role,
+          name,
+          [trust, ...models].join(' '),
+          timeText(addedAt),
+          timeText(notAfter),
+          timeText(lastSeenAt),
+          publicKey,
+        ],
+      )
       if (options.json) printJson({ members })
-      else printList(['ROLE', 'NAME', 'TRUST', 'ADDED', 'UNTIL', 'PUBLIC KEY'], rows, 'No members yet.', options)
+      else
+        printList(['ROLE', 'NAME', 'TRUST', 'ADDED', 'UNTIL', 'SEEN', 'PUBLIC KEY'], rows, 'No members yet.', options)
     })
 
   command

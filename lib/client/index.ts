@@ -13,6 +13,7 @@ export {
   type InviteInfo,
   type Limits,
   type Member,
+  type MemberInfo,
   MeshError,
   type MeshProfile,
   type Model,

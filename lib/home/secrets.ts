@@ -44,3 +44,14 @@ export function openSecrets(home: string): string[] {
     (path) => existsSync(path) && (statSync(path).mode & 0o077) !== 0,
   )
 }
+
+/** Folders of a home that others than their owner may change, or enter though they hold stores and journals. */
+export function openFolders(home: string): string[] {
+  if (process.platform === 'win32' || !existsSync(home)) return []
+  const { workersDir, logDir } = homeFiles(home)
+  const others = (path: string, rights: number): boolean => existsSync(path) && (statSync(path).mode & rights) !== 0
+  const workers = existsSync(workersDir) ? readdirSync(workersDir).map((name) => join(workersDir, name)) : []
+  const isPrivate = (statSync(home).mode & 0o077) === 0
+  const inside = isPrivate ? [] : [logDir, ...workers].filter((path) => others(path, 0o077))
+  return [...(others(home, 0o022) ? [home] : []), ...inside]
+}

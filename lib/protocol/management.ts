@@ -26,8 +26,17 @@ const done = z.object({})
 /** Milliseconds since the epoch, to the end of the year 9999. */
 const time = z.int().min(0).max(253_402_300_799_999)
 
+/** From where an API key was used. */
+export const keyUseSchema = z.object({ at: z.number(), address: z.string().max(64), gateway: z.string().max(63) })
+/** A member and when it was last linked with the authority, in milliseconds since the epoch; absent: never. */
+export const memberInfoSchema = memberSchema.extend({ lastSeenAt: z.number().optional() })
+export type MemberInfo = z.infer<typeof memberInfoSchema>
 /** A key as its owner may see it: everything but the hash. */
-export const apiKeyInfoSchema = apiKeySchema.omit({ secretHash: true }).extend({ lastUsedAt: z.number().optional() })
+export const apiKeyInfoSchema = apiKeySchema.omit({ secretHash: true }).extend({
+  lastUsedAt: z.number().optional(),
+  /** Of a key with an admin's rights: its last use over HTTP from another machine than the gateway's. */
+  elsewhere: keyUseSchema.optional(),
+})
 export type ApiKeyInfo = z.infer<typeof apiKeyInfoSchema>
 export const userInfoSchema = userSchema.omit({ passwordHash: true }).extend({ hasPassword: z.boolean() })
 export type UserInfo = z.infer<typeof userInfoSchema>
@@ -130,7 +139,7 @@ export const managementMethods = {
     people,
     'admin',
     z.strictObject(pageRequest),
-    z.object({ members: z.array(memberSchema), ...pageEnd }),
+    z.object({ members: z.array(memberInfoSchema), ...pageEnd }),
   ),
   'members.remove': method(
     people,

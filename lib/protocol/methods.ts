@@ -131,6 +131,8 @@ const table = {
   'models.announce': method(['processor'], 'none', announcedModelSchema, done),
   /** Takes a model out of the directory once the last processor that announced it has withdrawn it. */
   'models.withdraw': method(['processor'], 'none', z.strictObject({ name: modelNameSchema }), done),
+  /** An API key with an admin's rights was used over HTTP from another machine. */
+  'keys.sighted': method(['gateway'], 'none', z.strictObject({ id: keyIdSchema, address: plainText(64) }), done),
   /** A gateway names its journal and is told how to read the accounts. */
   'gateway.enlist': method(
     ['gateway'],

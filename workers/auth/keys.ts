@@ -275,7 +275,9 @@ function mustBeAhead(expiresAt: number | undefined, now: number): void {
 }
 
 /** A key as its owner may see it. */
-export function keyInfo(key: ApiKey, lastUsedAt?: number): ApiKeyInfo {
-  const { secretHash: _, ...info } = key
-  return lastUsedAt === undefined ? info : { ...info, lastUsedAt }
+export function keyInfo(
+  { secretHash: _, ...info }: ApiKey,
+  { lastUsedAt, elsewhere }: { [K in 'lastUsedAt' | 'elsewhere']?: ApiKeyInfo[K] | undefined } = {},
+): ApiKeyInfo {
+  return { ...info, ...(lastUsedAt !== undefined && { lastUsedAt }), ...(elsewhere !== undefined && { elsewhere }) }
 }

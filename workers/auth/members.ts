@@ -47,6 +47,11 @@ export class Members {
     return this.#writer.directory.members
   }
 
+  /** A member's name; undefined where the peer is none. */
+  nameOf(publicKey: string): string | undefined {
+    return this.#members.get(publicKey)?.name
+  }
+
   /** By role, then name. */
   list(page: PageRequest): Page<Member> {
     return pageOf(this.#members.values(), (member) => `${label(member)} ${member.publicKey}`, page)

@@ -1,4 +1,5 @@
 import {
+  type ApiKey,
   encodeInvite,
   loginUserOf,
   MeshError,
@@ -21,6 +22,7 @@ import type { Members } from './members.js'
 import type { AuthMetrics } from './metrics.js'
 import type { Models } from './models.js'
 import { hashPassword } from './passwords.js'
+import type { Sightings } from './sightings.js'
 import type { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
 import type { UsageChecks } from './usage-checks.js'
@@ -41,6 +43,7 @@ export interface AuthParts {
   models: Models
   journals: Journals
   ledger: UsageLedger
+  sightings: Sightings
   checks: UsageChecks
   metrics: AuthMetrics
   /** What a gateway needs to read the accounts. Never log it. */
@@ -185,29 +188,39 @@ function serveLogin(respond: Respond, { logins, metrics }: AuthParts): void {
   })
 }
 
-function serveKeys(respond: Respond, { keys, ledger }: AuthParts): void {
+function serveKeys(respond: Respond, { keys, ledger, sightings, members, writer }: AuthParts): void {
+  const info = (key: ApiKey) =>
+    keyInfo(key, { lastUsedAt: ledger.lastUsedAt(key.id), elsewhere: sightings.lastUse(key.id) })
+  respond('keys.sighted', async ({ id, address }, { peer }) => {
+    if (writer.accounts.keys.has(id)) sightings.sawKey(id, { address, gateway: members.nameOf(peer) ?? '' })
+    return {}
+  })
   respond('keys.create', async (request, context) => {
     const { entry, text } = await keys.create(actor(context), request, context.signal)
     return { ...keyInfo(entry), key: text }
   })
   respond('keys.list', async (request, context) => {
     const { items, ...end } = keys.list(actor(context), request)
-    return { keys: items.map((key) => keyInfo(key, ledger.lastUsedAt(key.id))), ...end }
+    return { keys: items.map((key) => info(key)), ...end }
   })
   respond('keys.update', async (request, context) => {
     const key = await keys.update(actor(context), request, context.signal)
-    return keyInfo(key, ledger.lastUsedAt(key.id))
+    return info(key)
   })
   respond('keys.revoke', async ({ id }, context) => {
     const key = await keys.revoke(actor(context), id, context.signal)
-    return keyInfo(key, ledger.lastUsedAt(key.id))
+    return info(key)
   })
 }
 
-function serveMembers(respond: Respond, { profile, members, invites }: AuthParts): void {
+function serveMembers(respond: Respond, { profile, members, invites, sightings }: AuthParts): void {
   respond('members.list', async (page) => {
     const { items, ...end } = members.list(page)
-    return { members: items, ...end }
+    const seen = items.map((member) => {
+      const lastSeenAt = sightings.memberSeenAt(member.publicKey)
+      return lastSeenAt === undefined ? member : { ...member, lastSeenAt }
+    })
+    return { members: seen, ...end }
   })
   respond('members.remove', ({ member }, context) => members.remove(actor(context), member, context.signal))
   respond('invites.create', async (request, context) => {

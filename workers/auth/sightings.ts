@@ -1,18 +1,16 @@
 import { join } from 'node:path'
 import { z } from 'zod'
 import { readRecord, writeFileAtomic } from '../../lib/home/index.js'
-import { messageOf } from '../../lib/protocol/index.js'
+import { keyUseSchema, messageOf } from '../../lib/protocol/index.js'
 import type { Logger } from '../../lib/worker-base/index.js'
 
 /** How much a restart of the machine may forget. */
 const SAVE_MS = 60_000
 
-const time = z.number().int().min(0)
-const useSchema = z.object({ at: time, address: z.string().max(64), gateway: z.string().max(63) })
 /** The last time that an API key with an admin's rights came over HTTP from another machine. */
-export type Use = z.infer<typeof useSchema>
+type Use = z.infer<typeof keyUseSchema>
 
-const fileSchema = z.object({ members: z.record(z.string(), time), keys: z.record(z.string(), useSchema) })
+const fileSchema = z.object({ members: z.record(z.string(), z.number()), keys: z.record(z.string(), keyUseSchema) })
 
 export interface SightingsOptions {
   workerDir: string

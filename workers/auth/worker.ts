@@ -18,12 +18,15 @@ import { Members } from './members.js'
 import { serveMethods } from './methods.js'
 import { registerMetrics } from './metrics.js'
 import { Models } from './models.js'
+import { Sightings } from './sightings.js'
 import { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
 import { UsageChecks } from './usage-checks.js'
 import { Users } from './users.js'
 
 const DAY_MS = 86_400_000
+/** How often it is noted who is linked. */
+const SIGHT_MS = 60_000
 /** A secret key is its seed and its public key. */
 const SEED_BYTES = 32
 
@@ -34,6 +37,8 @@ export class AuthWorker extends BaseWorker {
   #writer: StoreWriter | undefined
   #invites: Invites | undefined
   #journals: Journals | undefined
+  #sightings: Sightings | undefined
+  #sightingsTimer: NodeJS.Timeout | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(options: WorkerOptions) {
@@ -130,6 +135,7 @@ export class AuthWorker extends BaseWorker {
       retentionMs: this.#config.retentionDays * DAY_MS,
       onFolded: (counts) => metrics.folded(counts),
     })
+    this.#sightings = this.#watchMembers(accounts)
     this.#writer = writer
     this.#invites = invites
     this.#journals = journals
@@ -153,6 +159,7 @@ export class AuthWorker extends BaseWorker {
       models,
       journals,
       ledger,
+      sightings: this.#sightings,
       checks: new UsageChecks({ ledger, journals, writer, log: this.log }),
       metrics,
       cores,
@@ -166,7 +173,28 @@ export class AuthWorker extends BaseWorker {
     writeProfile(this.home, this.profile)
   }
 
+  /** Notes which members are linked: as they come, each minute, and as they go. */
+  #watchMembers({ keys }: AuthorityAccounts): Sightings {
+    const sightings = new Sightings({
+      workerDir: this.workerDir,
+      now: Date.now,
+      isMember: (publicKey) => this.directory.members.has(publicKey),
+      isKey: (id) => keys.has(id),
+      log: this.log,
+    })
+    const note = (): void => {
+      for (const publicKey of [this.publicKey, ...this.net.members.keys()]) sightings.sawMember(publicKey)
+      sightings.save()
+    }
+    this.net.on('link', note)
+    this.net.on('unlink', ({ publicKey }) => sightings.sawMember(publicKey))
+    this.#sightingsTimer = setInterval(note, SIGHT_MS).unref()
+    return sightings
+  }
+
   protected override async _stop(): Promise<void> {
+    clearInterval(this.#sightingsTimer)
+    this.#sightings?.save({ atOnce: true })
     await this.#writer?.close()
     await this.#journals?.close()
   }

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { mustHaveScope, type Principal } from '../../lib/store/index.js'
 import { type Logger, type Net, VERSION } from '../../lib/worker-base/index.js'
 import { apiPart, serveApi } from './api/index.js'
+import { watchAdminKeys } from './elsewhere.js'
 import { answerErrors, docsPage, healthPart, openApiDocument, serveHealth } from './http/index.js'
 import { openAiPart, serveOpenAi } from './openai/index.js'
 import type { GatewayParts } from './parts.js'
@@ -26,6 +27,7 @@ export function serveDoors(
   app.get('/openapi.json', async () => document)
   app.get('/docs', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))
   serveApi(app, { net, authenticate })
+  watchAdminKeys(app, net, authenticate)
   serveHealth(app, () => {
     const missing: string[] = []
     if (!net.directory.known) missing.push('the directory has not been read yet')
