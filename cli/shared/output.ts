@@ -11,6 +11,7 @@ function allowsColour(stream: NodeJS.WriteStream): boolean {
 /** What stands for the beginning of a colour until it is shown. Nobody else's text can know it. */
 const MARK = `\u{f0000}${randomBytes(8).toString('hex')}`
 const MARKED = new RegExp(`${MARK}(\\d+);`, 'gu')
+const ONE_MARK = new RegExp(`(${MARK}\\d+;)`, 'u')
 
 function paint(open: number, close: number): Paint {
   return (text) => (allowsColour(process.stdout) ? `${MARK}${open};${text}${MARK}${close};` : text)
@@ -107,8 +108,7 @@ export function printTable(head: string[], rows: string[][], empty: string): voi
 export function cutTo(line: string, columns: number): string {
   if (columns < 1 || width(line) <= columns) return line
   let room = columns - 1
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
-  const kept = line.split(/(\x1b\[\d+m)/).map((part, i) => {
+  const kept = line.split(ONE_MARK).map((part, i) => {
     if (i % 2 === 1) return part
     const characters = [...part].slice(0, room)
     room -= characters.length

@@ -95,7 +95,9 @@ const common = {
 /** As OpenAI bounds them, for all texts of one request. */
 const MAX_TOKEN_IDS = 300_000
 /** Checked by hand: there are many, and all are alike. */
-const tokenIds = z.custom<number[]>(isTokenIds, `expected 1 to ${MAX_TOKEN_IDS} token ids`)
+const tokenIds = z
+  .custom<number[]>(isTokenIds, `expected 1 to ${MAX_TOKEN_IDS} token ids`)
+  .meta({ maxItems: MAX_TOKEN_IDS })
 
 function isTokenIds(value: unknown): boolean {
   return Array.isArray(value) && value.length > 0 && value.length <= MAX_TOKEN_IDS && value.every(isTokenId)
