@@ -3,12 +3,13 @@ import { VERSION } from '../lib/worker-base/index.js'
 import type { Figure } from './harness.js'
 import { http } from './http.js'
 import { overhead } from './overhead.js'
+import { schemas } from './schemas.js'
 import { startup } from './startup.js'
 import { streams } from './streams.js'
 import { trust } from './trust.js'
 
 /** `npm run bench` runs all; `npm run bench -- overhead streams` runs those. Exits with 1 where a target is missed. */
-const benches: Record<string, () => Promise<Figure[]>> = { startup, overhead, http, streams, trust }
+const benches: Record<string, () => Promise<Figure[]>> = { startup, overhead, http, streams, trust, schemas }
 
 function print(name: string, figures: Figure[]): void {
   process.stdout.write(`\n## ${name}\n\n| figure | measured | target | |\n|---|---|---|---|\n`)

@@ -24,6 +24,8 @@ interface Group {
 
 /** A point in a text, as far as a grammar is concerned. */
 export interface State {
+  /** How often its automaton had forgotten everything when this was found. */
+  readonly age: number
   /** True where the text may end here. */
   readonly complete: boolean
   /** How many ways there are. */
@@ -55,6 +57,7 @@ export class Automaton {
   #ways = new Map<number, Way>()
   #states = new Map<string, State>()
   #lastId = 0
+  #age = 0
   #start: State | undefined
 
   constructor(program: Program, room: Room) {
@@ -77,6 +80,7 @@ export class Automaton {
       const known = state.next.get(sign)
       if (known !== undefined || state.next.has(sign)) return known
     }
+    this.#room.tidy()
     const next = this.#step(state, sign, effort)
     if (sign < REMEMBERED_SIGNS) state.next.set(sign, next)
     return next
@@ -109,13 +113,32 @@ export class Automaton {
     if (matching.length === 0) return undefined
     let next = state.nextOf.get(key)
     if (next === undefined) {
+      const known = new Map<Way, Way>()
+      const current = (way: Way | undefined) => (state.age === this.#age ? way : this.#again(way, known, effort))
       next = this.#close(
-        matching.flatMap((ways) => ways.map(({ at, below }) => this.#way(at + 1, below))),
+        matching.flatMap((ways) => ways.map(({ at, below }) => this.#way(at + 1, current(below)))),
         effort,
       )
       state.nextOf.set(key, next)
     }
     return next
+  }
+
+  /** A way that was forgotten, as it is known now: the same way must be the same object, or there would seem to be two. */
+  #again(way: Way | undefined, known: Map<Way, Way>, effort: Effort): Way | undefined {
+    const forgotten: Way[] = []
+    let at = way
+    while (at !== undefined && !known.has(at)) {
+      forgotten.push(at)
+      at = at.below
+    }
+    let below = at && known.get(at)
+    for (let one = forgotten.pop(); one !== undefined; one = forgotten.pop()) {
+      effort.spend(1)
+      below = this.#way(one.at, below)
+      if (below !== undefined) known.set(one, below)
+    }
+    return below
   }
 
   /** What is to come from an element on; undefined where that is nothing. */
@@ -188,6 +211,7 @@ export class Automaton {
       }
     }
     return {
+      age: this.#age,
       complete,
       size: ways.length,
       single,
@@ -208,5 +232,6 @@ export class Automaton {
     this.#ways = new Map()
     this.#states = new Map()
     this.#start = undefined
+    this.#age++
   }
 }

@@ -12,7 +12,7 @@ export const GRAMMAR_LIMITS = {
   /** A repetition's count. */
   repeats: 2000,
   /** Signs, references and ends of all rules, after repetitions are written out. */
-  elements: 500_000,
+  elements: 1_000_000,
   /** Ways in which one text can be continued, at any point of it. */
   ways: 16_384,
   /** Steps for one token: some 50 ms. A step follows one way to where it can be continued. */

@@ -18,9 +18,13 @@ export class Room {
   take(owner: Forgetful, ways: number): void {
     this.#owners.add(owner)
     this.#taken += ways
+  }
+
+  /** To be called where nobody holds on to what may be forgotten. */
+  tidy(): void {
     if (this.#taken <= this.#most) return
     for (const one of this.#owners) one.forget()
     this.#owners.clear()
-    this.#taken = ways
+    this.#taken = 0
   }
 }

@@ -1,5 +1,6 @@
-import { hex, literal, oneOf, quoted, refuse } from './gbnf.js'
+import { literal, oneOf, refuse } from './gbnf.js'
 import { SCHEMA_LIMITS } from './limits.js'
+import { otherName } from './names.js'
 import { boundedNumber } from './numbers.js'
 import { GrammarRules } from './rules.js'
 import {
@@ -23,10 +24,6 @@ import { stringOf } from './strings.js'
 
 /** Comparing so many characters counts as a step. */
 const CHARS_A_STEP = 64
-/** So many signs of names count as a step. */
-const NAME_SIGNS_A_STEP = 8
-/** Of a name, so many signs are told apart from those of other properties. */
-const MOST_NAME_SIGNS = 128
 
 /**
  * The grammar of all texts that are JSON and fit the schema.
@@ -264,7 +261,7 @@ class Converter {
     let tail: { first: string; later: string } = { first: '', later: '' }
     if (extra !== false) {
       const value = this.#convert(extra, `${path}.additionalProperties`, depth + 1)
-      const member = this.#rules.rule(`${this.#otherName(names, path)} ":" ws ${value}`)
+      const member = this.#rules.rule(`${otherName(this.#rules, names, path)} ":" ws ${value}`)
       tail = { first: `(${member} (ws "," ws ${member})*)?`, later: `(ws "," ws ${member})*` }
     }
     // From the last property to the first: what may follow a beginning with no member yet, and one that needs a comma.
@@ -278,36 +275,6 @@ class Converter {
       else tail = { first: oneOf([first, this.#rules.rule(tail.first || '""')]), later: oneOf([later, rest]) }
     }
     return this.#rules.rule(`"{" ws ${tail.first} ws "}"`)
-  }
-
-  /** A string that is none of these names: a property must not come a second time as an additional one. */
-  #otherName(names: readonly string[], path: string): string {
-    if (names.length === 0) return 'string'
-    const inside = names.map((name) => [...JSON.stringify(name).slice(1, -1)].slice(0, MOST_NAME_SIGNS))
-    this.#rules.budget.spend(path, inside.reduce((sum, signs) => sum + signs.length, 0) / NAME_SIGNS_A_STEP)
-    return `"\\"" ${this.#otherText(inside, 0)} "\\""`
-  }
-
-  /** @param at how many signs all these names have in common */
-  #otherText(names: readonly string[][], at: number): string {
-    const next = new Map<string, string[][]>()
-    for (const name of names) {
-      const sign = name[at]
-      if (sign === undefined) continue
-      const alike = next.get(sign)
-      if (alike) alike.push(name)
-      else next.set(sign, [name])
-    }
-    const signs = [...next.keys()].filter((sign) => sign !== '\\' && sign !== '"')
-    const others = signs.map((sign) => (sign < '\x80' ? hex(sign) : sign)).join('')
-    const choices = [String.raw`[^"\\\x7F\x00-\x1F${others}] char*`]
-    for (const sign of signs) {
-      // What begins like a name that is cut short is left out: it may be that name.
-      if (at + 1 < MOST_NAME_SIGNS) choices.push(`${quoted(sign)} ${this.#otherText(next.get(sign) ?? [], at + 1)}`)
-    }
-    // Ending here is right where no name ends here.
-    const ends = names.some((name) => name.length === at)
-    return this.#rules.rule(ends ? choices.join(' | ') : ['""', ...choices].join(' | '))
   }
 }
 

@@ -12,7 +12,7 @@ export const SCHEMA_LIMITS = {
   /** Characters of keys and texts, wherever they stand. */
   chars: 1_000_000,
   /** Schemas, parts of `allOf` and keywords that are looked at: more where a part is used in several places. */
-  steps: 400_000,
+  steps: 150_000,
 } as const
 
 /** Counts what converting takes, over all schemas of one grammar. */
