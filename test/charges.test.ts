@@ -21,6 +21,9 @@ const used = (promptTokens: number, completionTokens = 0, cachedTokens = 0): Usa
 })
 const says = (usage: Usage): GenerateEvent => ({ type: 'tokens', index: 0, ids: [], text: '', usage })
 
+/** Keeps the embedded model from ending its answer. */
+const ENDLESS = { 1: -100, 2: -100, 6: -100 }
+
 /** A processor that says what the test wants, and goes on to say it once its caller has left. */
 class Speaking extends TestProcessor {
   constructor(readonly speak: () => AsyncGenerator<GenerateEvent>) {
@@ -207,12 +210,21 @@ test('over both doors, what is aborted is charged: in its prompt, in its answer,
       })().catch(() => {})
     })
 
-  const answered = await http('/v1/completions', { prompt: ids(1500), stream: true, max_tokens: 400 }, 2)
+  const answered = await http(
+    '/v1/completions',
+    { prompt: ids(1500), stream: true, max_tokens: 400, logit_bias: ENDLESS },
+    2,
+  )
   t.ok(answered.prompt >= 1500 && answered.answer >= 1 && answered.answer < 400, JSON.stringify(answered))
 
   const streamed = await charged(async () => {
     const gone = new AbortController()
-    const request = inferenceRequestSchema.parse({ kind: 'completion', prompt: ids(1500), maxTokens: 400 })
+    const request = inferenceRequestSchema.parse({
+      kind: 'completion',
+      prompt: ids(1500),
+      maxTokens: 400,
+      sampling: { logitBias: ENDLESS },
+    })
     let batches = 0
     await (async () => {
       for await (const event of client.generate({ requestId: newRequestId(), key, request }, gone.signal)) {
@@ -227,7 +239,12 @@ test('over both doors, what is aborted is charged: in its prompt, in its answer,
   for (let afterMs = 25; left.prompt === 0 && afterMs < 10_000; afterMs *= 2) {
     left = await charged(async () => {
       const gone = new AbortController()
-      const request = inferenceRequestSchema.parse({ kind: 'completion', prompt: ids(2000), maxTokens: 40 })
+      const request = inferenceRequestSchema.parse({
+        kind: 'completion',
+        prompt: ids(2000),
+        maxTokens: 40,
+        sampling: { logitBias: ENDLESS },
+      })
       await (async () => {
         for await (const { type } of client.generate({ requestId: newRequestId(), key, request }, gone.signal)) {
           if (type === 'started') setTimeout(() => gone.abort(), afterMs)

@@ -468,7 +468,7 @@ test('a caller that goes away before the first token, and while it reads', async
     const { generate, controller, seen, requests, clock } = setup({ processors: [p1, answers('p2')] })
     t.is((await failure(generate())).message, AWAY.message)
     t.ok(p1.cancelled > 0)
-    t.alike(seen.released, [['p1', 1]])
+    t.alike(seen.released, [['p1', first.length]])
     t.is(seen.slots.length, 1, 'nobody else is asked')
     t.is(seen.records[0]?.outcome, 'CANCELLED')
     t.alike(seen.settledTokens, [first.length])

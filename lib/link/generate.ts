@@ -10,9 +10,9 @@ import {
   type GenerateInput,
   MeshError,
   messageOf,
-  type TokenBatch,
 } from '../protocol/index.js'
 import { acceptChannels, type ChannelHooks } from './accept.js'
+import { costOf, joined, ownCopy } from './batches.js'
 import { linkClosed, notOpened } from './closed.js'
 import { cork } from './cork.js'
 import { CreditQueue, type CreditWindow, decodeCredit, encodeCredit, SendCredit } from './credit.js'
@@ -44,36 +44,6 @@ const EVENT_WINDOW: CreditWindow = { bytes: 64 * 1024, perMessage: 1024 }
 const MAX_PENDING_BYTES = 1024 * 1024
 /** Generations that one link may have open at a time. */
 const MAX_OPEN_PER_LINK = 4096
-
-/** What a batch costs while it waits: about what holding it takes, in bytes. */
-function costOf({ ids, text, logprobs = [], calls = [] }: TokenBatch): number {
-  const ofLogprobs = logprobs.reduce((sum, { top }) => sum + 64 * (1 + top.length), 0)
-  const ofCalls = calls.reduce((sum, call) => sum + call.arguments.length + 32, 0)
-  return text.length + ids.length * 4 + ofLogprobs + ofCalls
-}
-
-/** A batch that can be added to, without changing what its maker holds. */
-function ownCopy<T extends TokenBatch>(batch: T): T {
-  const { ids, logprobs, calls } = batch
-  return { ...batch, ids: [...ids], ...(logprobs && { logprobs: [...logprobs] }), ...(calls && { calls: [...calls] }) }
-}
-
-/** Adds a batch to the one before it, where the text and calls of both keep their order. */
-function joined(last: TokenBatch, next: TokenBatch): boolean {
-  if (last.calls !== undefined && next.text !== '') return false
-  last.ids.push(...next.ids)
-  last.text += next.text
-  if (next.logprobs !== undefined) {
-    last.logprobs ??= []
-    last.logprobs.push(...next.logprobs)
-  }
-  if (next.usage !== undefined) last.usage = next.usage
-  if (next.calls !== undefined) {
-    last.calls ??= []
-    last.calls.push(...next.calls)
-  }
-  return true
-}
 
 /** The reading end: an async iterator over the events of one generation, ended by `finish` or by a throw. */
 export class Generation implements AsyncIterable<GenerateEvent> {

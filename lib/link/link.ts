@@ -20,7 +20,7 @@ import { Control, type OwnHello } from './control.js'
 import { FetchCall, type FetchRequest } from './fetch.js'
 import { Generation } from './generate.js'
 import { answerSeparately, flushMux, guardMux } from './guard.js'
-import { callMethod, type KeyedCallOptions } from './rpc.js'
+import { callMethod, type LinkCallOptions } from './rpc.js'
 import { Silence } from './silence.js'
 
 /** A link that has been silent for this long gets no new work. */
@@ -141,7 +141,7 @@ export class Link extends EventEmitter<LinkEvents> {
   }
 
   /** @throws MeshError: the other side's answer, or TIMEOUT, CANCELLED, LINK_CLOSED */
-  async call<M extends MethodName>(name: M, body: InputOf<M>, options?: KeyedCallOptions): Promise<ResponseOf<M>> {
+  async call<M extends MethodName>(name: M, body: InputOf<M>, options?: LinkCallOptions): Promise<ResponseOf<M>> {
     this.#assertOpen(name)
     return callMethod(this.rpc, name, body, options)
   }

@@ -121,6 +121,12 @@ export interface KeyedCallOptions extends CallOptions {
   key?: string
 }
 
+/** Bounds of one call on one link. */
+export interface LinkCallOptions extends KeyedCallOptions {
+  /** How long a call that is cancelled waits for what the other side has to say of it; absent: not at all. */
+  lastWordMs?: number
+}
+
 /**
  * Calls one method over an open link and waits for its answer.
  * @throws MeshError: what the other side answered, or TIMEOUT, CANCELLED, LINK_CLOSED
@@ -129,7 +135,7 @@ export async function callMethod<M extends MethodName>(
   rpc: ProtomuxRPC,
   name: M,
   body: InputOf<M>,
-  options: KeyedCallOptions = {},
+  options: LinkCallOptions = {},
 ): Promise<ResponseOf<M>> {
   const { signal, timeoutMs = methods[name].timeoutMs, key, requestId = newRequestId(), lastWordMs = 0 } = options
   if (signal?.aborted) throw MeshError.CANCELLED(`${name} was cancelled`, { requestId })
