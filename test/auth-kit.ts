@@ -1,8 +1,17 @@
 import type { Test } from 'brittle'
-import Corestore from 'corestore'
-import { encodeKey, type JournalRecord, newApiKey, type RequestOf, SCOPES } from '../lib/protocol/index.js'
+import DHT from 'hyperdht'
+import { readAccountsKey, writeAccountsKey } from '../lib/home/index.js'
+import {
+  encodeKey,
+  type JournalRecord,
+  newApiKey,
+  type RequestOf,
+  SCOPES,
+  TokenVerifier,
+} from '../lib/protocol/index.js'
 import { Directory } from '../lib/store/index.js'
-import { AuthorityAccounts } from '../workers/auth/accounts.js'
+import { Store } from '../lib/worker-base/index.js'
+import { AccountsCore } from '../workers/auth/accounts-core.js'
 import type { Actor } from '../workers/auth/actor.js'
 import { Invites } from '../workers/auth/invites.js'
 import { Keys } from '../workers/auth/keys.js'
@@ -49,18 +58,34 @@ export function usageRecord(over: Partial<JournalRecord> = {}): JournalRecord {
 /** What the authority decides with, on real stores, without a network and with a clock that the test moves. */
 export async function openDomain(t: Test, dir?: string) {
   const clock = { now: Date.UTC(2026, 0, 31, 15, 30) }
-  const corestore = new Corestore(dir ?? (await t.tmp()))
-  t.teardown(() => corestore.close(), { order: 1 })
-  const accounts = new AuthorityAccounts(corestore.get({ name: 'accounts' }))
-  await accounts.open()
-  const directory = new Directory(corestore.get({ name: 'directory' }))
+  const workerDir = dir ?? (await t.tmp())
+  const store = new Store(workerDir)
+  await store.start()
+  t.teardown(() => store.stop(), { order: 1 })
+  const key = readAccountsKey(workerDir) ?? { core: 'accounts', encryptionKey: Buffer.alloc(32, 7) }
+  writeAccountsKey(workerDir, key)
+  const authority = DHT.keyPair(Buffer.alloc(32, 255))
+  const tokens = new TokenVerifier('mesh', encodeKey(authority.publicKey))
+  const core = new AccountsCore({ store, workerDir, tokens, onOpening() {}, onCurrent() {} }, key)
+  const accounts = await core.open()
+  const directory = new Directory(store.own('directory'))
   await directory.open()
-  const writer = new StoreWriter({ accounts, directory, now: () => clock.now })
+  /** What keeps the accounts from moving, where the test says so. */
+  const fault: { renew?: Error | undefined } = {}
+  const writer = new StoreWriter({
+    accounts,
+    directory,
+    now: () => clock.now,
+    renew: async (from) => {
+      if (fault.renew !== undefined) throw fault.renew
+      return core.renew(from)
+    },
+  })
   const keys = new Keys({ writer, newKey: newApiKey, perUser: 100 })
   const users = new Users(writer, keys)
   const invites = new Invites(writer, newApiKey)
   const models = new Models(writer)
   const throttle = new Throttle(3, () => clock.now)
   const members = new Members({ writer, invites, models, authority: AUTHORITY, throttle })
-  return { clock, corestore, accounts, directory, writer, keys, users, invites, models, members }
+  return { clock, fault, store, core, accounts, directory, writer, keys, users, invites, models, members }
 }

@@ -183,9 +183,15 @@ test('a removal whose second half finds no room on the disk says so, and is comp
 })
 
 test('with little room left nothing is changed, and what changes nothing is no change', async (t) => {
-  const { accounts, directory } = await openDomain(t)
+  const { core, accounts, directory } = await openDomain(t)
   let shortage: MeshError | undefined = MeshError.DISK_FULL('1 MiB left')
-  const writer = new StoreWriter({ accounts, directory, now: Date.now, shortage: () => shortage })
+  const writer = new StoreWriter({
+    accounts,
+    directory,
+    now: Date.now,
+    shortage: () => shortage,
+    renew: (from) => core.renew(from),
+  })
   t.is(await writer.change(() => 'nothing'), 'nothing')
   t.is(await codeOf(writer.change((draft) => draft.audit('ann', 'user.add', 'ben'))), 'DISK_FULL')
   shortage = undefined

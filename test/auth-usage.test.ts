@@ -229,6 +229,7 @@ test('the authority folds what gateways write, also what they wrote while it was
   await until(() => first.net.members.has(gateway.publicKey), 'linked')
   const core = gateway.store.journal()
   await core.ready()
+  gateway.net.share(core, ({ role }) => role === 'auth')
   await gateway.net.authority().call('gateway.enlist', { journal: encodeKey(core.key) })
 
   const stranger = await startStranger(t, home, first.publicKey)

@@ -5,7 +5,8 @@ import test from 'brittle'
 import Corestore from 'corestore'
 import DHT from 'hyperdht'
 import { homeFiles, readProfile } from '../lib/home/index.js'
-import { decodeInvite, decodeKey, encodeKey, MeshError, methods } from '../lib/protocol/index.js'
+import { Link } from '../lib/link/index.js'
+import { CLIENT_HELLO, decodeInvite, decodeKey, encodeKey, MeshError, methods } from '../lib/protocol/index.js'
 import { METHOD_NAMES } from '../lib/protocol/methods.js'
 import { Accounts } from '../lib/store/index.js'
 import { AuthWorker } from '../workers/auth/index.js'
@@ -344,6 +345,7 @@ test('a gateway reads the accounts and sees a revoked key within a second', asyn
 
   const encryptionKey = Buffer.from(cores.accountsEncryptionKey, 'hex')
   const accounts = new Accounts(gateway.store.replica(decodeKey(cores.accounts), encryptionKey))
+  gateway.net.share(accounts.core, ({ role }) => role === 'auth')
   await accounts.open()
   t.teardown(() => accounts.close())
   await until(() => accounts.caughtUp, 'the gateway has read the accounts')
@@ -377,7 +379,7 @@ test('who is no member reads the directory and nothing else, whatever keys it kn
   t.teardown(() => dht.destroy({ force: true }))
   for (const peer of [auth, gateway]) {
     const conn = dht.connect(decodeKey(peer.publicKey))
-    conn.on('error', () => {})
+    new Link({ conn, hello: CLIENT_HELLO, roleOf: () => 'client' })
     corestore.replicate(conn)
   }
   const directory = corestore.get({ key: decodeKey(address) })

@@ -101,6 +101,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
       '--models',
       'a,b',
     ])
+    const confirmed = 'Refused by now by gateway gateway\n'
     const [, text = '', id = ''] = /^(im_([a-z0-9]+)_[a-z0-9]+)$/m.exec(made) ?? []
     t.ok(/for ann, for inference, limits: a\+b, until \d{4}/.test(made), made)
     t.ok(new RegExp(`^${id} +ann +ci +valid `, 'm').test(await good(t, home, ['keys', 'ls'])))
@@ -113,11 +114,11 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     )
     await bad(t, home, ['keys', 'update', id], 64, /Say what to change/)
     await bad(t, home, ['keys', 'create', '--scope', 'everything'], 64, /Expected inference/)
-    t.is(await good(t, home, ['keys', 'revoke', text]), `The key im_${id}_… of ann is revoked\n`)
+    t.is(await good(t, home, ['keys', 'revoke', text]), `The key im_${id}_… of ann is revoked\n${confirmed}`)
     t.ok(new RegExp(`^${id} +ann +night +revoked `, 'm').test(await good(t, home, ['keys', 'ls'])))
     await bad(t, home, ['keys', 'revoke', 'nosuchkey'], 64, /nosuchkey/)
     t.is(await good(t, home, ['users', 'passwd', 'ann'], 'another password\n'), 'The password is set\n')
-    t.is(await good(t, home, ['users', 'rm', 'ann']), 'User ann is removed, and every key of ann revoked\n')
+    t.is(await good(t, home, ['users', 'rm', 'ann']), `User ann is removed, and every key of ann revoked\n${confirmed}`)
     await bad(t, home, ['users', 'rm', 'ann'], 64, /ann/)
   })
 

@@ -18,6 +18,7 @@ import {
   decodeKey,
   encodeJson,
   encodeKey,
+  type Hello,
   MeshError,
   newApiKey,
   PROTOCOL_VERSION,
@@ -272,7 +273,15 @@ test('a gateway that was removed is not trusted on the word of a directory from 
   const copy = store.get({ key: auth.directory.core.key })
   await copy.ready()
   copy.download({ start: 0, end: -1 })
-  const spy = await startSpy(auth, { store, keyPair })
+  const hello: Hello = {
+    protocolVersion: PROTOCOL_VERSION,
+    version: '0.0.0',
+    role: 'gateway',
+    name: 'g2',
+    since: 0,
+    addresses: {},
+  }
+  const spy = await startSpy(auth, { store, keyPair, hello })
   t.teardown(spy.destroy)
   spy.connect(auth.publicKey)
   const { length } = auth.directory.core

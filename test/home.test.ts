@@ -16,7 +16,6 @@ import {
   readHomeInvite,
   readProfile,
   readRoles,
-  readSecret,
   readSettings,
   readStatuses,
   readStorePids,
@@ -29,10 +28,10 @@ import {
   writeHomeInvite,
   writeProfile,
   writeRoles,
-  writeSecret,
   writeStatus,
   writeStorePid,
 } from '../lib/home/index.js'
+import { readSecret, writeSecret } from '../lib/home/secrets.js'
 import {
   decodeInvite,
   encodeInvite,

@@ -8,6 +8,7 @@ import autocannon from 'autocannon'
 import test, { type Test } from 'brittle'
 import Corestore, { type Core } from 'corestore'
 import Hyperbee from 'hyperbee'
+import HypercoreStorage from 'hypercore-storage'
 import DHT from 'hyperdht'
 import createTestnet from 'hyperdht/testnet.js'
 import Hyperswarm, { type PeerInfo } from 'hyperswarm'
@@ -115,7 +116,8 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
   rpcClient.on('error', () => {})
   t.teardown(() => rpc.destroy(), { order: -1 })
 
-  const store = new Corestore(await t.tmp())
+  const storage = new HypercoreStorage(await t.tmp())
+  const store = new Corestore(storage)
   t.teardown(() => store.close())
   const cores: Core[] = []
   store.watch((core) => cores.push(core))
@@ -160,6 +162,7 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['hypercore: Hypercore', core],
     ['hypercore: CoreChanges', core.core.state.storage.write()],
     ['hypercore/lib/session-state.js: SessionState', Reflect.get(core, 'state')],
+    ['hypercore-storage: HypercoreStorage', storage],
     ['corestore: Core', cores[0]],
     ['corestore: Replicator', cores[0]?.replicator],
     ['corestore: Corestore', store],

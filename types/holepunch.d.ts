@@ -294,6 +294,8 @@ declare module 'hypercore-storage' {
   export default class HypercoreStorage {
     /** @param options.writeBufferSize bytes */
     constructor(dir: string, options?: { writeBufferSize?: number; treeCache?: { maxSize: number } })
+    /** Private: the RocksDB. `flush` writes what it holds in memory to a table, and syncs that. */
+    readonly db: { flush(): Promise<void> }
   }
 }
 

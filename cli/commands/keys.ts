@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { type ApiKeyInfo, type Limits, MeshError, type Scope } from '../../lib/client/index.js'
 import { SCOPES } from '../../lib/protocol/index.js'
+import { printConfirmation } from '../shared/confirmation.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
@@ -138,14 +139,17 @@ Examples:
   command
     .command('revoke')
     .alias('rm')
-    .description('make a key and those made with it worthless, on every gateway within a second')
+    .description('make a key and those made with it worthless, on every linked gateway within a second')
     .argument('<id>', 'the key’s id: what stands between im_ and the next _')
     .addHelpText('after', '\nExample:\n  infermesh keys revoke 1pjcnbhzd4xue')
     .action(async (id: string, _options, self: Command) => {
       const common = optionsOf(self)
       const key = await withMesh(common, (mesh, signal) => mesh.admin.keys.revoke({ id: idOf(id) }, { signal }))
       if (common.json) printJson(key)
-      else print(`The key im_${key.id}_… of ${key.user} is revoked`)
+      else {
+        print(`The key im_${key.id}_… of ${key.user} is revoked`)
+        printConfirmation(key)
+      }
     })
 }
 

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { print, printJson, timeText } from '../shared/output.js'
+import { print, printJson, timeText, yellow } from '../shared/output.js'
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -46,6 +46,18 @@ Examples:
       const common = optionsOf(self)
       const removed = await withMesh(common, (mesh, signal) => mesh.admin.members.remove({ member }, { signal }))
       if (common.json) printJson(removed)
-      else print(`${removed.role} ${removed.name} is no longer a member of the mesh`)
+      else {
+        print(`${removed.role} ${removed.name} is no longer a member of the mesh`)
+        if (removed.accountsMoved === false) {
+          print(yellow('What it knows of the accounts cannot be replaced now: no change is made to them until it is'))
+        }
+        if (removed.wasLastGateway === true) {
+          print(
+            yellow(
+              'It was the last gateway: until `infermesh up --role gateway:<new name>` runs one, nobody is served',
+            ),
+          )
+        }
+      }
     })
 }

@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { printConfirmation } from '../shared/confirmation.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
@@ -91,9 +92,12 @@ Examples:
     .addHelpText('after', '\nExample:\n  infermesh users rm ann')
     .action(async (name: string, _options, self: Command) => {
       const common = optionsOf(self)
-      await withMesh(common, (mesh, signal) => mesh.admin.users.remove({ name }, { signal }))
-      if (common.json) printJson({ name })
-      else print(`User ${name} is removed, and every key of ${name} revoked`)
+      const confirmation = await withMesh(common, (mesh, signal) => mesh.admin.users.remove({ name }, { signal }))
+      if (common.json) printJson({ name, ...confirmation })
+      else {
+        print(`User ${name} is removed, and every key of ${name} revoked`)
+        printConfirmation(confirmation)
+      }
     })
 
   command

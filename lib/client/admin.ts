@@ -30,7 +30,7 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
           limit,
         ),
       limits: call('users.limits'),
-      /** Removes a user and revokes the user's keys. */
+      /** Removes a user and revokes the user's keys. The answer says which gateways refuse them by now. */
       remove: call('users.remove'),
       passwd: call('users.passwd'),
     },
@@ -45,7 +45,10 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
         ),
       /** What is absent stays. */
       update: call('keys.update'),
-      /** Every connected gateway refuses the key within a second. */
+      /**
+       * The answer says by name which gateways refuse the key by now (`confirmedBy`), and which may not yet (`pending`): a
+       * gateway that is not linked, or hangs, accepts it until it is linked again.
+       */
       revoke: call('keys.revoke'),
     },
     members: {
@@ -55,7 +58,7 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
           ({ members }) => members,
           limit,
         ),
-      /** Takes a worker out of the mesh and cuts its links. */
+      /** Takes a worker out of the mesh and cuts its links; where it is a gateway, the accounts move out of its sight. */
       remove: call('members.remove'),
     },
     invites: {

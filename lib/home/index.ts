@@ -1,3 +1,12 @@
+export {
+  type AccountsAccess,
+  type AccountsKey,
+  accountsKeyPath,
+  readAccountsAccess,
+  readAccountsKey,
+  writeAccountsAccess,
+  writeAccountsKey,
+} from './accounts.js'
 export { readAdminKey, writeAdminKey } from './admin-key.js'
 export { endEngines, endEnginesOf, writeEngines } from './engines.js'
 export { makePrivateDir, readRecord, writeFileAtomic } from './files.js'
@@ -9,7 +18,7 @@ export { homeFiles, homePath } from './paths.js'
 export { isAlive } from './processes.js'
 export { findProfile, readProfile, writeProfile } from './profile.js'
 export { readRoles, type WorkerName, writeRoles } from './roles.js'
-export { identityPath, openFolders, openSecrets, readSecret, writeSecret } from './secrets.js'
+export { identityPath, openFolders, openSecrets } from './secrets.js'
 export { facilitiesIn, readSettings, settingsPath } from './settings.js'
 export { findStatus, readStatuses, removeStatus, writeStatus } from './status.js'
 export { complain, surviveStderr } from './stderr.js'

@@ -21,12 +21,12 @@ import { FetchCall, type FetchRequest } from './fetch.js'
 import { Generation } from './generate.js'
 import { answerSeparately, flushMux, guardMux } from './guard.js'
 import { callMethod, type LinkCallOptions } from './rpc.js'
-import { Silence } from './silence.js'
+import { SILENT_MS, Silence } from './silence.js'
 
 /** A link that has been silent for this long gets no new work. */
 const SUSPECT_MS = 1500
-/** A link that has been silent for this long is closed. */
-const SILENT_MS = 3000
+/** A link whose other side has not said hello after this long is closed. */
+const HELLO_MS = 5000
 
 /** How long a closed link's goodbye has to arrive. */
 const GOODBYE_MS = 200
@@ -34,8 +34,8 @@ const GOODBYE_MS = 200
 interface LinkEvents {
   /** The other side has opened its half: calls reach it. */
   open: []
-  /** The other side's hello was read and accepted. */
-  hello: [Hello]
+  /** The other side's hello was read and accepted, be it a client's. */
+  hello: []
   load: []
   suspect: []
   /** The other side sent what is no frame of this protocol; the close follows. */
@@ -71,6 +71,8 @@ export class Link extends EventEmitter<LinkEvents> {
   readonly #control: Control
   readonly #silence = new Silence(performance.now())
   #suspect = false
+  #greeted = false
+  #callable = false
   #opened: boolean
   #reason: MeshError | undefined
 
@@ -122,6 +124,11 @@ export class Link extends EventEmitter<LinkEvents> {
 
   get closed(): boolean {
     return this.#reason !== undefined
+  }
+
+  /** Whether the other side has said a valid hello: before that nothing is replicated to it. */
+  get greeted(): boolean {
+    return this.#greeted
   }
 
   /** Whether the other side has been silent for so long that it gets no new work. */
@@ -176,9 +183,14 @@ export class Link extends EventEmitter<LinkEvents> {
     this.#suspect = false
   }
 
-  /** Judges the silence. Call it every CHECK_MS. @param now of `performance.now()` */
+  /** Judges the silence, from the beginning on. Call it every CHECK_MS. @param now of `performance.now()` */
   check(now: number): void {
     const silentMs = this.#silence.look(now)
+    if (!this.#greeted && silentMs >= HELLO_MS && !this.#isBareClient) {
+      return this.close(MeshError.TIMEOUT(`${this.label} said no hello within ${HELLO_MS / 1000} s`))
+    }
+    // Clients send no heartbeats. A peer that was dialled is no client.
+    if (this.hello === undefined && !this.dialled) return
     if (silentMs >= SILENT_MS) {
       this.close(MeshError.LINK_CLOSED(`${this.label} was silent for ${Math.round(silentMs)} ms`))
     } else if (silentMs >= SUSPECT_MS && !this.#suspect) {
@@ -204,6 +216,11 @@ export class Link extends EventEmitter<LinkEvents> {
     this.conn.destroy()
   }
 
+  /** A program that knows nothing but `@hyperswarm/rpc` says no hello: it may call, and gets nothing else. */
+  get #isBareClient(): boolean {
+    return this.#callable && this.role === 'client'
+  }
+
   #assertOpen(what: string): void {
     if (this.closed) throw linkClosed(this.mux, `The link to ${this.label} was closed before ${what} was sent`)
   }
@@ -211,14 +228,15 @@ export class Link extends EventEmitter<LinkEvents> {
   #onOpen(): void {
     if (this.closed) return
     this.#opened = true
+    this.#callable = true
     this.emit('open')
   }
 
   #onHello(hello: Hello | undefined): void {
-    if (hello === undefined) return
+    this.#greeted = true
     this.hello = hello
     this.heard()
-    this.emit('hello', hello)
+    this.emit('hello')
   }
 
   #onReport(load: Load): void {

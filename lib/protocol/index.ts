@@ -86,7 +86,14 @@ export {
 export { decodeInvite, encodeInvite, type InviteText } from './invite.js'
 export { encodeJson, jsonFault, parseJson, REQUEST_BOUNDS } from './json.js'
 export { type Gpu, type Load, type ModelLoad, type WorkerStatus, type WorkerView, workerStatusSchema } from './load.js'
-export { type ApiKeyInfo, type InviteInfo, keyUseSchema, type MemberInfo, type UserInfo } from './management.js'
+export {
+  type ApiKeyInfo,
+  type Confirmation,
+  type InviteInfo,
+  keyUseSchema,
+  type MemberInfo,
+  type UserInfo,
+} from './management.js'
 export type { Access, Caller } from './method.js'
 export { type InputOf, MAX_FACT_CHARS, type MethodName, methods, type RequestOf, type ResponseOf } from './methods.js'
 export { endPage, newestFirst, type Page, type PageRequest, pageOf } from './page.js'

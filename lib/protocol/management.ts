@@ -43,6 +43,10 @@ export type UserInfo = z.infer<typeof userInfoSchema>
 export const inviteInfoSchema = inviteSchema.omit({ secretHash: true })
 export type InviteInfo = z.infer<typeof inviteInfoSchema>
 
+/** Which gateways refuse by now what was revoked, by name, and which may not yet. */
+const confirmationSchema = z.object({ confirmedBy: z.array(z.string()), pending: z.array(z.string()) })
+export type Confirmation = z.infer<typeof confirmationSchema>
+
 const knownPassword = z.string().min(1).max(1000)
 const password = knownPassword.min(8)
 const label = plainText(100)
@@ -92,7 +96,7 @@ export const managementMethods = {
   ),
   'users.limits': method(people, 'admin', z.strictObject({ name: nameSchema, limits }), userInfoSchema),
   /** Removes a user and revokes the user's keys. */
-  'users.remove': method(people, 'admin', z.strictObject({ name: nameSchema }), done),
+  'users.remove': method(people, 'admin', z.strictObject({ name: nameSchema }), confirmationSchema),
   /** One's own, which wants the old password or a login of the last five minutes; or anyone else's for an admin. */
   'users.passwd': method(
     people,
@@ -134,7 +138,12 @@ export const managementMethods = {
     }),
     apiKeyInfoSchema,
   ),
-  'keys.revoke': method(people, 'manage:keys', z.strictObject({ id }), apiKeyInfoSchema),
+  'keys.revoke': method(
+    people,
+    'manage:keys',
+    z.strictObject({ id }),
+    apiKeyInfoSchema.extend(confirmationSchema.shape),
+  ),
   'members.list': method(
     people,
     'admin',
@@ -146,7 +155,12 @@ export const managementMethods = {
     'admin',
     /** By name (`p1`, or `processor/p1` where names repeat) or public key. */
     z.strictObject({ member: z.string().min(1).max(200) }),
-    memberSchema,
+    memberSchema.extend({
+      /** For a gateway: whether the accounts have moved to where it cannot read them. If not, nothing is changed before they have. */
+      accountsMoved: z.boolean().optional(),
+      /** It was the only gateway. */
+      wasLastGateway: z.boolean().optional(),
+    }),
   ),
   'invites.create': method(
     people,

@@ -33,6 +33,9 @@ const announcedModelSchema = modelSchema.strict().extend({
   licence: plainText(MAX_FACT_CHARS),
 })
 
+/** How a gateway reads the accounts, and how far they went when it was told. */
+const accountsAccess = { accounts: encodedKeySchema, accountsEncryptionKey: z.string(), length: z.int().min(0) }
+
 const table = {
   // --- every worker ---
   ping: method([...members, 'client'], 'none', nothing, z.object({ at: z.number() })),
@@ -138,8 +141,10 @@ const table = {
     ['gateway'],
     'none',
     z.strictObject({ journal: encodedKeySchema }),
-    z.object({ accounts: z.string(), accountsEncryptionKey: z.string() }),
+    z.object(accountsAccess),
   ),
+  /** Served by gateways: checks keys by these accounts from now on, and answers once it does so up to this length. */
+  'gateway.follow': method(['auth'], 'none', z.strictObject(accountsAccess), done),
   /** How far the authority has counted a journal: entries below `next` are in the totals. */
   'gateway.folded': method(
     ['gateway'],

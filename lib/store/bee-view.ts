@@ -18,9 +18,10 @@ const SHOWN_CHARS = 200
  * An entry that cannot be read, because a later version wrote it or it is damaged, is in none of the maps, nor is what it
  * replaced: nobody has rights by it. All others are applied as ever.
  *
- * Emits `change` after the maps have changed, and then `unreadable` for each entry among the changes that cannot be read.
+ * Emits `change` after the maps have changed, then `unreadable` for each entry among the changes that cannot be read, and
+ * `close` when nothing follows any more.
  */
-export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [MeshError] }> {
+export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [MeshError]; close: [] }> {
   /** What the bee is called in messages and metrics. */
   abstract readonly store: string
   /** Entries that cannot be read, by key, and why. No error holds anything of an entry's value. */
@@ -30,6 +31,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
   #next = 1
   #applying: Promise<void> | undefined
   #again = false
+  #download: { destroy(): void } | undefined
 
   constructor(core: Hypercore) {
     super()
@@ -47,7 +49,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
   /** Reads what is on disk, in order up to the first block that is missing, and follows what comes. Needs no network. */
   async open(): Promise<void> {
     await this.bee.ready()
-    if (!this.core.writable) this.core.download({ start: 0, end: -1 })
+    if (!this.core.writable) this.#download = this.core.download({ start: 0, end: -1 })
     // A length that is known tells nothing of the blocks: those come after it, in any order.
     for (const event of EVENTS) this.core.on(event, this.#onCore)
     await this.refresh()
@@ -60,6 +62,11 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
   /** True where the maps hold everything that is known to have been written; false while nothing has been. */
   get caughtUp(): boolean {
     return this.core.length > 1 && this.#next >= this.core.length
+  }
+
+  /** How many blocks are in the maps, counted from the first. */
+  get applied(): number {
+    return this.#next
   }
 
   /** Applies every change that is here, in order up to the first block that is missing. */
@@ -141,6 +148,8 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
 
   async close(): Promise<void> {
     for (const event of EVENTS) this.core.off(event, this.#onCore)
+    this.#download?.destroy()
+    this.emit('close')
     this.removeAllListeners()
     await this.bee.close()
   }

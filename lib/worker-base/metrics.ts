@@ -5,7 +5,7 @@ import type { BeeView } from '../store/index.js'
 export function registerWorkerMetrics(
   registry: Registry,
   version: string,
-  views: readonly BeeView[],
+  views: Iterable<BeeView>,
   disk: { readonly freeBytes: number | undefined },
 ): void {
   collectDefaultMetrics({ register: registry })

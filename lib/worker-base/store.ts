@@ -27,15 +27,16 @@ export class Store implements Facility {
   readonly #dir: string
   readonly #workerDir: string
   #trimTimer: NodeJS.Timeout | undefined
+  readonly #storage: HypercoreStorage
 
   constructor(workerDir: string) {
     this.#dir = join(workerDir, 'store')
     this.#workerDir = workerDir
-    const storage = new HypercoreStorage(this.#dir, {
+    this.#storage = new HypercoreStorage(this.#dir, {
       writeBufferSize: WRITE_BUFFER_BYTES,
       treeCache: { maxSize: CACHED_TREE_NODES },
     })
-    this.corestore = openCorestore(storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
+    this.corestore = openCorestore(this.#storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
     // `start` reports it; until then it must not count as unhandled.
     this.corestore.ready().catch(() => {})
   }
@@ -82,6 +83,11 @@ export class Store implements Facility {
 
   #trimLog(): void {
     trimStoreLog(join(this.#dir, 'db'))
+  }
+
+  /** Puts what was written so far on the disk, where also a power cut leaves it. */
+  async persist(): Promise<void> {
+    await this.#storage.db.flush()
   }
 
   /** A core of this worker's own. @param encryptionKey blocks are readable only with it */

@@ -85,7 +85,7 @@ export abstract class BaseWorker {
   #store: Store | undefined
   #directory: Directory | undefined
   #profile: MeshProfile | undefined
-  readonly #views: BeeView[] = []
+  readonly #views = new Set<BeeView>()
   #started: Facility[] = []
   #state: Load['state'] = 'starting'
   readonly #statusFile: StatusFile
@@ -225,7 +225,7 @@ export abstract class BaseWorker {
 
   /** This worker's load as its links see it. */
   load(): Load {
-    const unreadable = this.#views.reduce((sum, view) => sum + view.unreadable.size, 0)
+    const unreadable = [...this.#views].reduce((sum, view) => sum + view.unreadable.size, 0)
     return {
       state: this.#state,
       running: 0,
@@ -238,7 +238,8 @@ export abstract class BaseWorker {
 
   /** Tells in the log, the metrics and the load what this worker cannot read of a store. Call it before the view opens. */
   protected watch(view: BeeView): void {
-    this.#views.push(view)
+    this.#views.add(view)
+    view.once('close', () => this.#views.delete(view))
     view.on('unreadable', (err) => this.log.error({ ...err.details }, err.message))
   }
 
@@ -282,7 +283,6 @@ export abstract class BaseWorker {
       config: this.#netConfig,
       profile: this.profile,
       directory: this.directory,
-      store: this.store,
       keyPair: this.keyPair,
       hello: () => this.#hello(),
       load: () => this.load(),

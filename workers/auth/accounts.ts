@@ -4,6 +4,9 @@ import { Accounts, applyTo, type BeeView } from '../../lib/store/index.js'
 
 const time = z.number().int().min(0)
 
+/** The kind of the entries that stay behind when the accounts move. */
+export const RENEWAL = 'renewal'
+
 /** Strict, as the others: an authority that dropped the fields of a later version would write the entry without them. */
 const inviteEntrySchema = inviteSchema.strict()
 
@@ -16,8 +19,15 @@ export const announcedSchema = z.strictObject({ processors: z.array(z.string()) 
 /** Accounts, `journal/<core key>`: whose journal this is. */
 export const journalSchema = z.strictObject({ gateway: z.string(), at: time })
 
+/**
+ * Accounts, `renewal/<public key>`: a gateway that was removed and can read what is written in this core. The accounts move
+ * to another one before anything else is written, and these entries do not move with them.
+ */
+export const renewalSchema = z.strictObject({ at: time })
+
 /** Keys of the entries that only the authority reads. */
 export const authorityAccountKeys = {
+  renewal: (publicKey: string) => `${RENEWAL}/${publicKey}`,
   removed: (publicKey: string) => `removed/${publicKey}`,
   announced: (model: string) => `announced/${model}`,
   journal: (coreKey: string) => `journal/${coreKey}`,
@@ -29,6 +39,7 @@ export class AuthorityAccounts extends Accounts {
   readonly removed = new Map<string, z.output<typeof removedSchema>>()
   readonly announced = new Map<string, z.output<typeof announcedSchema>>()
   readonly journals = new Map<string, z.output<typeof journalSchema>>()
+  readonly renewals = new Map<string, z.output<typeof renewalSchema>>()
   /** Number of the next audit entry. */
   nextAudit = 0
 
@@ -42,6 +53,8 @@ export class AuthorityAccounts extends Accounts {
         return applyTo(this.announced, id, value, announcedSchema)
       case 'journal':
         return applyTo(this.journals, id, value, journalSchema)
+      case RENEWAL:
+        return applyTo(this.renewals, id, value, renewalSchema)
       case 'audit':
         if (!/^\d+$/.test(id)) throw MeshError.STORE_INVALID('its key has no number')
         this.nextAudit = Number(id) + 1

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type Hypercore from 'hypercore'
 import { decodeKey, encodeKey, MeshError } from '../../lib/protocol/index.js'
 import type { Logger, Store } from '../../lib/worker-base/index.js'
 import { authorityAccountKeys } from './accounts.js'
@@ -12,7 +13,9 @@ export interface JournalsOptions {
   ledger: UsageLedger
   log: Logger
   /** Core keys that are no journals: the authority's own. */
-  own: readonly string[]
+  own: () => readonly string[]
+  /** Replicates a journal with the gateway that writes it. */
+  share: (core: Hypercore, gateway: string) => void
   /** How long entries are kept once they are folded. */
   retentionMs: number
   onFolded: (counts: { folded: number; malformed: number }) => void
@@ -45,7 +48,7 @@ export class Journals {
 
   /** Goes on where the last run ended. */
   async open(): Promise<void> {
-    for (const key of this.#options.writer.accounts.journals.keys()) await this.#follow(key)
+    for (const [key, { gateway }] of this.#options.writer.accounts.journals) await this.#follow(key, gateway)
     this.#tidyTimer = setInterval(() => void this.tidy(), TIDY_MS).unref()
   }
 
@@ -86,22 +89,24 @@ export class Journals {
 
   /**
    * Remembers a gateway's journal and follows it.
-   * @throws MeshError BAD_REQUEST for what is no core key, CONFLICT for a core that is not this gateway's journal
+   * @throws MeshError BAD_REQUEST for what is no core key, CONFLICT for a core that is not this gateway's journal,
+   * NOT_A_MEMBER for a gateway that was removed since it asked
    */
   async enlist(gateway: string, journal: string, signal?: AbortSignal): Promise<void> {
     const { writer, own } = this.#options
     const key = encodeKey(decodeKey(journal, 'journal key'))
     await writer.change((draft) => {
       const known = writer.accounts.journals.get(key)
-      if (own.includes(key) || (known !== undefined && known.gateway !== gateway)) {
+      const member = writer.directory.member(gateway)
+      if (member?.role !== 'gateway') throw MeshError.NOT_A_MEMBER(`${gateway} is no gateway of this mesh`)
+      if (own().includes(key) || (known !== undefined && known.gateway !== gateway)) {
         throw MeshError.CONFLICT(`The core ${key} is not this gateway's journal: each gateway writes one of its own`)
       }
       if (known !== undefined) return
-      const member = writer.directory.members.get(gateway)
       draft.account(authorityAccountKeys.journal(key), { gateway, at: writer.now() })
-      draft.audit(member ? `${member.role}/${member.name}` : gateway, 'gateway.enlist', key)
+      draft.audit(`${member.role}/${member.name}`, 'gateway.enlist', key)
     }, signal)
-    await this.#follow(key)
+    await this.#follow(key, gateway)
   }
 
   /** Folds what the connected gateways have written up to now, for at most `timeoutMs`. */
@@ -121,11 +126,12 @@ export class Journals {
     await Promise.all([...this.#open.values()].map((journal) => journal.close()))
   }
 
-  async #follow(key: string): Promise<void> {
+  async #follow(key: string, gateway: string): Promise<void> {
     if (this.#open.has(key)) return
-    const { store, ledger, log, onFolded } = this.#options
+    const { store, share, ledger, log, onFolded } = this.#options
+    const core = store.journal(decodeKey(key))
     const journal = new JournalReader({
-      core: store.journal(decodeKey(key)),
+      core,
       key,
       ledger,
       onFolded,
@@ -133,5 +139,6 @@ export class Journals {
     })
     this.#open.set(key, journal)
     await journal.open()
+    share(core, gateway)
   }
 }

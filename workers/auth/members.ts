@@ -7,6 +7,7 @@ import {
   type PageRequest,
   pageOf,
   type RequestOf,
+  type ResponseOf,
 } from '../../lib/protocol/index.js'
 import { accountKeys, directoryKeys } from '../../lib/store/index.js'
 import { authorityAccountKeys } from './accounts.js'
@@ -109,22 +110,28 @@ export class Members {
   }
 
   /**
-   * Removes a member: its links are cut, and it comes back only with a fresh invite.
+   * Removes a member: its links are cut, and it comes back only with a fresh invite. Where it is a gateway, the accounts
+   * move to a core that it does not know.
    * @param given a public key, a name, or `role/name`
    * @throws MeshError NOT_FOUND, CONFLICT for a name that several have and for the authority itself
    */
-  remove(by: Actor, given: string, signal?: AbortSignal): Promise<Member> {
-    return this.#writer.change((draft) => {
+  async remove(by: Actor, given: string, signal?: AbortSignal): Promise<ResponseOf<'members.remove'>> {
+    const removed = await this.#writer.change((draft) => {
       const member = this.#find(given)
       if (member.publicKey === this.#authority) {
         throw MeshError.CONFLICT(`${label(member)} is the authority of this mesh and cannot be removed`)
       }
-      draft.account(authorityAccountKeys.removed(member.publicKey), { at: this.#writer.now() })
+      const at = this.#writer.now()
+      draft.account(authorityAccountKeys.removed(member.publicKey), { at })
+      if (member.role === 'gateway') draft.account(authorityAccountKeys.renewal(member.publicKey), { at })
       draft.audit(by.user, 'member.remove', label(member), { publicKey: member.publicKey })
       draft.directory(directoryKeys.member(member.publicKey), undefined)
       this.#models.draftForget(draft, member.publicKey)
       return member
     }, signal)
+    if (removed.role !== 'gateway') return removed
+    const wasLastGateway = this.#writer.directory.membersWithRole('gateway').length === 0
+    return { ...removed, accountsMoved: this.#writer.accounts.renewals.size === 0, wasLastGateway }
   }
 
   /** Completes removals that a crash cut in two. */

@@ -9,6 +9,7 @@ import {
 } from '../../lib/protocol/index.js'
 import type { Principal } from '../../lib/store/index.js'
 import type { CallContext, Net } from '../../lib/worker-base/index.js'
+import type { AccountsCore } from './accounts-core.js'
 import { type Actor, isAdmin, mustBeSelfOrAdmin } from './actor.js'
 import { readAudit } from './audit.js'
 import type { AuthConfig } from './config.js'
@@ -22,6 +23,7 @@ import type { Members } from './members.js'
 import type { AuthMetrics } from './metrics.js'
 import type { Models } from './models.js'
 import { hashPassword } from './passwords.js'
+import type { Replicas } from './replicas.js'
 import type { Sightings } from './sightings.js'
 import type { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
@@ -46,8 +48,8 @@ export interface AuthParts {
   sightings: Sightings
   checks: UsageChecks
   metrics: AuthMetrics
-  /** What a gateway needs to read the accounts. Never log it. */
-  cores: { accounts: string; accountsEncryptionKey: string }
+  core: Pick<AccountsCore, 'access'>
+  replicas: Replicas
 }
 
 type Respond = Net['dispatcher']['respond']
@@ -111,7 +113,7 @@ function serveModels(respond: Respond, { models }: AuthParts): void {
   )
 }
 
-function serveWorkers(respond: Respond, { members, journals, metrics, cores }: AuthParts): void {
+function serveWorkers(respond: Respond, { writer, members, journals, metrics, core }: AuthParts): void {
   respond('join', async (request, { peer, signal }) => {
     try {
       return { member: await members.join(peer, request, signal) }
@@ -123,11 +125,13 @@ function serveWorkers(respond: Respond, { members, journals, metrics, cores }: A
   respond('gateway.folded', async ({ journal }, { peer }) => ({ next: await journals.folded(peer, journal) }))
   respond('gateway.enlist', async ({ journal }, { peer, signal }) => {
     await journals.enlist(peer, journal, signal)
-    return cores
+    // In one tick with the answer: it may have been removed while this waited.
+    if (writer.directory.member(peer)?.role === 'gateway') return core.access
+    throw MeshError.NOT_A_MEMBER('This gateway was removed from the mesh')
   })
 }
 
-function serveUsers(respond: Respond, { config, users, logins, queue }: AuthParts): void {
+function serveUsers(respond: Respond, { config, users, logins, queue, replicas }: AuthParts): void {
   const registrations = new Throttle(config.registrationsPerMinute)
   const hash = (owner: string, password: string, signal: AbortSignal): Promise<string> =>
     queue.run('change', owner, () => hashPassword(password), signal)
@@ -158,7 +162,7 @@ function serveUsers(respond: Respond, { config, users, logins, queue }: AuthPart
   )
   respond('users.remove', async ({ name }, context) => {
     await users.remove(actor(context), name, context.signal)
-    return {}
+    return replicas.confirm()
   })
   respond('users.passwd', async ({ name, password, oldPassword }, context) => {
     const by = actor(context)
@@ -188,7 +192,7 @@ function serveLogin(respond: Respond, { logins, metrics }: AuthParts): void {
   })
 }
 
-function serveKeys(respond: Respond, { keys, ledger, sightings, members, writer }: AuthParts): void {
+function serveKeys(respond: Respond, { keys, ledger, replicas, sightings, members, writer }: AuthParts): void {
   const info = (key: ApiKey) =>
     keyInfo(key, { lastUsedAt: ledger.lastUsedAt(key.id), elsewhere: sightings.lastUse(key.id) })
   respond('keys.sighted', async ({ id, address }, { peer }) => {
@@ -209,7 +213,7 @@ function serveKeys(respond: Respond, { keys, ledger, sightings, members, writer 
   })
   respond('keys.revoke', async ({ id }, context) => {
     const key = await keys.revoke(actor(context), id, context.signal)
-    return info(key)
+    return { ...info(key), ...(await replicas.confirm()) }
   })
 }
 

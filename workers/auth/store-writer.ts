@@ -27,6 +27,10 @@ export interface StoreWriterOptions {
   now: () => number
   /** Why nothing should be written, though it could be still: there is little room. Absent: there always is. */
   shortage?: () => MeshError | undefined
+  /** Moves the accounts to where the gateways that were removed cannot read them. */
+  renew: (accounts: AuthorityAccounts) => Promise<AuthorityAccounts>
+  /** Told why the accounts could not move now. */
+  onNotRenewed?: (err: unknown) => void
   /** Told how long each batch took. */
   onWrite?: (store: 'accounts' | 'directory', seconds: number) => void
 }
@@ -39,12 +43,17 @@ export interface StoreWriterOptions {
  * leaves the stricter half: an invite is spent but its member not yet listed (it may join again with the same invite),
  * a removal is recorded but the member still listed (`Members.repair` completes it at the next start). Where the directory
  * cannot be written in between, for want of room, it is as soon as there is some.
+ *
+ * Once a gateway has been removed the accounts move, before anything else is written to them: what cannot move them, a full
+ * disk say, refuses every change until they have moved.
  */
 export class StoreWriter {
-  readonly accounts: AuthorityAccounts
   readonly directory: Directory
   readonly now: () => number
   readonly #shortage: NonNullable<StoreWriterOptions['shortage']>
+  readonly #renew: StoreWriterOptions['renew']
+  readonly #onNotRenewed: NonNullable<StoreWriterOptions['onNotRenewed']>
+  #accounts: AuthorityAccounts
   readonly #onWrite: NonNullable<StoreWriterOptions['onWrite']>
   #last: Promise<unknown> = Promise.resolve()
   /** Of a change that is in the accounts, what the directory could not be told. */
@@ -52,12 +61,19 @@ export class StoreWriter {
   #owedTimer: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor({ accounts, directory, now, shortage, onWrite }: StoreWriterOptions) {
-    this.accounts = accounts
+  constructor({ accounts, directory, now, shortage, renew, onNotRenewed, onWrite }: StoreWriterOptions) {
+    this.#accounts = accounts
+    this.#renew = renew
+    this.#onNotRenewed = onNotRenewed ?? (() => {})
     this.directory = directory
     this.now = now
     this.#shortage = shortage ?? (() => undefined)
     this.#onWrite = onWrite ?? (() => {})
+  }
+
+  /** The accounts as they are now: others after a gateway was removed. */
+  get accounts(): AuthorityAccounts {
+    return this.#accounts
   }
 
   /**
@@ -76,6 +92,11 @@ export class StoreWriter {
     })
     this.#last = result.catch(() => {})
     return result
+  }
+
+  /** Moves the accounts where an earlier run did not come to it. What keeps them from moving is told, not thrown. */
+  async renewWhereDue(): Promise<void> {
+    await this.change(() => {})
   }
 
   /** Finishes the changes under way and takes no more. */
@@ -102,12 +123,13 @@ export class StoreWriter {
     const shortage = accounts.length + directory.length > 0 ? this.#shortage() : undefined
     if (shortage !== undefined) throw shortage
     await this.#writeOwed()
+    if (accounts.length + directory.length > 0) await this.#move()
     await this.#write('accounts', accounts)
     this.#owed = directory
     try {
       await this.#writeOwed()
     } catch (err) {
-      this.#writeOwedSoon()
+      this.#completeSoon()
       if (!isDiskFull(err)) throw err
       throw MeshError.DISK_FULL(
         'The authority’s disk is full: this is half done, and the rest follows once there is room',
@@ -115,7 +137,22 @@ export class StoreWriter {
         { cause: err },
       )
     }
+    // A gateway that this change has removed is in the directory no more: whoever asks from here on is not that.
+    await this.#move().catch((err: unknown) => {
+      this.#onNotRenewed(err)
+      this.#completeSoon()
+    })
     return result
+  }
+
+  /** @throws MeshError DISK_FULL */
+  async #move(): Promise<void> {
+    if (this.#accounts.renewals.size === 0) return
+    try {
+      this.#accounts = await this.#renew(this.#accounts)
+    } catch (err) {
+      throw storeError(err)
+    }
   }
 
   /** Writes what the directory lacks of a change that is in the accounts: after one that failed, before any other. */
@@ -124,14 +161,15 @@ export class StoreWriter {
     this.#owed = []
   }
 
-  /** Nobody need ask again, or start this worker anew, for the other half of a change. */
-  #writeOwedSoon(): void {
+  /** Nobody need ask again, or start this worker anew, for the rest of a change. */
+  #completeSoon(): void {
     this.#owedTimer ??= setTimeout(() => {
       this.#owedTimer = undefined
       this.#last = this.#last
         .then(() => this.#writeOwed())
+        .then(() => this.#move())
         .catch(() => {
-          if (!this.#closed) this.#writeOwedSoon()
+          if (!this.#closed) this.#completeSoon()
         })
     }, OWED_RETRY_MS).unref()
   }

@@ -1,11 +1,20 @@
 import { randomBytes } from 'node:crypto'
-import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import { findProfile, homeFiles, identityPath, readSecret, writeProfile, writeSecret } from '../../lib/home/index.js'
+import {
+  type AccountsKey,
+  accountsKeyPath,
+  findProfile,
+  homeFiles,
+  identityPath,
+  readAccountsKey,
+  writeAccountsKey,
+  writeProfile,
+} from '../../lib/home/index.js'
 import { encodeKey, MeshError, type MeshProfile, newApiKey, TokenVerifier } from '../../lib/protocol/index.js'
 import { BaseWorker, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
-import { AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
+import { type AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
+import { AccountsCore } from './accounts-core.js'
 import { type AuthConfig, authConfigSchema } from './config.js'
 import { ensureAdmin, ensureHomeInvite } from './first-start.js'
 import { HashQueue } from './hash-queue.js'
@@ -18,6 +27,7 @@ import { Members } from './members.js'
 import { serveMethods } from './methods.js'
 import { registerMetrics } from './metrics.js'
 import { Models } from './models.js'
+import { Replicas } from './replicas.js'
 import { Sightings } from './sightings.js'
 import { StoreWriter } from './store-writer.js'
 import { Throttle } from './throttle.js'
@@ -39,6 +49,7 @@ export class AuthWorker extends BaseWorker {
   #journals: Journals | undefined
   #sightings: Sightings | undefined
   #sightingsTimer: NodeJS.Timeout | undefined
+  #accounts: AuthorityAccounts | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(options: WorkerOptions) {
@@ -82,16 +93,26 @@ export class AuthWorker extends BaseWorker {
   }
 
   protected override async _prepare(): Promise<void> {
-    const encryptionKey = await this.#accountsKey()
-    const accounts = new AuthorityAccounts(this.store.own('accounts', encryptionKey))
-    await accounts.open()
-    for (const view of [this.directory, accounts]) {
-      mustBeReadable(view)
-      view.on('unreadable', (err) => this.fatal(unreadableHere(err)))
-    }
-    this.watch(accounts)
-    accounts.tokens = new TokenVerifier(this.profile.address, this.publicKey)
-    this.net.dispatcher.authenticate = (key) => accounts.authenticate(key)
+    const core = new AccountsCore(
+      {
+        store: this.store,
+        workerDir: this.workerDir,
+        tokens: new TokenVerifier(this.profile.address, this.publicKey),
+        onOpening: (accounts) => this.watch(accounts),
+        onCurrent: (accounts) => this.#serveAccounts(accounts),
+      },
+      await this.#accountsKey(),
+    )
+    const accounts = await core.open()
+    for (const view of [this.directory, accounts]) mustBeReadable(view)
+    this.directory.on('unreadable', (err) => this.fatal(unreadableHere(err)))
+    const replicas = new Replicas({
+      core,
+      gateways: () => this.directory.membersWithRole('gateway'),
+      linkTo: (publicKey) => this.net.members.get(publicKey),
+      onUntold: ({ name }, { code, message: reason }) =>
+        this.log.warn({ gateway: name, code, reason }, 'a gateway could not be told where the accounts are now'),
+    })
 
     const usageCore = this.store.own('usage')
     const ledger = new UsageLedger(new Hyperbee(usageCore, { keyEncoding: 'utf-8', valueEncoding: 'binary' }))
@@ -106,6 +127,13 @@ export class AuthWorker extends BaseWorker {
       directory: this.directory,
       now: Date.now,
       shortage: () => this.disk.shortage(this.#config.minFreeDiskBytes, 'The authority', 'it changes nothing'),
+      renew: async (from) => {
+        const accounts = await core.renew(from)
+        this.log.info('a gateway was removed: the accounts have moved to where it cannot read them')
+        void replicas.tell()
+        return accounts
+      },
+      onNotRenewed: (err) => this.log.error({ err }, 'the accounts could not move; they do before the next change'),
       onWrite: (store, seconds) => metrics.storeOp(`${store}.write`, seconds),
     })
     const keys = new Keys({ writer, newKey: newApiKey, perUser: this.#config.keysPerUser })
@@ -122,16 +150,13 @@ export class AuthWorker extends BaseWorker {
     const models = new Models(writer)
     const throttle = new Throttle(this.#config.joinFailuresPerMinute)
     const members = new Members({ writer, invites, models, authority: this.publicKey, throttle })
-    const cores = {
-      accounts: encodeKey(accounts.core.key),
-      accountsEncryptionKey: encryptionKey.toString('hex'),
-    }
     const journals = new Journals({
       writer,
       store: this.store,
       ledger,
       log: this.log,
-      own: [this.profile.address, cores.accounts, encodeKey(usageCore.key)],
+      own: () => [this.profile.address, core.access.accounts, encodeKey(usageCore.key)],
+      share: (journal, gateway) => this.net.share(journal, ({ publicKey }) => publicKey === gateway),
       retentionMs: this.#config.retentionDays * DAY_MS,
       onFolded: (counts) => metrics.folded(counts),
     })
@@ -141,6 +166,7 @@ export class AuthWorker extends BaseWorker {
     this.#journals = journals
 
     await members.repair()
+    await writer.renewWhereDue()
     await models.repair()
     await members.enrolSelf(this.name)
     await ensureAdmin(writer, users, this.home)
@@ -162,8 +188,18 @@ export class AuthWorker extends BaseWorker {
       sightings: this.#sightings,
       checks: new UsageChecks({ ledger, journals, writer, log: this.log }),
       metrics,
-      cores,
+      core,
+      replicas,
     })
+  }
+
+  /** From here on keys are checked by these accounts, and gateways get them. */
+  #serveAccounts(accounts: AuthorityAccounts): void {
+    if (this.#accounts !== undefined) this.net.withdraw(this.#accounts.core)
+    this.#accounts = accounts
+    accounts.on('unreadable', (err) => this.fatal(unreadableHere(err)))
+    this.net.dispatcher.authenticate = (key) => accounts.authenticate(key)
+    this.net.share(accounts.core, ({ role }) => role === 'gateway')
   }
 
   /** The net has started, so the profile holds the address of the bootstrap node that it serves. */
@@ -203,22 +239,20 @@ export class AuthWorker extends BaseWorker {
    * The key that the accounts' blocks are encrypted with, made at the first start and kept with mode 0600.
    * @throws MeshError STORE_INVALID when the accounts are there but their key is not
    */
-  async #accountsKey(): Promise<Buffer> {
-    const path = join(this.workerDir, 'accounts.key')
-    const text = readSecret(path)
-    if (text !== undefined) {
-      if (/^[0-9a-f]{64}$/.test(text)) return Buffer.from(text, 'hex')
-      throw MeshError.STORE_INVALID(`${path} is no key: expected 64 hexadecimal digits. Restore it from a backup`)
-    }
-    const core = this.store.own('accounts')
+  async #accountsKey(): Promise<AccountsKey> {
+    const known = readAccountsKey(this.workerDir)
+    if (known !== undefined) return known
+    const key = { core: 'accounts', encryptionKey: randomBytes(32) }
+    const core = this.store.own(key.core)
     await core.ready()
     const { length } = core
     await core.close()
-    if (length > 0) {
-      throw MeshError.STORE_INVALID(`${path} is missing, and the accounts cannot be read without it. Restore it`)
+    if (length > 0 || this.directory.known) {
+      throw MeshError.STORE_INVALID(
+        `${accountsKeyPath(this.workerDir)} is missing, and the accounts cannot be read without it. Restore it`,
+      )
     }
-    const key = randomBytes(32)
-    writeSecret(path, key.toString('hex'))
+    writeAccountsKey(this.workerDir, key)
     return key
   }
 }

@@ -7,6 +7,9 @@ import { answerErrors, docsPage, healthPart, openApiDocument, serveHealth } from
 import { openAiPart, serveOpenAi } from './openai/index.js'
 import type { GatewayParts } from './parts.js'
 
+/** The routes that want a credential. */
+const CHECKED = /^\/(v1|api)\//
+
 /** Puts every HTTP door on the app: OpenAI's, the management's, health, and what describes them. */
 export function serveDoors(
   app: FastifyInstance,
@@ -15,6 +18,9 @@ export function serveDoors(
 ): void {
   const authenticate = (credential: string) => accounts.authenticate(credential)
   answerErrors(app, log)
+  app.addHook('onRequest', async ({ url }) => {
+    if (CHECKED.test(url)) await accounts.settled()
+  })
   const rates = (principal: Principal) => limiter.rates(principal)
   const mayInfer = (credential: string) => {
     const principal = authenticate(credential)

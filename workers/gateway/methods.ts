@@ -32,6 +32,7 @@ function serveInference(net: Net, { accounts, bodies, requests }: GatewayParts):
   }
   const streamed = async ({ requestId, key, kind, body }: GenerateAsk, sink: GenerationSink): Promise<void> => {
     if (key === undefined) throw MeshError.INVALID_API_KEY('A generation wants an API key')
+    await accounts.settled()
     const principal = accounts.authenticate(key)
     mustHaveScope(principal, 'inference', 'A generation')
     const context = { requestId, principal, signal: sink.signal }

@@ -81,13 +81,15 @@ export function gatewayParts(
     onError: (err) => log.error({ err }, 'usage could not be recorded'),
   })
   const limiter = new Limiter(journal, systemClock.now, (kind) => metrics.limited(kind))
-  const accounts = new AccountsReplica(
+  const accounts = new AccountsReplica({
     store,
+    net,
     workerDir,
-    core.key,
-    new TokenVerifier(profile.address, profile.authority),
+    journal: core.key,
+    tokens: new TokenVerifier(profile.address, profile.authority),
+    authority: () => net.members.get(profile.authority),
     watch,
-  )
+  })
   const requests = new Requests({
     catalogue,
     limiter,

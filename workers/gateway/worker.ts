@@ -57,7 +57,13 @@ export class GatewayWorker extends BaseWorker {
     this.#parts = parts
     await parts.journal.open()
     await parts.accounts.open()
+    net.share(core, ({ role }) => role === 'auth')
     net.dispatcher.authenticate = (key) => parts.accounts.authenticate(key)
+    net.dispatcher.settled = () => parts.accounts.settled()
+    net.dispatcher.respond('gateway.follow', async (access, { signal }) => {
+      await parts.accounts.follow(access, signal)
+      return {}
+    })
     serveMethods(net, profile.address, parts)
     serveDoors(this.#http.app, { net, log, since, bodyLimitBytes: this.#http.bodyLimitBytes }, parts)
     this.#followLinks(parts)

@@ -73,6 +73,8 @@ export class Dispatcher {
   readLong:
     | ((name: MethodName, caller: { requestId: string; principal: Principal }, json: Uint8Array) => Promise<unknown>)
     | undefined
+  /** Resolves once what this worker knows of the accounts is not from before a pause of its process; undefined: it is not now. */
+  settled: (() => Promise<void> | undefined) | undefined
 
   constructor(log: Logger, registry: Registry) {
     this.#log = log
@@ -175,6 +177,7 @@ export class Dispatcher {
     const spec = methods[name]
     const { role, publicKey, address } = source
     this.#assertRole(name, source)
+    if (spec.scope !== 'none') await this.settled?.()
     const principal = this.#principal(name, call)
     if (running.size >= MAX_CALLS_PER_LINK) {
       this.#refused.inc({ reason: 'concurrency' })

@@ -10,8 +10,6 @@ export interface BeatingLink {
   readonly hello: Hello | undefined
   /** What the directory says that the other side is. */
   readonly role: Caller
-  /** Whether this side dialled: then the other side is a member. */
-  readonly dialled: boolean
   report(load: Load): void
   check(now: number): void
 }
@@ -30,7 +28,7 @@ export class Heartbeats {
   }
 
   /**
-   * Call it every CHECK_MS: reports where a heartbeat is due, and judges each member's silence.
+   * Call it every CHECK_MS: reports where a heartbeat is due, and lets each link judge the other side's silence.
    * @param now of a clock that never steps
    * @returns whether a heartbeat was due
    */
@@ -40,7 +38,7 @@ export class Heartbeats {
       this.#lastBeat = now
       this.#report()
     }
-    for (const link of this.#links) if (link.hello !== undefined || link.dialled) link.check(now)
+    for (const link of this.#links) link.check(now)
     return isDue
   }
 

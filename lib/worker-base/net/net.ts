@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import type Hypercore from 'hypercore'
 import type DHT from 'hyperdht'
 import type { KeyPair, NoiseStream } from 'hyperdht'
 import DHTNode from 'hyperdht'
@@ -20,13 +21,13 @@ import {
 import type { Directory } from '../../store/index.js'
 import { type Facility, withDeadline } from '../facility.js'
 import type { Logger } from '../log.js'
-import type { Store } from '../store.js'
 import type { NetConfig } from './config.js'
 import { nodeOptions, serveBootstrap } from './dht.js'
 import { Dialling } from './dialling.js'
 import { Dispatcher } from './dispatcher.js'
 import { Heartbeats } from './heartbeats.js'
 import { NetMetrics } from './metrics.js'
+import { type Audience, Replication } from './replication.js'
 import { announceAgain, openSwarm } from './swarm.js'
 
 /** How long a stopping worker tries to take its announcements back. */
@@ -56,7 +57,6 @@ export interface NetOptions {
   config: NetConfig
   profile: MeshProfile
   directory: Directory
-  store: Store
   keyPair: KeyPair
   hello: () => Hello
   load: () => Load
@@ -76,8 +76,9 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #options: NetOptions
   readonly #role: Role
   readonly #links = new Set<Link>()
-  /** Links that carry every core of this worker, not the directory alone. */
-  readonly #replicating = new WeakSet<Link>()
+  /** What each link's key was in the directory when it was last looked at. */
+  readonly #rolesSeen = new WeakMap<Link, Caller>()
+  readonly #replication: Replication
   readonly #heartbeats: Heartbeats
   readonly #metrics: NetMetrics
   #profile: MeshProfile
@@ -98,6 +99,21 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.dispatcher = new Dispatcher(options.log, options.registry)
     this.#heartbeats = new Heartbeats(this.#links, options.load)
     this.#metrics = new NetMetrics(options.registry, this.#links, this.members)
+    this.#replication = new Replication(this.#links, (link) =>
+      this.members.get(link.publicKey) === link ? link.role : 'client',
+    )
+    // Clients read in it whom they may trust, and workers that are not listed yet, that they are.
+    this.share(this.directory.core, () => true)
+  }
+
+  /** Replicates a core to those who have said hello and whom the audience names. It ends with the core. */
+  share(core: Hypercore, audience: Audience): void {
+    this.#replication.share(core, audience)
+  }
+
+  /** Replicates a core on no further links. Close it, and it ends on those that there are. */
+  withdraw(core: Hypercore): void {
+    this.#replication.withdraw(core)
   }
 
   /** How the mesh is reached. Once the net has started, the bootstrap node that this worker serves is in it. */
@@ -268,13 +284,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       this.emit('load', link)
     })
     this.#links.add(link)
+    this.#rolesSeen.set(link, link.role)
     dialling.connected(link.publicKey)
     const refusal = link.role === 'client' ? this.#refusalOf(link) : undefined
-    if (refusal !== undefined) return link.close(refusal)
-    // After our own channels, in the same tick. A member replicates the cores whose keys it was told; a client gets the
-    // directory alone, because a removed member still has the keys of others.
-    if (link.role === 'client') this.directory.core.replicate(conn)
-    else this.#replicateAll(link)
+    if (refusal !== undefined) link.close(refusal)
   }
 
   /** Why this worker does not take a client; undefined where it does. */
@@ -287,10 +300,14 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     return MeshError.BUSY(`${clients - 1} clients are connected; no more are taken`, { retryAfterMs: 5000 })
   }
 
-  /** Counts a peer that has said hello among the members, once the directory says that it is one. */
+  /**
+   * Counts a peer that has said hello among the members, once the directory says that it is one, and replicates to it what
+   * it is entitled to.
+   */
   #admit(link: Link, dialling: Dialling): void {
     const { role, publicKey, hello } = link
-    if (role === 'client' || hello === undefined || link.closed) return
+    if (link.closed) return
+    if (role === 'client' || hello === undefined) return this.#replication.update(link)
     if (hello.role !== role) {
       return link.close(MeshError.REFUSED(`The directory says that this key is of the role ${role}, not ${hello.role}`))
     }
@@ -298,7 +315,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (known === link) return
     known?.close(MeshError.LINK_CLOSED('A newer connection took this one’s place'))
     this.members.set(publicKey, link)
-    this.#replicateAll(link)
+    this.#replication.update(link)
     dialling.linked(publicKey)
     link.report(this.#options.load())
     this.#options.log.info({ peer: link.label, publicKey }, 'linked')
@@ -320,12 +337,6 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.members.delete(publicKey)
     if (!this.#stopping) log.info({ peer, code: reason.code, reason: reason.message }, 'link closed')
     this.emit('unlink', link, reason)
-  }
-
-  #replicateAll(link: Link): void {
-    if (this.#replicating.has(link)) return
-    this.#replicating.add(link)
-    this.#options.store.corestore.replicate(link.conn)
   }
 
   async #runGeneration(link: Link, ask: GenerateAsk, sink: GenerationSink): Promise<void> {
@@ -352,14 +363,17 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (this.#stopping) return
     this.#cutRemoved()
     dialling.reconcile()
-    for (const link of this.#links) this.#admit(link, dialling)
+    for (const link of this.#links) if (link.greeted) this.#admit(link, dialling)
   }
 
-  /** Closes the links of members that were removed, or whose time is over. */
+  /** Closes every link of members that were removed or got another role, or whose time is over. */
   #cutRemoved(): void {
-    for (const [publicKey, link] of this.members) {
-      if (this.#roleOf(publicKey) !== 'client') continue
-      link.close(MeshError.NOT_A_MEMBER(`${link.label} is no longer a member of this mesh`))
+    for (const link of [...this.#links]) {
+      const before = this.#rolesSeen.get(link)
+      const { role } = link
+      this.#rolesSeen.set(link, role)
+      if (before === undefined || before === 'client' || before === role) continue
+      link.close(MeshError.NOT_A_MEMBER(`${link.label} is no longer the ${before} that it was in this mesh`))
     }
   }
 
