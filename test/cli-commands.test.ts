@@ -157,7 +157,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     await bad(t, home, ['join', third], 64, /runs here already/)
     const joined = await good(t, other, ['join', '-'], `${invite}\n`)
     t.ok(/^This machine is the gateway g2 of the mesh /m.test(joined) && /Start it with `infermesh up`/.test(joined))
-    t.ok(/^gateway +g2 +\d{4}/m.test(await good(t, home, ['members', 'ls'])))
+    t.ok(/^gateway +g2 +own +\d{4}/m.test(await good(t, home, ['members', 'ls'])))
     t.ok(/^gateway +g2 +down/m.test(await good(t, home, ['status'])), 'status knows it too')
     t.is(await good(t, home, ['members', 'remove', 'gateway/g2']), 'gateway g2 is no longer a member of the mesh\n')
     await bad(t, home, ['members', 'remove', 'g2'], 64, /g2/)

@@ -30,7 +30,9 @@ export function define(command: Command): void {
       const engines = endEnginesOf(home, (worker) => running.has(worker)).length
       if (options.json) printJson({ stopped: pids.length > 0, pid: supervisor?.pid, workers: workers.length, engines })
       else print(pids.length === 0 ? `Nothing runs in ${home}` : `Stopped ${workers.length} workers`)
-      if (engines > 0 && !options.json) print(`Ended ${engines} engine processes that a killed processor had left`)
+      if (engines > 0 && !options.force && !options.json) {
+        print(`Ended ${engines === 1 ? 'an engine' : `${engines} engines`} that a killed processor had left`)
+      }
     })
 }
 

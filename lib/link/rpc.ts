@@ -111,8 +111,6 @@ export interface CallOptions {
   timeoutMs?: number
   /** Absent: a new one. Appears in errors, logs and the usage records. */
   requestId?: string
-  /** How long a call that is cancelled waits for what the other side has to say of it; absent: not at all. */
-  lastWordMs?: number
 }
 
 /** Bounds of one call, and by whose right it is made. */

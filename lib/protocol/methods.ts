@@ -34,7 +34,14 @@ const announcedModelSchema = modelSchema.strict().extend({
 })
 
 /** How a gateway reads the accounts, and how far they went when it was told. */
-const accountsAccess = { accounts: encodedKeySchema, accountsEncryptionKey: z.string(), length: z.int().min(0) }
+const accountsAccess = {
+  accounts: encodedKeySchema,
+  accountsEncryptionKey: z
+    .string()
+    .length(64)
+    .regex(/^[0-9a-f]+$/),
+  length: z.int().min(0),
+}
 
 const table = {
   // --- every worker ---
