@@ -10,7 +10,7 @@ import type { Target } from './hostile/attacks.js'
 import { limitedKey } from './http.js'
 
 /**
- * Attacks a mesh while eight honest streams read from it: `node dist/bench/hostile.js [--seconds 60] [--every 100]`. The
+ * Attacks a mesh while eight honest streams read from it: `node dist/bench/hostile.js [--seconds 60] [--every 100] [--slower 3]`. The
  * full run takes ten minutes (`--seconds 600`). Exits with 1 where an honest request fails, where the honest wait more
  * than three times as long as when it is quiet, where a worker ends, or where memory grows.
  *
@@ -22,13 +22,21 @@ const STREAMS = 8
 const TOKENS = 200
 const QUIET_SHARE = 0.2
 const SAMPLE_MS = 2000
-const MOST_SLOWER = 3
 const MOST_GROWTH = 0.1
 const GATEWAYS = ['gateway', 'g2']
 const SETTLE_MS = 15_000
+const STALL_MS = 30_000
+/** Shorter runs say nothing of memory: a process grows in its first minutes. */
+const MEMORY_S = 300
 const { values } = parseArgs({
-  options: { seconds: { type: 'string', default: '60' }, every: { type: 'string', default: '100' } },
+  options: {
+    seconds: { type: 'string', default: '60' },
+    every: { type: 'string', default: '100' },
+    /** How many times slower the honest may become. */
+    slower: { type: 'string', default: '3' },
+  },
 })
+const mostSlower = Number(values.slower)
 const seconds = Number(values.seconds)
 
 interface Honest {
@@ -59,6 +67,7 @@ function readStream(url: string, key: string, agent: Agent, honest: Honest): Pro
       response.once('close', () => resolve(text.includes('[DONE]') ? undefined : `${response.statusCode} ${text}`))
     })
     one.once('error', (err) => resolve(err.message))
+    one.setTimeout(STALL_MS, () => one.destroy(new Error(`nothing came for ${STALL_MS / 1000} s`)))
     one.end(body)
   })
 }
@@ -90,7 +99,8 @@ async function makeAttacker(mesh: BenchMesh, urls: string[]): Promise<Target> {
   for (const url of urls) {
     while (!(await fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${key}` } })).ok) await sleep(20)
   }
-  return { urls, key, user, password }
+  const gateways = GATEWAYS.map((name) => readStatus(mesh.home, 'gateway', name).publicKey)
+  return { home: mesh.home, urls, gateways, key, user, password }
 }
 
 /** Attacks until it is told to stop. @returns how often each attack was made */
@@ -153,20 +163,20 @@ async function hostile(mesh: BenchMesh): Promise<boolean> {
       `| between tokens p50 / p99 / most, quiet | ${gaps(quiet)} ms | |`,
       `| beside attacks | ${gaps(beside)} ms | |`,
       `| afterwards | ${gaps(after)} ms | |`,
-      `| p99 against the quiet | ${slower.toFixed(2)} | < ${MOST_SLOWER} |`,
+      `| p99 against the quiet | ${slower.toFixed(2)} | < ${mostSlower} |`,
       `| workers that ended | ${ended.join(', ') || 'none'} | none |`,
       ...growth.map(
         ({ name, early, late, grown }) =>
-          `| memory of ${name}, early / late | ${early.toFixed(0)} / ${late.toFixed(0)} MB (${(grown * 100).toFixed(1)} %) | < ${MOST_GROWTH * 100} % |`,
+          `| memory of ${name}, early / late | ${early.toFixed(0)} / ${late.toFixed(0)} MB (${(grown * 100).toFixed(1)} %) | ${seconds < MEMORY_S ? '' : `< ${MOST_GROWTH * 100} %`} |`,
       ),
       '',
     ].join('\n'),
   )
   return (
     failures.length === 0 &&
-    slower < MOST_SLOWER &&
+    slower < mostSlower &&
     ended.length === 0 &&
-    growth.every(({ grown }) => Number.isNaN(grown) || grown < MOST_GROWTH)
+    (seconds < MEMORY_S || growth.every(({ grown }) => grown < MOST_GROWTH))
   )
 }
 

@@ -1,10 +1,20 @@
 import { Agent, request } from 'node:http'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import DHT from 'hyperdht'
+import { MeshClient } from '../../lib/client/index.js'
+import { readProfile } from '../../lib/home/index.js'
+import { decodeKey } from '../../lib/protocol/index.js'
+import { Dice } from '../../test/helpers/dice.js'
+import { hostileBodies } from '../../test/helpers/hostile-bodies.js'
+import { type Hostile, hostileSchema, ONCE_BROKEN } from '../../test/helpers/hostile-schemas.js'
 
-/** What attackers over HTTP know of the mesh: its gateways' addresses, and what a user was given. */
+/** What attackers know of the mesh: how it is reached, and what a user was given. */
 export interface Target {
+  home: string
   urls: string[]
+  /** Public keys of the gateways. */
+  gateways: string[]
   key: string
   user: string
   password: string
@@ -16,6 +26,9 @@ export type Attack = (target: Target) => Promise<void>
 /** How long an attacker waits for an answer before it leaves. */
 const PATIENCE_MS = 3000
 
+const SEED = 20_261_121
+let client: MeshClient | undefined
+let dht: DHT | undefined
 const agent = new Agent({ keepAlive: true, maxSockets: 64 })
 
 const chat = (more: object) => JSON.stringify({ messages: [{ role: 'user', content: 'hi' }], max_tokens: 64, ...more })
@@ -44,50 +57,53 @@ async function send(
   })
 }
 
-/** The key of an object, many times; a bracket, many times; and other bodies that cost more than they look. */
-const bodies: Record<string, () => string> = {
-  'nested arrays': () => '['.repeat(2_000_000),
-  'nested arrays in a message': () =>
-    chat({ metadata: 0 }).replace('0', `${'['.repeat(100_000)}${']'.repeat(100_000)}`),
-  'nested objects': () => '{"a":'.repeat(300_000),
-  'repeated keys': () => `{${'"model":"x",'.repeat(150_000)}"model":"x"}`,
-  'many messages': () => chat({ messages: Array(40_000).fill({ role: 'user', content: '' }) }),
-  'many tools': () =>
-    chat({ tools: Array.from({ length: 5000 }, (_, i) => ({ type: 'function', function: { name: `f${i}` } })) }),
-  'a wide logit_bias': () =>
-    chat({ logit_bias: Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [i, 1])) }),
-  'many stops': () => chat({ stop: Array(100_000).fill('x') }),
-  'a long prompt': () => JSON.stringify({ prompt: 'a '.repeat(900_000), max_tokens: 1 }),
-  numbers: () => JSON.stringify({ input: Array.from({ length: 300_000 }, (_, i) => i) }),
-  'strings to embed': () => JSON.stringify({ input: Array(2048).fill('once upon a time') }),
-  'wrong types': () => chat({ messages: Array(20_000).fill({ role: 7 }) }),
+const dice = new Dice(SEED)
+const bodies = [...hostileBodies(15 * 1024), ...hostileBodies(2 * 1024 * 1024)]
+
+/** What a request over HTTP says of a schema. A grammar comes over the mesh alone. */
+function wireOf({ constraint }: Hostile): object | undefined {
+  if ('tools' in constraint) {
+    const tools = constraint.tools.map((tool) => ({ type: 'function', function: tool }))
+    return { tools, tool_choice: 'required' }
+  }
+  const { format } = constraint
+  if (format.type === 'grammar') return undefined
+  return { response_format: { type: 'json_schema', json_schema: { name: 's', schema: format.schema } } }
 }
 
-/** Schemas that once held an engine. */
-const schemas: Record<string, () => unknown> = {
-  'references that multiply': () => ({
-    $defs: Object.fromEntries(
-      Array.from({ length: 25 }, (_, i) => [
-        `d${i}`,
-        i === 24 ? { type: 'string' } : { allOf: Array(6).fill({ $ref: `#/$defs/d${i + 1}` }) },
-      ]),
-    ),
-    $ref: '#/$defs/d0',
-  }),
-  'optional groups': () => ({ type: 'string', pattern: `^${'([a-z]?)'.repeat(3000)}$` }),
-  'a counted optional group': () => ({ type: 'string', pattern: '^([a-z]?){3000}$' }),
-  'a range beyond the first plane': () => ({ type: 'string', pattern: '^[\\u{10000}-\\u{10ffff}]{0,2000}$' }),
-  'many values': () => ({ enum: Array.from({ length: 9000 }, (_, i) => `value ${i}`) }),
-  'many properties': () => ({
-    type: 'object',
-    properties: Object.fromEntries(Array.from({ length: 5000 }, (_, i) => [`p${i}`, { type: 'string' }])),
-  }),
-  itself: () => ({ $ref: '#' }),
-  'choices of choices': () => {
-    let schema: unknown = { type: 'integer' }
-    for (let i = 0; i < 12; i++) schema = { anyOf: [schema, { type: 'array', items: schema }, { type: 'null' }] }
-    return schema
-  },
+async function sendSchema(target: Target, hostile: Hostile): Promise<void> {
+  const wire = wireOf(hostile)
+  if (wire !== undefined) await send(target, '/v1/chat/completions', chat(wire))
+  else await overMesh(target, hostile.constraint, PATIENCE_MS)
+}
+
+/** One stream over the mesh, which is left after a while. */
+async function overMesh({ home, key }: Target, more: object, leaveAfter: number): Promise<void> {
+  client ??= new MeshClient({ home, key })
+  try {
+    const messages = [{ role: 'user' as const, content: 'once upon a time '.repeat(100) }]
+    for await (const _ of client.chat(
+      { messages, maxTokens: 64, ...more },
+      { signal: AbortSignal.timeout(leaveAfter) },
+    ));
+  } catch {
+    // It was refused, or left.
+  }
+}
+
+/** Connections of strangers that say something else than the mesh's words. */
+async function noise({ home, gateways }: Target): Promise<void> {
+  dht ??= new DHT({ bootstrap: readProfile(home).network.bootstrap, host: '127.0.0.1' })
+  const keyPair = DHT.keyPair()
+  const conns = gateways.map((gateway) => dht?.connect(decodeKey(gateway), { keyPair }))
+  for (const conn of conns) {
+    conn?.on('error', () => {})
+    conn?.on('open', () => {
+      for (let i = 0; i < 40; i++) conn.write(dice.bytes(1 + dice.below(400)))
+    })
+  }
+  await sleep(500)
+  for (const conn of conns) conn?.destroy()
 }
 
 async function connections({ urls }: Target, text: string, count: number): Promise<void> {
@@ -100,27 +116,16 @@ async function connections({ urls }: Target, text: string, count: number): Promi
 
 /** Each attack by its name. */
 export const attacks: Record<string, Attack> = {
-  ...Object.fromEntries(
-    Object.entries(bodies).map(([name, body]): [string, Attack] => [
-      `body: ${name}`,
-      async (target) => {
-        await send(
-          target,
-          name.includes('embed') || name === 'numbers' ? '/v1/embeddings' : '/v1/chat/completions',
-          body(),
-        )
-      },
-    ]),
-  ),
-  ...Object.fromEntries(
-    Object.entries(schemas).map(([name, schema]): [string, Attack] => [
-      `schema: ${name}`,
-      async (target) => {
-        const format = { type: 'json_schema', json_schema: { name: 's', schema: schema() } }
-        await send(target, '/v1/chat/completions', chat({ response_format: format }))
-      },
-    ]),
-  ),
+  'a body that costs': async (target) => {
+    const { path, body } = dice.one(bodies)
+    await send(target, path, body)
+  },
+  'a schema that once broke something': (target) => sendSchema(target, dice.one(ONCE_BROKEN)),
+  'a schema made up': (target) => sendSchema(target, hostileSchema(dice)),
+  'streams over the mesh, left at once': async (target) => {
+    await Promise.all(Array.from({ length: 4 }, () => overMesh(target, {}, 20)))
+  },
+  'noise from strangers': noise,
   'a body without a key': async (target) => {
     await send(target, '/v1/chat/completions', 'x'.repeat(1_500_000), { bearer: 'im_nobody_nothing' })
   },
@@ -148,9 +153,8 @@ export const attacks: Record<string, Attack> = {
     await send(target, '/api/v1/keys', JSON.stringify({ limits: { models } }))
   },
   passwords: async (target) => {
-    const body = JSON.stringify({ password: 'a new long password', current: 'not it' })
-    const path = `/api/v1/users/${encodeURIComponent(target.user)}/password`
-    await Promise.all(Array.from({ length: 20 }, () => send(target, path, body, { method: 'PUT' })))
+    const body = JSON.stringify({ password: 'a new long password', oldPassword: 'not it' })
+    await Promise.all(Array.from({ length: 20 }, () => send(target, '/api/v1/me/password', body)))
   },
   logins: async (target) => {
     const body = (password: string) => JSON.stringify({ name: target.user, password })

@@ -41,7 +41,7 @@ const SLICE_CHARS = 64 * 1024
 const LIKELY_CHARS = 16
 
 /** The longest templates of known models have 30,000 characters. */
-const MOST_TEMPLATE_CHARS = 256 * 1024
+const MOST_TEMPLATE_CHARS = 128 * 1024
 /** How long all that is tried with a template may take when its model is loaded, and for one prompt. */
 const TEMPLATE_LOAD_MS = 5000
 const TEMPLATE_PROMPT_MS = 1000
