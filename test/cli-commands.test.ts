@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { homeFiles } from '../lib/home/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
-import { CLI, cliEnv, type Exit, infermesh, runProgram, testHome, until } from './helpers/mesh.js'
+import { adminKey, CLI, cliEnv, type Exit, infermesh, runProgram, testHome, until } from './helpers/mesh.js'
 
 /** What each command prints for people, and what it refuses, in one mesh. */
 
@@ -177,9 +177,9 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
   })
 
   await t.test('doctor finds what is wrong, and says what to do', async (t) => {
-    const { adminKey, status, configDir, worker } = homeFiles(home)
+    const { adminKey: keyFile, status, configDir, worker } = homeFiles(home)
     t.is((await doctor(home)).code, 0)
-    chmodSync(adminKey, 0o644)
+    chmodSync(keyFile, 0o644)
     const real = JSON.parse(readFileSync(status('gateway', 'gateway'), 'utf8')) as object
     writeFileSync(status('gateway', 'ghost'), JSON.stringify({ ...real, name: 'ghost', pid: 2 ** 22 + 1 }))
     writeFileSync(status('gateway', 'torn'), '{}')
@@ -199,7 +199,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     t.ok(found.findings.some(({ check, message }) => check === 'gpu' && message.startsWith('processor processor uses')))
     const shown = await infermesh(['doctor'], { home })
     t.ok(/^fail {2}permissions +\S+admin\.key can be read by others\n +→ chmod 600 /m.test(shown.stdout), shown.stdout)
-    chmodSync(adminKey, 0o600)
+    chmodSync(keyFile, 0o600)
     rmSync(status('gateway', 'ghost'))
     rmSync(status('gateway', 'torn'))
 
@@ -259,6 +259,14 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     const { code, stderr } = await run('sk-something')
     t.is(code, 77)
     t.ok(/This is no API key/.test(stderr))
+  })
+
+  await t.test('keys rotate puts a new key in the place of the home’s own', async (t) => {
+    const before = adminKey(home)
+    t.ok(/holds the key im_\w+_… now; im_\w+_… is revoked/.test(await good(t, home, ['keys', 'rotate'])))
+    t.not(adminKey(home), before)
+    await good(t, home, ['users', 'ls'])
+    await bad(t, home, ['users', 'ls', '--key', before], 77, /was revoked/)
   })
 
   await t.test('down --force ends everything at once', async (t) => {

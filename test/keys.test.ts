@@ -280,3 +280,24 @@ test('an audit entry takes 4 KiB, and one that is longer hides none of the other
     'the next page goes on',
   )
 })
+
+test('an admin’s key may make one that stands alone, and the last that can administer is given no end', async (t) => {
+  const { accounts, clock, keys, users, changed } = await withAnn(t)
+  await users.add(ADMIN, { name: 'boss', role: 'admin', limits: {} })
+  const first = await keys.create(ADMIN, newKeyFor({ user: 'boss', scopes: [...SCOPES] }))
+  const admin: Actor = { user: 'boss', scopes: SCOPES, keyId: first.entry.id }
+  const { id } = first.entry
+  for (const other of accounts.keys.values()) if (other.id !== id) await keys.revoke(ADMIN, other.id)
+  t.is(await changed(admin, id, { expiresAt: clock.now + 1000 }), 'CONFLICT')
+  const child = await keys.create(admin, newKeyFor({ scopes: ['admin'] }))
+  t.is(child.entry.parent, id)
+  t.is(await changed(admin, id, { expiresAt: clock.now + 1000 }), 'CONFLICT', 'a child ends with it')
+  const alone = await keys.create(admin, newKeyFor({ scopes: ['admin'], alone: true, expiresAt: clock.now + 500 }))
+  t.is(alone.entry.parent, undefined)
+  t.is(await changed(admin, id, { expiresAt: clock.now + 1000 }), 'CONFLICT', 'another that ends before it is no help')
+  await keys.update(admin, { id: alone.entry.id, expiresAt: clock.now + 2000 })
+  t.is((await keys.update(admin, { id, expiresAt: clock.now + 1000 })).expiresAt, clock.now + 1000)
+
+  const user = await keys.create(ADMIN, newKeyFor({ user: 'ann', scopes: MAKER }))
+  t.is(await codeOf(keys.create(holderOf(user), newKeyFor({ alone: true }))), 'FORBIDDEN', 'no user’s key may')
+})

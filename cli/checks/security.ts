@@ -128,7 +128,7 @@ export function lasting(keys: readonly ApiKeyInfo[], now: number): Finding[] {
   tell(
     live.filter(({ expiresAt }) => expiresAt === undefined),
     'without an end',
-    '`infermesh keys create --expires 90d`, then `infermesh keys revoke <id>` for the old one',
+    '`infermesh keys update <id> --expires 90d`; `infermesh keys rotate --expires 90d` for the one in admin.key',
   )
   tell(
     live.filter(({ limits }) => Object.keys(limits).length === 0),

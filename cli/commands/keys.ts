@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { type ApiKeyInfo, type Limits, MeshError, type Scope } from '../../lib/client/index.js'
+import { homeFiles, homePath, readAdminKey, writeAdminKey } from '../../lib/home/index.js'
 import { SCOPES } from '../../lib/protocol/index.js'
 import { printConfirmation } from '../shared/confirmation.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
@@ -7,6 +8,14 @@ import { type ListOptions, printList, wanted, withListLimit } from '../shared/li
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
 import { duration, type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
+
+interface CreateOptions extends LimitOptions {
+  user?: string
+  label?: string
+  expires?: number
+  scope?: Scope[]
+  alone?: boolean
+}
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -33,6 +42,7 @@ Examples:
       `what it may be used for: ${SCOPES.join(', ')}; can be repeated (default: inference)`,
       gatherScope,
     )
+    .option('--alone', 'it does not end with the key that it is made with (for admins)')
     .addHelpText(
       'after',
       `
@@ -41,10 +51,8 @@ Examples:
   export OPENAI_API_KEY=$(infermesh keys create --json | jq -r .key)`,
     )
     .action(async (_options, self: Command) => {
-      const options = optionsOf<LimitOptions & { user?: string; label?: string; expires?: number; scope?: Scope[] }>(
-        self,
-      )
-      const { user, label, expires, scope } = options
+      const options = optionsOf<CreateOptions>(self)
+      const { user, label, expires, scope, alone } = options
       const made = await withMesh(options, async (mesh, signal) => {
         await warnOfModels(mesh, options.models, signal)
         return mesh.admin.keys.create(
@@ -54,6 +62,7 @@ Examples:
             scopes: scope,
             limits: limitsOf(options),
             expiresAt: expires === undefined ? undefined : Date.now() + expires,
+            alone,
           },
           { signal },
         )
@@ -68,6 +77,35 @@ Examples:
       if (made.parent !== undefined)
         print(dim(`It ends with the key im_${made.parent}_…, whose limits hold for both together.`))
       print(dim('Keep it now: it is not stored and cannot be shown again.'))
+    })
+
+  command
+    .command('rotate')
+    .description('put a new key in this home’s admin.key, and revoke the old one')
+    .option('--expires <time>', 'how long the new one is valid, such as 90d (default: until revoked)', duration)
+    .addHelpText(
+      'after',
+      '\nKeys that were made with the old one end with it. Where the old one is lost or over, delete admin.key and\nstart the authority again: it makes a new one.\n\nExample:\n  infermesh keys rotate --expires 90d',
+    )
+    .action(async (_options, self: Command) => {
+      const options = optionsOf<{ expires?: number }>(self)
+      const home = homePath(options.home)
+      const old = readAdminKey(home)
+      if (old === undefined) throw MeshError.NOT_FOUND(`${homeFiles(home).adminKey} is not there: this home has no key`)
+      const expiresAt = options.expires === undefined ? undefined : Date.now() + options.expires
+      const { key, id } = await withMesh({ ...options, key: old.text }, (mesh, signal) =>
+        mesh.admin.keys.create({ label: 'home', scopes: [...SCOPES], expiresAt, alone: true }, { signal }),
+      )
+      // In its file first: whatever fails from here on, somebody has a key.
+      writeAdminKey(home, key)
+      const revoked = await withMesh({ ...options, key }, (mesh, signal) =>
+        mesh.admin.keys.revoke({ id: old.id }, { signal }),
+      )
+      if (options.json) printJson({ id, file: homeFiles(home).adminKey, revoked: old.id, expiresAt })
+      else {
+        print(`${homeFiles(home).adminKey} holds the key im_${id}_… now; im_${old.id}_… is revoked`)
+        printConfirmation(revoked)
+      }
     })
 
   withListLimit(

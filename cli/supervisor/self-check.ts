@@ -1,4 +1,5 @@
 import { type MeshClient, MeshError } from '../../lib/client/index.js'
+import { complain } from '../../lib/home/index.js'
 import { statsLine } from '../shared/conversation.js'
 import { dim, print, withSpinner, writeAnswer } from '../shared/output.js'
 
@@ -8,7 +9,10 @@ const MAX_TOKENS = 48
 const SERVING_MS = 60_000
 /** How long processors of other machines are waited for: they may be off. */
 const OTHERS_MS = 5000
+/** How long a refused key may come to be known. */
+const REFUSED_MS = 3000
 const POLL_MS = 50
+const NEW_KEY = 'Where the authority runs, delete admin.key and start again: a new key is made'
 
 /**
  * Waits until the mesh can serve, then asks it one question, as a user would, and shows the answer with its route and
@@ -25,6 +29,10 @@ export async function selfCheck(
 ): Promise<void> {
   const waitMs = hasProcessor ? SERVING_MS : OTHERS_MS
   const missing = await withSpinner('waiting for a processor', quiet, untilServing(mesh, waitMs, signal))
+  if (missing?.code === 'INVALID_API_KEY') {
+    complain(`infermesh: no first question was asked: ${missing.message}. ${NEW_KEY}`)
+    return
+  }
   if (missing !== undefined) {
     if (hasProcessor && asks) throw missing
     if (!quiet) print(dim(missing.message))
@@ -51,6 +59,7 @@ export async function selfCheck(
  */
 async function untilServing(mesh: MeshClient, waitMs: number, signal: AbortSignal): Promise<MeshError | undefined> {
   const deadline = performance.now() + waitMs
+  let refusedSince: number | undefined
   while (true) {
     let reason: MeshError
     try {
@@ -65,6 +74,10 @@ async function untilServing(mesh: MeshClient, waitMs: number, signal: AbortSigna
       reason = MeshError.from(err)
     }
     if (signal.aborted) throw reason
+    // A gateway that has only just begun to read the accounts knows no key yet.
+    if (reason.code !== 'INVALID_API_KEY') refusedSince = undefined
+    else refusedSince ??= performance.now()
+    if (refusedSince !== undefined && performance.now() - refusedSince > REFUSED_MS) return reason
     if (performance.now() > deadline) return reason
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
   }

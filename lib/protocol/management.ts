@@ -114,6 +114,8 @@ export const managementMethods = {
       scopes: scopes.default([...DEFAULT_SCOPES]),
       limits: limits.default({}),
       expiresAt: time.optional(),
+      /** Not within the key that it is made with, and not ended with it: for an admin. */
+      alone: z.boolean().optional(),
     }),
     /** `key` is the whole key, shown this once. */
     apiKeyInfoSchema.extend({ key: z.string() }),

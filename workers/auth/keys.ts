@@ -52,7 +52,8 @@ export class Keys {
   }
 
   /**
-   * Makes a key. One that is made with a key, for its own user, lies within that key and dies with it.
+   * Makes a key. One that is made with a key, for its own user, lies within that key and dies with it, unless an admin
+   * wants it to stand alone.
    * @throws MeshError BAD_REQUEST, FORBIDDEN, NOT_FOUND, QUOTA_EXCEEDED
    */
   create(by: Actor, request: RequestOf<'keys.create'>, signal?: AbortSignal): Promise<NewKey> {
@@ -63,7 +64,13 @@ export class Keys {
       if (!users.has(user)) {
         throw MeshError.NOT_FOUND(`No user is named ${user}. ${nearby(user, users.keys())}`, { param: 'user' })
       }
-      const line = user === by.user && by.keyId !== undefined ? this.#lineOf(by.keyId) : []
+      if (request.alone && !isAdmin(by)) {
+        throw MeshError.FORBIDDEN('alone: only what has the scope admin, or a login, makes a key that stands alone', {
+          param: 'alone',
+        })
+      }
+      const maker = user === by.user && !request.alone ? by.keyId : undefined
+      const line = maker === undefined ? [] : this.#lineOf(maker)
       this.#mustBeAllowed(by, user, request.scopes)
       mustLieWithin(request, line)
       const ends = line.flatMap(({ expiresAt }) => expiresAt ?? [])
@@ -132,7 +139,8 @@ export class Keys {
       if (request.expiresAt !== undefined) mustBeAhead(expiresAt, this.#writer.now())
       if (!isAdmin(by)) this.#mustNarrow(key, updated)
       else if (request.scopes !== undefined) this.#mustBeAllowed(by, key.user, request.scopes)
-      if (!this.#scopesOf(updated).includes('admin')) this.#mustLeaveAdmin([key, ...madeWith(this.#accounts, key.id)])
+      const ends = this.#scopesOf(updated).includes('admin') ? request.expiresAt : this.#writer.now()
+      if (ends !== undefined) this.#mustLeaveAdmin([key, ...madeWith(this.#accounts, key.id)], ends)
       draft.account(accountKeys.apiKey(key.id), updated)
       const { user } = key
       const before = { scopes: key.scopes, expiresAt: key.expiresAt, limits: key.limits }
@@ -229,13 +237,12 @@ export class Keys {
     if (!this.#scopesOf(after).every((scope) => scopes.includes(scope))) throw refuse('scopes', scopes.join(', '))
   }
 
-  /** @throws MeshError CONFLICT */
-  #mustLeaveAdmin(ending: readonly ApiKey[]): void {
+  /** @param at when these end, in milliseconds since the epoch @throws MeshError CONFLICT */
+  #mustLeaveAdmin(ending: readonly ApiKey[], at = this.#writer.now()): void {
     const [key] = ending
-    const now = this.#writer.now()
-    if (key === undefined || !hasAdminKey(this.#accounts, now, []) || hasAdminKey(this.#accounts, now, ending)) return
+    if (key === undefined || !hasAdminKey(this.#accounts, at, []) || hasAdminKey(this.#accounts, at, ending)) return
     throw MeshError.CONFLICT(
-      `${key.id} is the last API key of any admin: without one nobody could administer the mesh. Make another one first, with the scope admin`,
+      `${key.id} is the last API key of any admin: without one nobody could administer the mesh. Make another one first: infermesh keys create --alone --scope admin. Or have the home's own replaced: infermesh keys rotate`,
     )
   }
 
