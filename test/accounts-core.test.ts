@@ -1,9 +1,10 @@
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { readAccountsKey } from '../lib/home/index.js'
-import { MeshError } from '../lib/protocol/index.js'
+import { MeshError, TokenVerifier } from '../lib/protocol/index.js'
 import { Accounts } from '../lib/store/index.js'
+import { AccountsCore } from '../workers/auth/accounts-core.js'
 import { readAudit } from '../workers/auth/audit.js'
 import { ADMIN, ALL, newKeyFor, openDomain, peerKey } from './auth-kit.js'
 import { codeOf } from './helpers/wait.js'
@@ -143,6 +144,28 @@ test('a move that was cut off at any moment leaves one core that counts, and is 
     t.alike(userNames(third), ['ann'], `${cut}: and are found there`)
     t.is(third.writer.accounts.renewals.size, 0)
   }
+})
+
+test('a file that names accounts which are not here, or no longer, is refused', async (t) => {
+  const dir = await t.tmp()
+  const domain = await openDomain(t, dir)
+  const before = readFileSync(join(dir, 'accounts.key'), 'utf8')
+  await gateway(domain, 1)
+  await gateway(domain, 2)
+  await domain.members.remove(ADMIN, 'g1')
+  const [, name = ''] = readFileSync(join(dir, 'accounts.key'), 'utf8').trim().split(' ')
+  const tokens = new TokenVerifier('mesh', peerKey(1))
+  const opening = (text: string) => {
+    writeFileSync(join(dir, 'accounts.key'), text)
+    const key = readAccountsKey(dir)
+    if (key === undefined) throw new Error('it was just written')
+    const { store } = domain
+    const options = { store, workerDir: dir, tokens, onOpening() {}, onCurrent() {} }
+    return new AccountsCore(options, key).open(true)
+  }
+  await t.exception(() => opening(before), /accounts\.key names accounts that are not in this store/)
+  await t.exception(() => opening(`${'ab'.repeat(32)} accounts-0123456789abcdef`), /Restore the newest copy/)
+  t.not(name, 'accounts-0123456789abcdef')
 })
 
 test('thousands of entries move in good time', async (t) => {

@@ -67,7 +67,7 @@ export async function openDomain(t: Test, dir?: string) {
   const authority = DHT.keyPair(Buffer.alloc(32, 255))
   const tokens = new TokenVerifier('mesh', encodeKey(authority.publicKey))
   const core = new AccountsCore({ store, workerDir, tokens, onOpening() {}, onCurrent() {} }, key)
-  const accounts = await core.open()
+  const accounts = await core.open(false)
   const directory = new Directory(store.own('directory'))
   await directory.open()
   /** What keeps the accounts from moving, where the test says so. */

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { z } from 'zod'
-import { MeshError, parseJson, validate } from '../protocol/index.js'
+import { encodedKeySchema, MeshError, messageOf, parseJson, validate } from '../protocol/index.js'
 import { readSecret, writeSecret } from './secrets.js'
 
 /** How the accounts are read: each worker that does keeps it in its own directory, with mode 0600. */
@@ -50,8 +50,8 @@ export function writeAccountsKey(workerDir: string, { core, encryptionKey }: Acc
  * read whole; early builds did not write that.
  */
 const accountsAccessSchema = z.object({
-  accounts: z.string(),
-  accountsEncryptionKey: z.string(),
+  accounts: encodedKeySchema,
+  accountsEncryptionKey: z.string().regex(/^[0-9a-f]{64}$/),
   length: z.int().min(0).optional(),
 })
 export type AccountsAccess = z.infer<typeof accountsAccessSchema>
@@ -63,9 +63,16 @@ export type AccountsAccess = z.infer<typeof accountsAccessSchema>
 export function readAccountsAccess(workerDir: string): AccountsAccess | undefined {
   const path = join(workerDir, ACCESS_FILE)
   const text = readSecret(path)
-  return text === undefined
-    ? undefined
-    : validate(accountsAccessSchema, parseJson(Buffer.from(text), path), path, 'STORE_INVALID')
+  if (text === undefined) return undefined
+  try {
+    return validate(accountsAccessSchema, parseJson(Buffer.from(text), path), path)
+  } catch (err) {
+    throw MeshError.STORE_INVALID(
+      `${messageOf(err)}. Delete it: the authority tells this gateway anew, once it can be reached`,
+      {},
+      { cause: err },
+    )
+  }
 }
 
 /** Keeps how the accounts are read, so that a gateway can start while the authority is down. */

@@ -47,6 +47,7 @@ export {
 } from './http.js'
 export {
   decodeKey,
+  encodedKeySchema,
   encodeKey,
   hashSecret,
   loginKeyId,

@@ -1,7 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import Hyperbee, { type Entry } from 'hyperbee'
-import { type AccountsAccess, type AccountsKey, writeAccountsKey } from '../../lib/home/index.js'
-import { encodeKey, type TokenVerifier } from '../../lib/protocol/index.js'
+import {
+  type AccountsAccess,
+  type AccountsKey,
+  accountsKeyPath,
+  readAccountsKey,
+  writeAccountsKey,
+} from '../../lib/home/index.js'
+import { encodeKey, MeshError, type TokenVerifier } from '../../lib/protocol/index.js'
 import { changeBee } from '../../lib/store/index.js'
 import type { Store } from '../../lib/worker-base/index.js'
 import { AuthorityAccounts, RENEWAL } from './accounts.js'
@@ -44,8 +50,19 @@ export class AccountsCore {
     return { accounts: encodeKey(key), accountsEncryptionKey: this.#key.encryptionKey.toString('hex'), length }
   }
 
-  async open(): Promise<AuthorityAccounts> {
+  /**
+   * @param isKnown whether the mesh has had accounts: then an empty core is not taken for a beginning
+   * @throws MeshError STORE_INVALID where the file names a core that is not here, or no longer
+   */
+  async open(isKnown: boolean): Promise<AuthorityAccounts> {
     const accounts = await this.#open(this.#key)
+    const { length, contiguousLength } = accounts.core
+    if (contiguousLength < length || (isKnown && length === 0)) {
+      await accounts.close()
+      throw MeshError.STORE_INVALID(
+        `${accountsKeyPath(this.#options.workerDir)} names accounts that are not in this store: they were moved since it was saved, or never were here. Restore the newest copy of it, or the whole home from one backup`,
+      )
+    }
     this.#accounts = accounts
     this.#options.onCurrent(accounts)
     return accounts
@@ -53,7 +70,7 @@ export class AccountsCore {
 
   /** Moves the accounts. When this fails, the old ones are current as before. @throws what the store or the disk says */
   async renew(from: AuthorityAccounts): Promise<AuthorityAccounts> {
-    const { store, workerDir, onCurrent } = this.#options
+    const { store, onCurrent } = this.#options
     const key = newAccountsKey()
     const core = store.own(key.core, key.encryptionKey)
     const bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
@@ -63,7 +80,7 @@ export class AccountsCore {
       accounts = await this.#open(key)
       // Else a power cut might leave the file that names the new core, and not what is in it.
       await store.persist()
-      writeAccountsKey(workerDir, key)
+      this.#name(key)
     } catch (err) {
       await accounts?.close()
       await core.clear(0, core.length).catch(() => {})
@@ -78,6 +95,16 @@ export class AccountsCore {
     await from.core.clear(0, from.core.length)
     await from.close()
     return accounts
+  }
+
+  /** Makes a core the one that counts. That the folder could not be synced then does not undo it. */
+  #name(key: AccountsKey): void {
+    const { workerDir } = this.#options
+    try {
+      writeAccountsKey(workerDir, key)
+    } catch (err) {
+      if (readAccountsKey(workerDir)?.core !== key.core) throw err
+    }
   }
 
   async #open({ core, encryptionKey }: AccountsKey): Promise<AuthorityAccounts> {

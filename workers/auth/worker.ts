@@ -103,7 +103,7 @@ export class AuthWorker extends BaseWorker {
       },
       await this.#accountsKey(),
     )
-    const accounts = await core.open()
+    const accounts = await core.open(this.directory.known)
     for (const view of [this.directory, accounts]) mustBeReadable(view)
     this.directory.on('unreadable', (err) => this.fatal(unreadableHere(err)))
     const replicas = new Replicas({
