@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import type { Limits, MeshClient } from '../../lib/client/index.js'
-import { complain } from '../../lib/home/index.js'
+import { warn } from './output.js'
 import { budget, integer, type LimitOptions, limitsOf, list } from './parse.js'
 
 /** Adds the options that limitsOf reads. */
@@ -38,5 +38,5 @@ export async function warnOfModels(mesh: MeshClient, models: string[] | undefine
   const missing = names === undefined ? [] : models.filter((model) => !names.includes(model))
   if (names === undefined || missing.length === 0) return
   const has = names.length === 0 ? 'none now' : names.slice(0, 8).join(', ')
-  complain(`warning: the mesh has no model ${missing.join(', ')}; it has ${has}`)
+  warn(`warning: the mesh has no model ${missing.join(', ')}; it has ${has}`)
 }

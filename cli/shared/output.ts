@@ -49,6 +49,11 @@ export function printLines(text: string): void {
   process.stdout.write(`${coloured(text)}\n`)
 }
 
+/** Says one line on standard error. */
+export function warn(line: string): void {
+  process.stderr.write(`${shown(yellow(line))}\n`)
+}
+
 export function printJson(value: unknown): void {
   printJsonLine(JSON.stringify(value, null, 2))
 }
