@@ -72,6 +72,20 @@ test('removing a gateway moves the accounts, whole, to a core that only new keys
   t.alike(userNames(domain), ['ann', 'bob'])
 })
 
+test('a move is made once the file names the new core, whatever becomes of the old one', async (t) => {
+  const domain = await openDomain(t)
+  const { writer, core, users, members } = domain
+  await gateway(domain, 1)
+  Object.assign(writer.accounts.core, {
+    clear: async () => {
+      throw new Error('ENOSPC: no space left on device')
+    },
+  })
+  t.ok((await members.remove(ADMIN, 'g1')).accountsMoved)
+  await users.add(ADMIN, { name: 'ann', role: 'user', limits: {} })
+  t.is(core.access.length, writer.accounts.core.length, 'what is written and what gateways are told of is one core')
+})
+
 test('only the removal of a gateway moves the accounts', async (t) => {
   const domain = await openDomain(t)
   const { writer, invites, members } = domain

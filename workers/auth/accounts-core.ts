@@ -90,10 +90,7 @@ export class AccountsCore {
     this.#key = key
     this.#accounts = accounts
     onCurrent(accounts)
-    await bee.close()
-    // What it held is in the new one. Nobody asks for it any more, and it would lie here for ever.
-    await from.core.clear(0, from.core.length)
-    await from.close()
+    await letGo(from, bee)
     return accounts
   }
 
@@ -114,6 +111,18 @@ export class AccountsCore {
     onOpening(accounts)
     await accounts.open()
     return accounts
+  }
+}
+
+/** Gives back what is used no more. The accounts have moved by now, whatever becomes of this. */
+async function letGo(from: AuthorityAccounts, bee: Hyperbee): Promise<void> {
+  try {
+    await bee.close()
+    // Nobody asks for its blocks any more, and they would lie here for ever.
+    await from.core.clear(0, from.core.length)
+    await from.close()
+  } catch {
+    // They stay on the disk.
   }
 }
 

@@ -160,7 +160,7 @@ export class AuthWorker extends BaseWorker {
       retentionMs: this.#config.retentionDays * DAY_MS,
       onFolded: (counts) => metrics.folded(counts),
     })
-    this.#sightings = this.#watchMembers(accounts)
+    this.#sightings = this.#watchMembers(writer)
     this.#writer = writer
     this.#invites = invites
     this.#journals = journals
@@ -210,12 +210,12 @@ export class AuthWorker extends BaseWorker {
   }
 
   /** Notes which members are linked: as they come, each minute, and as they go. */
-  #watchMembers({ keys }: AuthorityAccounts): Sightings {
+  #watchMembers(writer: StoreWriter): Sightings {
     const sightings = new Sightings({
       workerDir: this.workerDir,
       now: Date.now,
       isMember: (publicKey) => this.directory.members.has(publicKey),
-      isKey: (id) => keys.has(id),
+      isKey: (id) => writer.accounts.keys.has(id),
       log: this.log,
     })
     const note = (): void => {
