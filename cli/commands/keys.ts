@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from 'commander'
 import { type ApiKeyInfo, type Limits, MeshError, type Scope } from '../../lib/client/index.js'
-import { homeFiles, homePath, readAdminKey, writeAdminKey } from '../../lib/home/index.js'
+import { adminKeyPath, homePath, readAdminKey, writeAdminKey } from '../../lib/home/index.js'
 import { SCOPES } from '../../lib/protocol/index.js'
 import { printConfirmation } from '../shared/confirmation.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
@@ -91,7 +91,7 @@ Examples:
       const options = optionsOf<{ expires?: number }>(self)
       const home = homePath(options.home)
       const old = readAdminKey(home)
-      if (old === undefined) throw MeshError.NOT_FOUND(`${homeFiles(home).adminKey} is not there: this home has no key`)
+      if (old === undefined) throw MeshError.NOT_FOUND(`${adminKeyPath(home)} is not there: this home has no key`)
       const expiresAt = options.expires === undefined ? undefined : Date.now() + options.expires
       const { key, id } = await withMesh({ ...options, key: old.text }, (mesh, signal) =>
         mesh.admin.keys.create({ label: 'home', scopes: [...SCOPES], expiresAt, alone: true }, { signal }),
@@ -101,9 +101,9 @@ Examples:
       const revoked = await withMesh({ ...options, key }, (mesh, signal) =>
         mesh.admin.keys.revoke({ id: old.id }, { signal }),
       )
-      if (options.json) printJson({ id, file: homeFiles(home).adminKey, revoked: old.id, expiresAt })
+      if (options.json) printJson({ id, file: adminKeyPath(home), revoked: old.id, expiresAt })
       else {
-        print(`${homeFiles(home).adminKey} holds the key im_${id}_… now; im_${old.id}_… is revoked`)
+        print(`${adminKeyPath(home)} holds the key im_${id}_… now; im_${old.id}_… is revoked`)
         printConfirmation(revoked)
       }
     })

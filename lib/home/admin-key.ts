@@ -19,6 +19,11 @@ export function readAdminKey(home: string): ReturnType<typeof newApiKey> | undef
   )
 }
 
+/** Where the admin's API key lies, for messages. */
+export function adminKeyPath(home: string): string {
+  return homeFiles(home).adminKey
+}
+
 /** Keeps the admin's API key in the home, readable by its owner only. */
 export function writeAdminKey(home: string, key: string): void {
   writeFileAtomic(homeFiles(home).adminKey, `${key}\n`, { mode: 0o600 })

@@ -7,7 +7,7 @@ export {
   writeAccountsAccess,
   writeAccountsKey,
 } from './accounts.js'
-export { readAdminKey, writeAdminKey } from './admin-key.js'
+export { adminKeyPath, readAdminKey, writeAdminKey } from './admin-key.js'
 export { endEngines, endEnginesOf, writeEngines } from './engines.js'
 export { makePrivateDir, readRecord, writeFileAtomic } from './files.js'
 export { readHomeInvite, writeHomeInvite } from './home-invite.js'
