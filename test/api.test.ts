@@ -170,13 +170,18 @@ test('users, keys, limits, usage, members, invites, workers, models and audit ar
       t.alike(Object.keys(answer.body.error ?? {}), ['message', 'type', 'param', 'code'])
       t.ok(answer.headers.get('x-request-id'))
     }
-    t.is((await ask('POST /users', 'name=eve', undefined, { 'content-type': 'text/plain' })).status, 415)
+    const plain = await ask('POST /users', 'name=eve', undefined, { 'content-type': 'text/plain' })
+    t.is(plain.status, 415)
+    t.ok(plain.body.error?.message.includes('`Content-Type: application/json`'), plain.body.error?.message)
     t.is(
       (await ask('POST /users', 'name=eve', undefined, { 'content-type': 'application/x-www-form-urlencoded' })).status,
       415,
       'a form of another site is not read',
     )
     t.is((await ask('POST /users', JSON.stringify({ name: 'x'.repeat(9 * 1024 * 1024) }))).status, 413)
+    const long = await ask('POST /users', { name: 'x'.repeat(64 * 1024) })
+    t.is(long.status, 413)
+    t.ok(long.body.error?.message.includes('65536 bytes'), long.body.error?.message)
     t.is(
       (await ask('GET /me', undefined, undefined, { origin: 'https://evil.example' })).headers.get(
         'access-control-allow-origin',

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { ERROR_CODES } from '../lib/errors/errors.js'
+import { HTTP_CODES } from '../lib/protocol/http.js'
 import { isDiskFull, MeshError } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 
@@ -12,6 +13,11 @@ test('docs/errors.md lists every code with its HTTP status and exit code, and no
     return `| \`${code}\` | ${httpStatus} | ${exitCode} |`
   })
   t.alike([...docs.matchAll(/^\| `[A-Z_]+` \| \d+ \| \d+ \|/gm)].map(([row]) => row).sort(), rows.sort())
+})
+
+test('docs/errors.md lists every code that is of HTTP alone', (t) => {
+  const [, docs = ''] = readFileSync(join(PACKAGE_ROOT, 'docs', 'errors.md'), 'utf8').split('## Of HTTP alone')
+  t.alike([...docs.matchAll(/^\| `([a-z_]+)` \| \d/gm)].map(([, code = '']) => code).sort(), [...HTTP_CODES].sort())
 })
 
 test('an error crosses the wire with its code, message and details', (t) => {

@@ -166,6 +166,31 @@ test('metrics for this machine are not read under another site’s name, and err
   t.is(JSON.parse(missing.body).error.code, 'not_found')
 })
 
+test('no body is read: what is asked in another way is refused by its head, and fills no log', async (t) => {
+  const authority = await startAuthority(t)
+  const options = testOptions(authority.home, 'm1', { metrics: { port: 0 }, log: { level: 'info' } })
+  const metrics = new MetricsWorker(options)
+  await authority.admit(metrics)
+  await start(t, metrics)
+  const headers = { 'content-type': 'application/json' }
+  const refused = async (path: string, init: RequestInit) => {
+    const response = await fetch(url(metrics).replace('/metrics', path), init)
+    const { error } = (await response.json()) as { error: { code: string } }
+    return [response.status, error.code]
+  }
+  for (const body of ['{"a', '{}', 'x'.repeat(100_000)]) {
+    t.alike(await refused('/metrics', { method: 'POST', headers, body }), [405, 'method_not_allowed'])
+    t.alike(await refused('/metrics', { method: 'POST', body }), [405, 'method_not_allowed'])
+    t.alike(await refused('/other', { method: 'POST', headers, body }), [404, 'not_found'])
+  }
+  for (let i = 0; i < 50; i++) await refused('/metrics', { method: 'POST', headers, body: '{"a' })
+  t.is((await fetch(url(metrics))).status, 200)
+  const lines = readFileSync(homeFiles(authority.home).log('metrics', 'm1'), 'utf8').trim().split('\n')
+  const told = lines.map((line) => JSON.parse(line) as { level: number; msg: string })
+  t.absent(told.some(({ level }) => level > 30))
+  t.is(told.filter(({ msg }) => msg === 'an HTTP request was refused').length, 13, 'ten of one kind, three of another')
+})
+
 test('what a faulty worker sends is left out and counted, and the rest is served', async (t) => {
   const authority = await startAuthority(t)
   const metrics = await startMetrics(t, authority)

@@ -1,5 +1,7 @@
+import { request } from 'node:http'
+import { text } from 'node:stream/consumers'
 import test from 'brittle'
-import { startDoor } from './helpers/door.js'
+import { type Door, startDoor } from './helpers/door.js'
 import { schemaFault } from './helpers/openai-schemas.js'
 
 /** What is wrong with a request is said with its place, in OpenAI's form, and nothing else happens. */
@@ -151,6 +153,23 @@ interface Failure {
   error: { message: string; type: string; param: string | null; code: string }
 }
 
+/** Asks with a body that is said to be so long, and is never sent. */
+function announce(door: Door, path: string, length: number): Promise<{ status: number | undefined; body: string }> {
+  const headers = {
+    authorization: `Bearer ${door.key}`,
+    'content-type': 'application/json',
+    'content-length': length,
+  }
+  return new Promise((resolve, reject) => {
+    const asked = request(new URL(path, door.url), { method: 'POST', headers }, async (response) => {
+      resolve({ status: response.statusCode, body: await text(response) })
+      asked.destroy()
+    })
+    asked.once('error', reject)
+    asked.flushHeaders()
+  })
+}
+
 test('what is wrong with a request is said', { timeout: 120_000 }, async (t) => {
   const door = await startDoor(t, { http: { bodyLimitBytes: 9 * 1024 * 1024 } })
 
@@ -218,6 +237,14 @@ test('what is wrong with a request is said', { timeout: 120_000 }, async (t) => 
   })
 
   await t.test('bodies that are too long, of another kind, or no UTF-8', async (t) => {
+    for (const [path, bound] of [
+      [CHAT, '9437184 bytes are accepted, the setting http.bodyLimitBytes'],
+      [VECTORS, '37748736 bytes are accepted, 4 times the setting http.bodyLimitBytes'],
+    ] as const) {
+      const { status, body } = await announce(door, path, 1e9)
+      t.is(status, 413)
+      t.ok(body.includes(bound), body)
+    }
     const huge = await door.ask(CHAT, say('x'.repeat(10_000_000))).catch(() => undefined)
     // The answer may come while the body is still being sent, and the connection is closed then.
     if (huge !== undefined) {

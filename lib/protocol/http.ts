@@ -108,8 +108,19 @@ export function errorAnswerOf(err: MeshError): ErrorAnswer {
   }
 }
 
+/** Codes of what is wrong with a request before any of ours looks at it. */
+export const HTTP_CODES = [
+  'bad_request',
+  'not_found',
+  'method_not_allowed',
+  'timeout',
+  'unsupported_media_type',
+  'misdirected_request',
+] as const
+export type HttpCode = (typeof HTTP_CODES)[number]
+
 /** The answer to what no route takes: another path or method, or what is no HTTP. Its codes are HTTP's, not ours. */
-export function noRequestAnswer(status: number, message: string, code: string): ErrorAnswer {
+export function noRequestAnswer(status: number, message: string, code: HttpCode): ErrorAnswer {
   return { status, headers: {}, error: { message, type: 'invalid_request_error', param: null, code } }
 }
 

@@ -39,6 +39,7 @@ export {
   EMBEDDINGS_FACTOR,
   type ErrorAnswer,
   errorAnswerOf,
+  type HttpCode,
   isLoopbackHost,
   isOwnHost,
   MAX_BODY_BYTES,

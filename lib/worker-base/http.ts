@@ -83,20 +83,28 @@ export class Http implements Facility {
   readonly #config: HttpConfig
   readonly #portFile: string
   readonly #warn: (message: string) => void
+  readonly #settings: string
   readonly #checksHost: boolean
 
   /**
    * @param portFile where a port that was free is kept, for the next start
    * @param warn told what a person should know
+   * @param settings what its settings are called, for messages
    * @throws MeshError CONFIG_INVALID when the TLS files cannot be read
    */
-  constructor(config: z.input<typeof httpConfigSchema>, portFile: string, warn: (message: string) => void) {
+  constructor(
+    config: z.input<typeof httpConfigSchema>,
+    portFile: string,
+    warn: (message: string) => void,
+    settings = 'http',
+  ) {
     this.#config = httpConfigSchema.parse(config)
     this.#portFile = portFile
     this.#warn = warn
+    this.#settings = settings
     this.#checksHost = isLoopbackHost(this.#config.host) || this.#config.allowedHosts.length > 0
     const { bodyLimitBytes, requestTimeoutMs, keepAliveTimeoutMs, maxConnections } = this.#config
-    const tls = readTls(this.#config)
+    const tls = readTls(this.#config, settings)
     const server: ServerOptions = {
       headersTimeout: Math.min(this.#config.headersTimeoutMs, requestTimeoutMs),
       connectionsCheckingInterval: CHECK_MS,
@@ -156,7 +164,7 @@ export class Http implements Facility {
     if (this.#checksHost && request.raw.socket instanceof Socket && !isOwnHost(host, allowedHosts)) {
       const { status, error } = noRequestAnswer(
         421,
-        `This is called ${JSON.stringify(String(host).slice(0, 100))} by nobody whom it knows. A name besides localhost is allowed by the setting allowedHosts`,
+        `This worker does not answer to the name ${JSON.stringify(String(host).slice(0, 100))}. Allow it with the setting ${this.#settings}.allowedHosts`,
         'misdirected_request',
       )
       return reply.code(status).send({ error })
@@ -238,15 +246,15 @@ function drain(request: IncomingMessage, reply: FastifyReply): void {
   request.once('end', () => clearTimeout(timer))
 }
 
-function readTls({ tlsCert, tlsKey }: HttpConfig): { cert: Buffer; key: Buffer } | undefined {
+function readTls({ tlsCert, tlsKey }: HttpConfig, settings: string): { cert: Buffer; key: Buffer } | undefined {
   if (tlsCert === '' && tlsKey === '') return undefined
   if (tlsCert === '' || tlsKey === '') {
-    throw MeshError.CONFIG_INVALID('http: tlsCert and tlsKey belong together: give both, or neither')
+    throw MeshError.CONFIG_INVALID(`${settings}: tlsCert and tlsKey belong together: give both, or neither`)
   }
   try {
     return { cert: readFileSync(tlsCert), key: readFileSync(tlsKey) }
   } catch (err) {
-    throw MeshError.CONFIG_INVALID(`http: the TLS files cannot be read: ${messageOf(err)}`, {}, { cause: err })
+    throw MeshError.CONFIG_INVALID(`${settings}: the TLS files cannot be read: ${messageOf(err)}`, {}, { cause: err })
   }
 }
 

@@ -12,7 +12,14 @@ import {
   noRequestAnswer,
   secretMatches,
 } from '../../lib/protocol/index.js'
-import { BaseWorker, type Facility, Http, type Logger, type WorkerOptions } from '../../lib/worker-base/index.js'
+import {
+  BaseWorker,
+  type Facility,
+  Http,
+  type Logger,
+  sampled,
+  type WorkerOptions,
+} from '../../lib/worker-base/index.js'
 import { metricsConfigSchema } from './config.js'
 import { CONTENT_TYPE } from './exposition.js'
 import { Gatherer } from './gather.js'
@@ -26,7 +33,7 @@ export class MetricsWorker extends BaseWorker {
     super('metrics', options)
     this.#config = this.config('metrics', metricsConfigSchema)
     const { token, open, ...address } = this.#config
-    this.#http = new Http(address, join(this.workerDir, 'metrics.port'), (message) => this.log.warn(message))
+    this.#http = new Http(address, join(this.workerDir, 'metrics.port'), (message) => this.log.warn(message), 'metrics')
   }
 
   protected override _facilities(): Facility[] {
@@ -67,19 +74,27 @@ export class MetricsWorker extends BaseWorker {
 
 /** Every failure in the form in which all doors of the mesh answer one. */
 function answerFailures(app: Http['app'], log: Logger): void {
-  const send = (reply: FastifyReply, { status, headers, error }: ErrorAnswer) =>
-    reply.code(status).headers(headers).send({ error })
+  const refusals = sampled(log)
+  const send = (reply: FastifyReply, { status, headers, error }: ErrorAnswer) => {
+    if (status < 500) refusals.info({ code: error.code ?? '', status }, 'an HTTP request was refused')
+    return reply.code(status).headers(headers).send({ error })
+  }
   app.setErrorHandler(async (err, request, reply) => {
     const answer = errorAnswerOf(MeshError.from(err))
     if (answer.status === 500) log.error({ err, requestId: request.id }, 'an HTTP request failed unexpectedly')
     return send(reply, answer)
   })
-  app.setNotFoundHandler(async ({ method, url }, reply) =>
-    send(
-      reply,
-      noRequestAnswer(404, `There is no ${method} ${url.slice(0, 200)} here; there is GET /metrics`, 'not_found'),
-    ),
-  )
+  // No route takes a body, and none is read: what is refused is refused by its head.
+  app.removeAllContentTypeParsers()
+  app.addHook('onRequest', async ({ is404, method, url }, reply) => {
+    if (!is404) return undefined
+    if (url.split('?', 1)[0] !== '/metrics') {
+      const message = `There is no ${method} ${url.slice(0, 200)} here; there is GET /metrics`
+      return send(reply, noRequestAnswer(404, message, 'not_found'))
+    }
+    reply.header('allow', 'GET, HEAD')
+    return send(reply, noRequestAnswer(405, `/metrics has no method ${method}; it has GET`, 'method_not_allowed'))
+  })
 }
 
 /** Compares hashes, so that neither the token's content nor its length shows in the time it takes. */

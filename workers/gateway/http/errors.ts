@@ -1,16 +1,39 @@
-import type { FastifyInstance, FastifyReply } from 'fastify'
-import { type ErrorAnswer, errorAnswerOf, MeshError, noRequestAnswer } from '../../../lib/protocol/index.js'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import {
+  type ErrorAnswer,
+  errorAnswerOf,
+  type HttpCode,
+  MeshError,
+  noRequestAnswer,
+} from '../../../lib/protocol/index.js'
 import type { Logger } from '../../../lib/worker-base/index.js'
 
 /** Errors as every HTTP door answers them: in OpenAI's form, so that one client reads them all. */
 
-/** Any failure as status, headers and error object. */
-export function errorAnswer(err: unknown): ErrorAnswer {
+const MAX_TYPE_CHARS = 100
+
+/** Any failure as status, headers and error object; of which request tells what of its body was refused, and by what bound. */
+export function errorAnswer(err: unknown, request?: FastifyRequest): ErrorAnswer {
   if (err instanceof MeshError || !isHttpError(err) || err.statusCode >= 500) return errorAnswerOf(MeshError.from(err))
   if (err.code === 'FST_ERR_CTP_BODY_TOO_LARGE') {
-    return errorAnswerOf(MeshError.MESSAGE_TOO_LARGE('The body is longer than this gateway accepts'))
+    return errorAnswerOf(MeshError.MESSAGE_TOO_LARGE(`The body is too long: ${boundOf(request)}`))
+  }
+  if (err.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') {
+    const type = request?.headers['content-type']?.slice(0, MAX_TYPE_CHARS)
+    const message = `The body is ${type === undefined ? 'of no type' : JSON.stringify(type)}, and only JSON is taken: send the header \`Content-Type: application/json\``
+    return noRequestAnswer(err.statusCode, message, codeOfStatus(err.statusCode))
   }
   return noRequestAnswer(err.statusCode, err.message, codeOfStatus(err.statusCode))
+}
+
+/** How long a body may be, and which setting says so. */
+function boundOf(request: FastifyRequest | undefined): string {
+  if (request === undefined) return 'more than the gateway accepts'
+  const { bodyLimit, url = '' } = request.routeOptions
+  const accepted = `${bodyLimit} bytes are accepted`
+  if (url.startsWith('/api/')) return `${accepted} here, whatever the settings`
+  const factor = bodyLimit / (request.server.initialConfig.bodyLimit ?? bodyLimit)
+  return `${accepted}, ${factor === 1 ? '' : `${factor} times `}the setting http.bodyLimitBytes`
 }
 
 /** An error of fastify's own: about a request that it could not read. */
@@ -23,14 +46,20 @@ export function noRoute(status: 404 | 405, message: string): ErrorAnswer {
   return noRequestAnswer(status, message, codeOfStatus(status))
 }
 
-function codeOfStatus(status: number): string {
-  return { 404: 'not_found', 405: 'method_not_allowed', 415: 'unsupported_media_type' }[status] ?? 'bad_request'
+const CODES: Partial<Record<number, HttpCode>> = {
+  404: 'not_found',
+  405: 'method_not_allowed',
+  415: 'unsupported_media_type',
+}
+
+function codeOfStatus(status: number): HttpCode {
+  return CODES[status] ?? 'bad_request'
 }
 
 /** Answers every failure of the app's routes, and every path that it has none for. */
 export function answerErrors(app: FastifyInstance, log: Logger): void {
   app.setErrorHandler(async (err, request, reply) => {
-    const answer = errorAnswer(err)
+    const answer = errorAnswer(err, request)
     if (answer.status === 500) log.error({ err, requestId: request.id }, 'an HTTP request failed unexpectedly')
     return sendError(reply, answer)
   })
