@@ -264,6 +264,12 @@ test('another machine joins with an invite, which works once', async (t) => {
   const processors = async () =>
     (await json<{ models: { processors: string[] }[] }>(t, ['models', 'ls'], { home })).models[0]?.processors ?? []
   await until(async () => (await processors()).includes('p2'), 'the mesh uses the new processor', 20_000)
+  const found = await json<{ findings: { check: string; state: string }[] }>(t, ['doctor'], { home: other })
+  const checks = (of: string) => found.findings.filter(({ check }) => check === of).map(({ state }) => state)
+  t.alike([checks('mesh'), checks('key'), checks('ports')], [['ok'], ['ok'], []], 'it needs no key, and no port')
+  const status = await infermesh(['status'], { home: other })
+  t.is(status.code, 77)
+  t.ok(/this machine holds none\. `infermesh keys create` makes one/.test(status.stderr), status.stderr)
   const { pid } = supervisor(other)
   t.is((await infermesh(['members', 'remove', 'p2'], { home })).code, 0)
   await until(() => !isAlive(pid), 'its supervisor ends with the last worker that was taken out')

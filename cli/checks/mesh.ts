@@ -23,7 +23,7 @@ export async function mesh(common: Common): Promise<Finding[]> {
     client = new MeshClient(clientOptions(common))
   } catch (err) {
     const failure = MeshError.from(err)
-    return [{ check: 'mesh', state: 'warn', message: failure.message }]
+    return [{ check: 'mesh', state: 'warn', message: failure.message, advice: ADVICE[failure.code] ?? OTHERWISE }]
   }
   try {
     const startedAt = performance.now()
@@ -31,7 +31,7 @@ export async function mesh(common: Common): Promise<Finding[]> {
     const connectMs = performance.now() - startedAt
     const { at, rttMs } = await client.ping()
     const skewMs = Math.abs(Date.now() - rttMs / 2 - at)
-    const { workers } = await client.status()
+    const workers = client.hasKey ? (await client.status()).workers : []
     return [
       { check: 'mesh', state: 'ok', message: `gateway ${client.gateway?.name} found in ${durationText(connectMs)}` },
       {
@@ -40,12 +40,13 @@ export async function mesh(common: Common): Promise<Finding[]> {
         message: `${durationText(skewMs)} apart from the gateway’s, round trip ${durationText(rttMs)}`,
         ...(skewMs > CLOCK_WARN_MS ? { advice: 'set the clocks by NTP: keys and invites expire by them' } : {}),
       },
+      ...(client.hasKey ? [] : [NO_KEY]),
       ...workers.flatMap(engine),
       ...workers.flatMap(unreadableEntries),
     ]
   } catch (err) {
     const failure = MeshError.from(err)
-    return [{ check: 'mesh', state: 'fail', message: failure.message, advice: ADVICE[failure.code] }]
+    return [{ check: 'mesh', state: 'fail', message: failure.message, advice: ADVICE[failure.code] ?? OTHERWISE }]
   } finally {
     await client.close()
   }
@@ -54,7 +55,14 @@ export async function mesh(common: Common): Promise<Finding[]> {
 /** What runs a processor's models, and why a model failed. */
 function engine({ role, name, state, load, reason }: WorkerView): Finding[] {
   if (state === 'down') {
-    return [{ check: 'workers', state: 'warn', message: `${role} ${name} is down${reason ? `: ${reason}` : ''}` }]
+    return [
+      {
+        check: 'workers',
+        state: 'warn',
+        message: `${role} ${name} is down${reason ? `: ${reason}` : ''}`,
+        advice: `\`infermesh up\` on its machine starts it; \`infermesh members remove ${role}/${name}\` takes it out of the mesh`,
+      },
+    ]
   }
   const { gpu, models = [] } = load ?? {}
   const failed = models.filter((model) => model.state === 'failed')
@@ -72,6 +80,7 @@ function engine({ role, name, state, load, reason }: WorkerView): Finding[] {
       check: 'model',
       state: 'fail' as const,
       message: `${model.name} on ${name}: ${model.reason ?? 'it did not load'}`,
+      advice: 'mend what it says and add the model again (`infermesh models add`), which loads it once more',
     })),
   ]
 }
@@ -90,10 +99,27 @@ function unreadableEntries({ role, name, version, load }: WorkerView): Finding[]
   ]
 }
 
+const GET_KEY =
+  'make another with `infermesh keys create` where the admin key is, and give it with --key or INFERMESH_KEY'
+
+const NO_KEY: Finding = {
+  check: 'key',
+  state: 'ok',
+  message: 'this machine holds no key, and needs none to serve: the mesh’s workers were not looked at',
+  advice:
+    'to use the mesh from here, make one with `infermesh keys create` where the admin key is: --key or INFERMESH_KEY',
+}
+
+const OTHERWISE = 'look into the gateway’s log: `infermesh logs gateway` on its machine'
 const ADVICE: Partial<Record<string, string>> = {
   DHT_UNREACHABLE: 'start the mesh where it was made, or check the network and the bootstrap address',
   MESH_NOT_FOUND: 'check the address, and that a gateway of the mesh runs',
   UNTRUSTED_GATEWAY: 'somebody else answers for this address: check it with whoever runs the mesh',
+  INVALID_API_KEY: GET_KEY,
+  FORBIDDEN: `the key that is used may not ask for this: ${GET_KEY}`,
+  CONFIG_INVALID: '`infermesh up` makes a mesh, `infermesh join <invite>` joins one',
+  PEER_NOT_FOUND: 'start the gateways of the mesh, or look whether their machines reach the network',
+  VERSION_MISMATCH: 'run the same version of infermesh on every machine',
   HOLE_PUNCH_FAILED: 'run a gateway outside of these NATs, or use a network that lets UDP through',
 }
 

@@ -2,6 +2,7 @@ import { createServer } from 'node:net'
 import {
   findProfile,
   homeFiles,
+  readRoles,
   readSettings,
   readStatuses,
   readStorePids,
@@ -68,10 +69,11 @@ function storesInUse(home: string, workers: WorkerStatus[]): { pid: number; name
     .map(({ worker, pid }) => ({ pid, name: worker }))
 }
 
-/** The default ports of what does not run here yet. */
+/** The ports of what does not run here yet, and may. */
 export async function ports(home: string, workers: WorkerStatus[]): Promise<Finding[]> {
   const check = 'ports'
   const findings: Finding[] = []
+  const roles = readable(() => readRoles(home))
   for (const [facility, role, fallback, flag] of [
     ['http', 'gateway', 8080, '--http-port'],
     ['metrics', 'metrics', 9464, '--metrics-port'],
@@ -85,6 +87,7 @@ export async function ports(home: string, workers: WorkerStatus[]): Promise<Find
       })
       continue
     }
+    if (roles !== undefined && !roles.some((worker) => worker.role === role)) continue
     const port = configuredPort(home, facility) ?? fallback
     findings.push(
       (await isFree(port))

@@ -47,11 +47,11 @@ async function listeners(workers: WorkerStatus[]): Promise<Finding[]> {
       found.push({
         check,
         state: 'warn',
-        message: `the ${role} listens at ${url.origin} without TLS: whoever is on the way reads keys and prompts`,
+        message: `the ${role} listens at ${url.origin} without TLS: whoever is on the way reads ${facility === 'http' ? 'keys and prompts' : 'the token and the numbers'}`,
         advice:
           facility === 'http'
             ? 'set http.tlsCert and http.tlsKey, or listen on loopback and have clients use `infermesh proxy`'
-            : 'listen on loopback, or let a proxy with TLS stand before it',
+            : 'set metrics.tlsCert and metrics.tlsKey, or listen on loopback',
       })
     }
     if (facility === 'metrics' && (await answersAnybody(url))) {

@@ -117,6 +117,11 @@ export class MeshClient {
     })
   }
 
+  /** Whether it has a key to show; without one it can do little more than connect. */
+  get hasKey(): boolean {
+    return this.#settings.key !== undefined
+  }
+
   /** Makes a client and waits until it has a gateway. @throws MeshError: which step of connecting failed */
   static async connect(options: MeshClientOptions & { signal?: AbortSignal } = {}): Promise<MeshClient> {
     const client = new MeshClient(options)
@@ -246,7 +251,7 @@ export class MeshClient {
   /** The events of a generation. A stream that is lost before its first token is asked for once more elsewhere. */
   async *#events(input: InferenceInput, requestId: string, signal: AbortSignal): AsyncGenerator<GenerateEvent> {
     checkRequestId(requestId)
-    const key = this.#key('A generation')
+    const key = this.#key('An answer')
     for (let attempt = 1; ; attempt++) {
       const gateway = await this.#connected(signal)
       let begun = false
@@ -283,7 +288,7 @@ export class MeshClient {
   ): Promise<ResponseOf<M>> {
     const { signal, timeoutMs, requestId = newRequestId() } = options
     checkRequestId(requestId)
-    const key = methods[name].scope === 'none' ? undefined : this.#key(name)
+    const key = methods[name].scope === 'none' ? undefined : this.#key('This')
     for (let attempt = 1; ; attempt++) {
       const peer = await connect(signal)
       try {
@@ -299,7 +304,7 @@ export class MeshClient {
     const { key } = this.#settings
     if (key !== undefined) return key
     throw MeshError.INVALID_API_KEY(
-      `${what} wants an API key, and this client has none: give one with the option key, INFERMESH_KEY or --key`,
+      `${what} wants an API key, and this machine holds none. \`infermesh keys create\` makes one where the admin key is; give it with --key or INFERMESH_KEY, in code with the option key`,
     )
   }
 
