@@ -73,7 +73,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     writeFileSync(file.replace('copy', 'text'), 'no model')
     await bad(t, home, ['models', 'add', file.replace('copy', 'text')], 64, /GGUF/)
     t.ok(/^second is no longer served by processor$/m.test(await good(t, home, ['models', 'rm', 'second'])))
-    await bad(t, home, ['models', 'rm', 'second'], 64, /second/)
+    await bad(t, home, ['models', 'rm', 'secnod'], 64, /no model "secnod"; this mesh has infermesh-tiny/)
     t.ok(existsSync(file), 'the file stays')
   })
 
@@ -81,6 +81,25 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     t.ok(/^Admin eve is added, limits: none$/m.test(await good(t, home, ['users', 'add', 'eve', '--admin'])))
     await good(t, home, ['users', 'add', 'ann', '--password', '--concurrent', '2'], 'a long password\n')
     await bad(t, home, ['users', 'add', 'ann'], 64, /ann/)
+    const hers = JSON.parse(
+      await good(t, home, ['keys', 'create', '--user', 'ann', '--scope', 'manage:keys', '--json']),
+    ) as {
+      id: string
+      key: string
+    }
+    await bad(
+      t,
+      home,
+      ['users', 'passwd', '--key', hers.key],
+      77,
+      /wants the old one too: from a pipe, two lines/,
+      'a new password\n',
+    )
+    const child = JSON.parse(
+      await good(t, home, ['keys', 'create', '--scope', 'manage:keys', '--key', hers.key, '--json']),
+    ) as { id: string }
+    const below = new RegExp(`^${child.id} +ann .* those of im_${hers.id}_…$`, 'm')
+    t.ok(below.test(await good(t, home, ['keys', 'ls'])))
     await bad(t, home, ['users', 'add', 'bob', '--password'], 64, /No password on standard input/, '')
     const limits = (...options: string[]) => good(t, home, ['users', 'limits', 'ann', ...options])
     t.is(await limits('--rpm', '7'), 'Limits of ann: 7 requests/min, 2 at a time\n')
@@ -130,13 +149,20 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     )
     const table = await good(t, home, ['usage', '--by', 'model', '--by', 'hour'])
     t.ok(/^MODEL +HOUR +REQUESTS +FAILED +PROMPT +CACHED +COMPLETION$/m.test(table), table)
-    t.ok(/^Nothing was used yet\.$/m.test(await good(t, home, ['usage', '--user', 'nobody'])))
+    await good(t, home, ['users', 'add', 'idle'])
+    t.ok(/^Nothing was used yet\.$/m.test(await good(t, home, ['usage', '--user', 'idle'])))
+    await bad(t, home, ['usage', '--user', 'nobody'], 64, /No user is named nobody/)
+    await bad(t, home, ['keys', 'ls', '--user', 'nobody'], 64, /No user is named nobody/)
+    const verified = JSON.parse(await good(t, home, ['usage', 'verify', '--json'])) as { result: object }
+    t.absent('partialUntil' in verified.result)
+    t.ok(/ of 1 journal$/m.test(await good(t, home, ['usage', 'verify'])))
   })
 
   await t.test('run wants something to ask, and a schema that is one', async (t) => {
     const dir = await t.tmp()
     await bad(t, home, ['run'], 64, /Nothing to ask/, '')
-    await bad(t, home, ['run', 'x', '--schema', join(dir, 'none.json')], 64, /none\.json/)
+    await bad(t, home, ['run', 'x', '--schema', join(dir, 'none.json')], 64, /--schema: \S+none\.json does not exist/)
+    t.ok(/^\S+none does not exist$/m.test(await good(t, home, ['chat'], `/save ${join(dir, 'none', 'x.json')}\n`)))
     writeFileSync(join(dir, 'list.json'), '[]')
     await bad(t, home, ['run', 'x', '--schema', join(dir, 'list.json')], 64, /expected a JSON object/)
     const stopped = await infermesh(

@@ -8,6 +8,7 @@ import { type ListOptions, printList, wanted, withListLimit } from '../shared/li
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
 import { duration, type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
+import { mustBeUser } from '../shared/users.js'
 
 interface CreateOptions extends LimitOptions {
   user?: string
@@ -118,9 +119,12 @@ Examples:
     .addHelpText('after', '\nExample:\n  infermesh keys ls')
     .action(async (_options, self: Command) => {
       const options = optionsOf<ListOptions & { user?: string }>(self)
-      const keys = await withMesh(options, (mesh, signal) =>
-        mesh.admin.keys.list({ user: options.user, limit: wanted(options) }, { signal }),
-      )
+      const { user } = options
+      const keys = await withMesh(options, async (mesh, signal) => {
+        const found = await mesh.admin.keys.list({ user, limit: wanted(options) }, { signal })
+        if (found.length === 0 && user !== undefined) await mustBeUser(mesh, user, signal)
+        return found
+      })
       if (options.json) {
         printJson({ keys })
         return
@@ -134,7 +138,7 @@ Examples:
         timeText(key.createdAt),
         timeText(key.expiresAt),
         key.scopes?.join(', ') ?? 'all of its user’s',
-        limitsText(key.limits),
+        limitsHere(key),
       ])
       printList(['ID', 'USER', 'LABEL', 'STATE', 'MADE', 'EXPIRES', 'SCOPES', 'LIMITS'], rows, 'No keys yet.', options)
     })
@@ -195,6 +199,13 @@ function gatherScope(text: string, before: Scope[] = []): Scope[] {
   const scope = SCOPES.find((one) => one === text)
   if (scope === undefined) throw new InvalidArgumentError(`Expected ${SCOPES.join(', ')}.`)
   return [...before, scope]
+}
+
+/** A key's own limits, and whose hold besides. */
+function limitsHere({ limits, parent }: Pick<ApiKeyInfo, 'parent'> & { limits: Limits }): string {
+  if (parent === undefined) return limitsText(limits)
+  const own = Object.keys(limits).length === 0 ? '' : `${limitsText(limits)}, `
+  return `${own}those of im_${parent}_…${own === '' ? '' : ' too'}`
 }
 
 /** What a key may do, in few words. */

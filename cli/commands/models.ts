@@ -1,8 +1,10 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
+import type { MeshClient } from '../../lib/client/index.js'
+import { warnOfModels } from '../shared/limits.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { MODEL_HEAD, modelRows } from '../shared/models.js'
-import { bytesText, print, printJson, printTable } from '../shared/output.js'
+import { bytesText, print, printJson, printTable, yellow } from '../shared/output.js'
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -70,9 +72,12 @@ Examples:
     .addHelpText('after', '\nExample:\n  infermesh models approve phi-4 --processor friend')
     .action(async (name: string, _options, self: Command) => {
       const { processor, ...common } = optionsOf<{ processor: string }>(self)
-      const member = await withMesh(common, (mesh, signal) =>
-        mesh.admin.models.approve({ name, processor }, { signal }),
-      )
+      const member = await withMesh(common, async (mesh, signal) => {
+        const approved = await mesh.admin.models.approve({ name, processor }, { signal })
+        // What a guest has and may not serve is no model of the mesh.
+        if (!(await hasModel(mesh, processor, name, signal))) await warnOfModels(mesh, [name], signal)
+        return approved
+      })
       if (common.json) printJson(member)
       else print(`${processor} may serve ${member.models?.join(', ')}`)
     })
@@ -86,10 +91,29 @@ Examples:
     .addHelpText('after', '\nExample:\n  infermesh models rm phi-4')
     .action(async (name: string, _options, self: Command) => {
       const options = optionsOf<{ processor?: string }>(self)
-      const { processors } = await withMesh(options, (mesh, signal) =>
-        mesh.admin.models.remove({ name, processor: options.processor }, { signal }),
-      )
-      if (options.json) printJson({ name, processors })
-      else print(`${name} is no longer served by ${processors.join(', ')}`)
+      const { processors, wasDefault } = await withMesh(options, async (mesh, signal) => {
+        const before = (await mesh.models({ signal }).catch(() => [])).find((model) => model.name === name)
+        const removed = await mesh.admin.models.remove({ name, processor: options.processor }, { signal })
+        const isGone = before?.processors.every((processor) => removed.processors.includes(processor))
+        return { ...removed, wasDefault: before?.default === true && isGone === true }
+      })
+      if (options.json) {
+        printJson({ name, processors })
+        return
+      }
+      print(`${name} is no longer served by ${processors.join(', ')}`)
+      if (wasDefault)
+        print(
+          yellow('It was the default: requests that name no model fail now, until `infermesh models default <name>`'),
+        )
     })
+}
+
+/** Whether a processor says that it has a model, allowed or not. */
+async function hasModel(mesh: MeshClient, processor: string, model: string, signal: AbortSignal): Promise<boolean> {
+  const { workers } = await mesh.status({ signal })
+  return workers.some(
+    ({ role, name, load }) =>
+      role === 'processor' && name === processor && load?.models.some((one) => one.name === model) === true,
+  )
 }

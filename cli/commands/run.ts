@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import { type ChatRequest, type InferenceResult, MeshClient, MeshError } from '../../lib/client/index.js'
 import { messageOf } from '../../lib/protocol/index.js'
+import { fileFault } from '../shared/files.js'
 import { clientOptions, optionsOf } from '../shared/mesh.js'
 import {
   dim,
@@ -116,7 +117,8 @@ function readSchema(path: string): Record<string, unknown> {
   try {
     value = JSON.parse(readFileSync(path, 'utf8'))
   } catch (err) {
-    throw MeshError.BAD_REQUEST(`--schema ${path}: ${messageOf(err)}`)
+    const fault = err instanceof SyntaxError ? `${path} is no JSON: ${messageOf(err)}` : fileFault(path, err)
+    throw MeshError.BAD_REQUEST(`--schema: ${fault}`)
   }
   const schema = z.record(z.string(), z.unknown()).safeParse(value)
   if (!schema.success) throw MeshError.BAD_REQUEST(`--schema ${path}: expected a JSON object`)

@@ -4,8 +4,9 @@ import type { MeshClient, UsageCheck, UsageDimension, UsageSum } from '../../lib
 import { addUsage, MeshError, NO_USAGE, type UsageTotals } from '../../lib/protocol/index.js'
 import { type ListOptions, printList, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { countText, dim, green, print, printJson, printTable, yellow } from '../shared/output.js'
+import { counted, countText, dim, green, print, printJson, printTable, yellow } from '../shared/output.js'
 import { since } from '../shared/parse.js'
+import { mustBeUser } from '../shared/users.js'
 
 const DIMENSIONS = ['key', 'user', 'model', 'day', 'hour'] as const satisfies UsageDimension[]
 
@@ -38,9 +39,13 @@ Examples:
         self,
       )
       const { by = ['user', 'key', 'model'], user, keyId } = options
-      const rows = await withMesh(options, (mesh, signal) =>
-        mesh.admin.usage.query({ from: options.since ?? 0, user, keyId, by, limit: options.limit }, { signal }),
-      )
+      const rows = await withMesh(options, async (mesh, signal) => {
+        const query = { from: options.since ?? 0, user, keyId, by, limit: options.limit }
+        const found = await mesh.admin.usage.query(query, { signal })
+        // What a removed user used is still told.
+        if (found.length === 0 && user !== undefined) await mustBeUser(mesh, user, signal)
+        return found
+      })
       rows.sort((a, b) => namesOf(a, by).join().localeCompare(namesOf(b, by).join()))
       if (options.json) {
         // Named as the options are.
@@ -82,7 +87,7 @@ Examples:
         'adding up',
       )
       if (check.dryRun && check.different > 0) process.exitCode = DIFFERENT
-      if (options.json) printJson(check)
+      if (options.json) printJson(jsonOf(check))
       else printCheck(check)
     })
 }
@@ -98,10 +103,17 @@ async function verify(mesh: MeshClient, dryRun: boolean, signal: AbortSignal): P
   return check
 }
 
+/** A check as `--json` gives it: without an hour where the journals tell all. */
+function jsonOf({ result, ...check }: UsageCheck) {
+  if (result === undefined) return check
+  const { partialUntil, ...counts } = result
+  return { ...check, result: { ...counts, ...(partialUntil !== '' && { partialUntil }) } }
+}
+
 function printCheck({ dryRun, different, differences, stored, correct, result }: UsageCheck): void {
   if (result !== undefined) {
     const { rows, records, journals: read, partialUntil } = result
-    print(`${rows} rows compared with ${records} records of ${read} journals`)
+    print(`${counted(rows, 'row')} compared with ${counted(records, 'record')} of ${counted(read, 'journal')}`)
     if (partialUntil !== '') print(dim(`The journals tell of every request only after ${partialUntil}:00 UTC`))
   }
   if (different === 0) {
@@ -120,7 +132,7 @@ function printCheck({ dryRun, different, differences, stored, correct, result }:
     '',
   )
   if (different > differences.length) print(dim(`… and ${different - differences.length} more`))
-  const change = `${stored.requests} -> ${correct.requests} requests in ${different} rows`
+  const change = `${stored.requests} -> ${correct.requests} requests in ${counted(different, 'row')}`
   print(dryRun ? yellow(`${change}: would be mended`) : green(`${change}: mended`))
 }
 

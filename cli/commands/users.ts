@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { MeshError } from '../../lib/client/index.js'
 import { printConfirmation } from '../shared/confirmation.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
@@ -6,6 +7,14 @@ import { optionsOf, withMesh } from '../shared/mesh.js'
 import { print, printJson, timeText } from '../shared/output.js'
 import { type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
 import { readNewPassword, readPassword } from '../shared/password.js'
+
+const OLD_WANTED =
+  'Your new password wants the old one too: from a pipe, two lines, the old one and then the new one. An admin sets anybody’s with `infermesh users passwd <name>`'
+
+/** True where the mesh asks for the old password, which was not given. */
+function wantsOld(err: unknown): boolean {
+  return err instanceof MeshError && err.code === 'FORBIDDEN' && err.details.param === 'oldPassword'
+}
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -111,7 +120,13 @@ Examples:
     .action(async (name: string | undefined, _options, self: Command) => {
       const common = optionsOf(self)
       const given = name === undefined ? await readNewPassword() : { name, password: await readPassword(name) }
-      await withMesh(common, (mesh, signal) => mesh.admin.users.passwd(given, { signal }))
+      await withMesh(common, async (mesh, signal) => {
+        try {
+          await mesh.admin.users.passwd(given, { signal })
+        } catch (err) {
+          throw wantsOld(err) ? MeshError.FORBIDDEN(OLD_WANTED) : err
+        }
+      })
       if (common.json) printJson({ name })
       else print('The password is set')
     })

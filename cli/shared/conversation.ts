@@ -1,6 +1,9 @@
 import { writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { type ChatMessage, type Finish, type MeshClient, MeshError } from '../../lib/client/index.js'
-import { messageOf } from '../../lib/protocol/index.js'
+import { messageOf, systemCode } from '../../lib/protocol/index.js'
+import { againText } from './errors.js'
+import { fileFault } from './files.js'
 import { Lines } from './lines.js'
 import { MODEL_HEAD, modelRows } from './models.js'
 import {
@@ -74,7 +77,7 @@ export class Conversation {
       } catch (err) {
         const failure = MeshError.from(err)
         if (failure.code === 'CANCELLED') print(dim('(stopped)'))
-        else print(red(`${failure.message}${failure.code === 'INTERNAL' ? `: ${messageOf(err)}` : ''}`))
+        else print(red(`${againText(failure)}${failure.code === 'INTERNAL' ? `: ${messageOf(err)}` : ''}`))
       }
     }
   }
@@ -153,7 +156,13 @@ export class Conversation {
     if (file === '') throw MeshError.BAD_REQUEST('Say where: /save conversation.json')
     const { finish } = this.#last ?? {}
     const saved = { model: this.#model ?? finish?.route?.model, system: this.#system, messages: this.#messages }
-    writeFileSync(file, `${JSON.stringify(saved, null, 2)}\n`, { mode: 0o600 })
+    try {
+      writeFileSync(file, `${JSON.stringify(saved, null, 2)}\n`, { mode: 0o600 })
+    } catch (err) {
+      // The file itself need not be there.
+      const missing = systemCode(err) === 'ENOENT' ? dirname(file) : file
+      throw MeshError.from(err, 'BAD_REQUEST', fileFault(missing, err))
+    }
     print(dim(`Saved ${this.#messages.length} messages in ${file}`))
   }
 }

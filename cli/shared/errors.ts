@@ -15,6 +15,14 @@ interface Shown {
   exitCode: number
 }
 
+/** The message, with when to try again where a limit or a queue says so and the message does not. */
+export function againText({ code, message, details }: Pick<Shown, 'code' | 'message' | 'details'>): string {
+  const waitMs = details?.retryAfterMs
+  const isLater = code === 'RATE_LIMITED' || code === 'QUEUE_FULL'
+  if (!isLater || typeof waitMs !== 'number' || /try again in/i.test(message)) return message
+  return `${message}. Try again in ${Math.ceil(waitMs / 1000)} s`
+}
+
 /** Ends a command that Ctrl-C or SIGTERM stopped: nothing is left to say. */
 export class Interrupted extends Error {}
 
@@ -22,7 +30,7 @@ export class Interrupted extends Error {}
 export function printError(err: unknown, json: boolean): number {
   if (err instanceof Interrupted) return INTERRUPTED
   const { exitCode, ...error } = shownOf(err)
-  const line = json ? escapedJson(JSON.stringify({ error })) : `infermesh: ${oneLine(error.message)}`
+  const line = json ? escapedJson(JSON.stringify({ error })) : `infermesh: ${oneLine(againText(error))}`
   try {
     process.stderr.write(`${line}\n`)
   } catch {

@@ -99,10 +99,10 @@ export class Logins {
     }
     if (loggedInAt !== undefined && writer.now() - loggedInAt < FRESH_MS) return { by: 'login', passwordHash }
     if (passwordHash === undefined && scopes.includes('admin')) return { by: 'admin', passwordHash }
+    if (passwordHash === undefined)
+      throw MeshError.FORBIDDEN(`${name} has no password yet: an admin sets the first one`)
     throw MeshError.FORBIDDEN(
-      passwordHash === undefined
-        ? `${name} has no password yet: an admin sets the first one`
-        : 'A new password wants the old one, as oldPassword, or a token from a login of the last five minutes',
+      'A new password wants the old one, as oldPassword, or a token from a login of the last five minutes',
       { param: 'oldPassword' },
     )
   }

@@ -42,10 +42,11 @@ export class Catalogue<L extends ProcessorLink> {
   model(name: string | undefined): Model {
     const model = this.find(name)
     if (model !== undefined) return model
-    throw MeshError.MODEL_NOT_FOUND(this.#missing(name), { param: 'model' })
+    throw MeshError.MODEL_NOT_FOUND(this.missing(name), { param: 'model' })
   }
 
-  #missing(name: string | undefined): string {
+  /** What to say of a model that is not there: which there are. */
+  missing(name: string | undefined): string {
     const known = this.#names().slice(0, MOST_NAMES).join(', ')
     if (known === '') return 'This mesh has no model yet: start a processor, or add one with `infermesh models add`'
     if (name !== undefined) return `There is no model ${JSON.stringify(name)}; this mesh has ${known}`

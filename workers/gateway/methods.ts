@@ -98,7 +98,11 @@ function serveModels({ dispatcher }: Net, { catalogue }: GatewayParts): void {
   const serving = ({ name, processor }: RequestOf<'models.remove'>): Link[] => {
     const links = processor === undefined ? catalogue.processorsWith(name) : [catalogue.processor(processor)]
     if (links.length > 0) return links
-    throw MeshError.MODEL_NOT_FOUND(`No connected processor has the model ${name}`, { param: 'name' })
+    const isKnown = catalogue.find(name) !== undefined
+    throw MeshError.MODEL_NOT_FOUND(
+      isKnown ? `No connected processor has the model ${name}` : catalogue.missing(name),
+      { param: 'name' },
+    )
   }
   dispatcher.respond('models.add', async ({ path, name, processor }, { signal }) => {
     const link = catalogue.processor(processor)

@@ -160,7 +160,7 @@ export class Limiter {
       this.#refuse(
         'concurrent',
         MeshError.RATE_LIMITED(
-          `The ${what} has ${meter.running} requests running; its limit is ${concurrentRequests}`,
+          `The ${what} has ${requestsText(meter.running)} running; its limit is ${concurrentRequests}`,
           { retryAfterMs: 1000 },
         ),
       )
@@ -169,7 +169,7 @@ export class Limiter {
       this.#refuse(
         'requests',
         MeshError.RATE_LIMITED(
-          `The ${what} has sent ${meter.requests.total} requests in the last minute; its limit is ${requestsPerMinute}`,
+          `The ${what} has sent ${requestsText(meter.requests.total)} in the last minute; its limit is ${requestsPerMinute}`,
           {
             retryAfterMs: Math.ceil(meter.requests.waitFor(requestsPerMinute - 1, now)),
           },
@@ -252,4 +252,8 @@ function periodText(period: BudgetPeriod): string {
 /** Tokens that texts will need, about; token ids are counted: English has 4 characters a token, a chat template adds a few a message. */
 export function estimateTokens(texts: readonly (string | readonly number[])[]): number {
   return texts.reduce((sum, text) => sum + (typeof text === 'string' ? Math.ceil(text.length / 4) + 4 : text.length), 0)
+}
+
+function requestsText(count: number): string {
+  return count === 1 ? '1 request' : `${count} requests`
 }
