@@ -27,6 +27,7 @@ const commands: Record<string, Entry> = {
   invite: { summary: 'make an invite for another machine', load: () => import('./commands/invite.js') },
   join: { summary: 'join a mesh with an invite', load: () => import('./commands/join.js') },
   usage: { summary: 'show who used how much', load: () => import('./commands/usage.js') },
+  audit: { summary: 'show who changed what', load: () => import('./commands/audit.js') },
   proxy: {
     summary: 'serve the mesh to OpenAI clients of this machine',
     load: () => import('./commands/proxy.js'),

@@ -72,7 +72,12 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     await bad(t, home, ['models', 'add', join(dir, 'none.gguf')], 64, /none\.gguf/)
     writeFileSync(file.replace('copy', 'text'), 'no model')
     await bad(t, home, ['models', 'add', file.replace('copy', 'text')], 64, /GGUF/)
-    t.ok(/^second is no longer served by processor$/m.test(await good(t, home, ['models', 'rm', 'second'])))
+    await good(t, home, ['models', 'default', 'second'])
+    t.is(
+      await good(t, home, ['models', 'rm', 'second']),
+      'second is no longer served by processor\nIt was the default: requests that name no model fail now, until `infermesh models default <name>`\n',
+    )
+    await good(t, home, ['models', 'default', 'infermesh-tiny'])
     await bad(t, home, ['models', 'rm', 'secnod'], 64, /no model "secnod"; this mesh has infermesh-tiny/)
     t.ok(existsSync(file), 'the file stays')
   })
@@ -187,6 +192,20 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     t.ok(/^gateway +g2 +down/m.test(await good(t, home, ['status'])), 'status knows it too')
     t.is(await good(t, home, ['members', 'remove', 'gateway/g2']), 'gateway g2 is no longer a member of the mesh\n')
     await bad(t, home, ['members', 'remove', 'g2'], 64, /g2/)
+
+    const [, id = ''] = /^(\S+) +processor +processor +own +open /m.exec(await good(t, home, ['invite', 'ls'])) ?? []
+    t.is(await good(t, home, ['invite', 'revoke', id]), `The invite ${id} is revoked\n`)
+    t.ok(new RegExp(`^${id} .* revoked `, 'm').test(await good(t, home, ['invite', 'ls'])))
+    await bad(t, home, ['join', third], 64, /runs here already/)
+    const audit = await good(t, home, ['audit', '--limit', '5'])
+    t.ok(new RegExp(`^\\d{4}-\\S+ \\S+ +admin +invite\\.revoke +${id} +-$`, 'm').test(audit), audit)
+    t.is(audit.trim().split('\n').length, 6)
+
+    const [, friend = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--guest', '--name', 'friend'])) ?? []
+    await good(t, await testHome(t), ['join', friend])
+    const approved = await infermesh(['models', 'approve', 'nosuch', '--processor', 'friend'], { home })
+    t.is(approved.stdout, 'friend may serve nosuch\n')
+    t.ok(/warning: the mesh has no model nosuch; it has infermesh-tiny/.test(approved.stderr), approved.stderr)
 
     const foreign = await testHome(t)
     const profile = JSON.parse(readFileSync(homeFiles(home).mesh, 'utf8')) as { address: string }

@@ -1,4 +1,5 @@
 import test from 'brittle'
+import { againText } from '../cli/shared/errors.js'
 import { bytesText, countText, durationText, table, timeText } from '../cli/shared/output.js'
 import { budget, decimal, duration, integer, limitsOf, limitsText, list, port, since } from '../cli/shared/parse.js'
 import { planWorkers } from '../cli/supervisor/plan.js'
@@ -81,4 +82,12 @@ test('a table is aligned, numbers to the right, and nothing in a cell breaks its
     ],
   )
   t.alike(lines, ['NAME      TOKENS  NOTE', 'ann            5  one two', 'somebody    1200'])
+})
+
+test('what a limit or a queue refuses says when to try again, once', (t) => {
+  const refused = { code: 'RATE_LIMITED', message: 'The key has sent 1 request', details: { retryAfterMs: 1200 } }
+  t.is(againText(refused), 'The key has sent 1 request. Try again in 2 s')
+  t.is(againText({ ...refused, message: 'Too many. Try again in 2 s' }), 'Too many. Try again in 2 s')
+  t.is(againText({ ...refused, code: 'QUOTA_EXCEEDED' }), refused.message)
+  t.is(againText({ code: 'RATE_LIMITED', message: 'no' }), 'no')
 })

@@ -85,7 +85,10 @@ test('a mesh is looked at: folders, listeners, an admin key over HTTP from anoth
     ['ok'],
     'both members are seen',
   )
-  t.ok(of(before, 'listeners').some(({ message }) => message.includes('without TLS')))
+  t.ok(of(before, 'listeners').some(({ message }) => message.includes('without TLS: whoever is on the way reads keys')))
+  const open = { role: 'metrics', name: 'm1', addresses: { metrics: 'http://0.0.0.0:1/metrics' } } as const
+  const [metrics] = of(await security(home, { home }, [{ ...auth.status(), ...open }]), 'listeners')
+  t.ok(metrics?.message.endsWith('reads the token and the numbers') && metrics.advice?.includes('metrics.tlsCert'))
   t.ok(
     of(before, 'keys').some(({ message }) => message.includes('without an end')),
     'the admin’s first key',

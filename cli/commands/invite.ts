@@ -1,10 +1,14 @@
 import { type Command, Option } from 'commander'
+import type { InviteInfo } from '../../lib/client/index.js'
 import { ROLES, type Role } from '../../lib/protocol/index.js'
+import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { bold, dim, print, printJson, timeText } from '../shared/output.js'
+import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
 import { duration } from '../shared/parse.js'
 
 export function define(command: Command): void {
+  defineList(command)
+  defineRevoke(command)
   command
     .addOption(new Option('--role <role>', 'what the other machine will be').choices(ROLES).default('processor'))
     .option('--name <name>', 'what it will be called (default: what it asks for)')
@@ -18,7 +22,8 @@ The invite works once, for one worker. Whoever has it can join: send it as you w
 Examples:
   infermesh invite
   infermesh invite --role gateway --name g2 --expires 1h
-  infermesh invite --json | jq -r .invite`,
+  infermesh invite --json | jq -r .invite
+  infermesh invite ls`,
     )
     .action(async (_options, self: Command) => {
       const options = optionsOf<{ role: Role; name?: string; guest?: boolean; expires?: number }>(self)
@@ -36,4 +41,49 @@ Examples:
       print()
       print(`infermesh join ${bold(made.invite)}`)
     })
+}
+
+function defineList(command: Command): void {
+  withListLimit(command.command('ls').alias('list').description('list invites, without their secrets'))
+    .addHelpText('after', '\nExample:\n  infermesh invite ls')
+    .action(async (_options, self: Command) => {
+      const options = optionsOf<ListOptions>(self)
+      const invites = await withMesh(options, (mesh, signal) =>
+        mesh.admin.invites.list({ limit: wanted(options) }, { signal }),
+      )
+      const now = Date.now()
+      const rows = invites.map((invite) => [
+        invite.id,
+        invite.role ?? 'any',
+        invite.name ?? '-',
+        invite.trust ?? 'own',
+        stateOf(invite, now),
+        timeText(invite.createdAt),
+        timeText(invite.expiresAt),
+      ])
+      if (options.json) printJson({ invites })
+      else printList(['ID', 'ROLE', 'NAME', 'TRUST', 'STATE', 'MADE', 'EXPIRES'], rows, 'No invites yet.', options)
+    })
+}
+
+function defineRevoke(command: Command): void {
+  command
+    .command('revoke')
+    .alias('rm')
+    .description('make an invite worthless; whom it admitted stays')
+    .argument('<id>', 'the invite’s id, as `invite ls` shows it')
+    .addHelpText('after', '\nExample:\n  infermesh invite revoke 8kq3zzgk1nsxa')
+    .action(async (id: string, _options, self: Command) => {
+      const common = optionsOf(self)
+      await withMesh(common, (mesh, signal) => mesh.admin.invites.revoke({ id }, { signal }))
+      if (common.json) printJson({ id })
+      else print(`The invite ${id} is revoked`)
+    })
+}
+
+function stateOf({ revokedAt, spentAt, expiresAt, reusable }: InviteInfo, now: number): string {
+  if (revokedAt !== undefined) return red('revoked')
+  if (spentAt !== undefined) return 'spent'
+  if (expiresAt !== undefined && expiresAt <= now) return red('expired')
+  return reusable ? 'this home’s own' : 'open'
 }

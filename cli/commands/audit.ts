@@ -1,0 +1,39 @@
+import type { Command } from 'commander'
+import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
+import { optionsOf, withMesh } from '../shared/mesh.js'
+import { printJson, timeText } from '../shared/output.js'
+
+export function define(command: Command): void {
+  withListLimit(command)
+    .addHelpText(
+      'after',
+      `
+For admins. Newest first. \`--json\` gives each entry whole.
+
+Examples:
+  infermesh audit --limit 20
+  infermesh audit --json | jq '.entries[] | select(.actor == "ann")'`,
+    )
+    .action(async (_options, self: Command) => {
+      const options = optionsOf<ListOptions>(self)
+      const entries = await withMesh(options, (mesh, signal) =>
+        mesh.admin.audit.list({ limit: wanted(options) }, { signal }),
+      )
+      const rows = entries.map(({ at, actor, action, target, detail }) => [
+        timeText(at),
+        actor,
+        action,
+        target,
+        detail === undefined ? '-' : detailText(detail),
+      ])
+      if (options.json) printJson({ entries })
+      else printList(['TIME', 'ACTOR', 'ACTION', 'TARGET', 'DETAIL'], rows, 'Nothing was changed yet.', options)
+    })
+}
+
+/** What a detail says, in short: the table cuts what is longer. */
+function detailText(detail: Record<string, unknown>): string {
+  return Object.entries(detail)
+    .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join(', ')
+}
