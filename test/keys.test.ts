@@ -48,6 +48,21 @@ test('a key is good for its scopes and no more, and never for more than its user
   t.alike(scopesOf('user', ['admin']), [], 'and is nothing to a user')
 })
 
+test('a scope that its user’s role does not allow is stored on no key', async (t) => {
+  const { keys, changed } = await withAnn(t)
+  const { entry } = await keys.create(ADMIN, newKeyFor({ user: 'ann', scopes: MAKER }))
+  for (const by of [ANN, holderOf({ entry, text: '' }), ADMIN]) {
+    t.is(await changed(by, entry.id, { scopes: ['inference', 'admin'] }), 'FORBIDDEN')
+    t.is(await codeOf(keys.create(by, newKeyFor({ user: 'ann', scopes: ['inference', 'admin'] }))), 'FORBIDDEN')
+  }
+  t.alike(keys.list(ADMIN, { ...ALL, id: entry.id }).items[0]?.scopes, MAKER)
+  t.alike(
+    (await keys.update(ANN, { id: entry.id, scopes: ['inference'] })).scopes,
+    ['inference'],
+    'narrowing still goes',
+  )
+})
+
 test('a key of an early build keeps the scopes of its user’s role, and its children lie within it', async (t) => {
   const { accounts, clock, keys } = await withAnn(t)
   const { id, secret, text } = newApiKey()
@@ -251,13 +266,32 @@ test('lists come in pages of a bounded length that miss nothing and repeat nothi
 })
 
 test('an audit entry takes 4 KiB, and one that is longer hides none of the others', async (t) => {
-  const { accounts, keys } = await withAnn(t)
+  const { accounts, clock, keys } = await withAnn(t)
   const models = Array.from({ length: 100 }, (_, i) => `${'m'.repeat(190)}${i}`)
-  const { entry } = await keys.create(ADMIN, newKeyFor({ user: 'ann', limits: { models, requestsPerMinute: 1 } }))
-  const [made] = (await readAudit(accounts.bee, { limit: 1 })).items
-  t.ok(JSON.stringify(made?.detail).length <= 4096)
-  t.alike(made?.detail?.cut, ['limits'])
-  t.is(made?.target, entry.id)
+  const lastDetail = async () => (await readAudit(accounts.bee, { limit: 1 })).items[0]?.detail ?? {}
+  const limits = { models, requestsPerMinute: 1, budget: { tokens: 5, period: 'day' as const } }
+  const shown = { requestsPerMinute: 1, budget: limits.budget, models: [models[0], '… 100 in all'] }
+  const { entry } = await keys.create(ADMIN, newKeyFor({ user: 'ann', limits }))
+  const made = await lastDetail()
+  t.ok(JSON.stringify(made).length <= 4096)
+  t.alike(made.cut, ['limits'])
+  t.alike(
+    { user: made.user, scopes: made.scopes, limits: made.limits },
+    { user: 'ann', scopes: ['inference'], limits: shown },
+  )
+
+  const scopes = ['inference', 'manage:keys'] as const
+  const expiresAt = clock.now + 60_000
+  await keys.update(ADMIN, {
+    id: entry.id,
+    scopes: [...scopes],
+    expiresAt,
+    limits: { ...limits, requestsPerMinute: 2 },
+  })
+  const { cut, before, after } = await lastDetail()
+  t.alike(cut, ['before', 'after'])
+  t.alike(before, { scopes: ['inference'], limits: shown })
+  t.alike(after, { scopes, expiresAt, limits: { ...shown, requestsPerMinute: 2 } }, 'what was given is told in full')
 
   // As a build without this bound wrote it.
   const seq = accounts.nextAudit

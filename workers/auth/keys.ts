@@ -71,7 +71,8 @@ export class Keys {
       }
       const maker = user === by.user && !request.alone ? by.keyId : undefined
       const line = maker === undefined ? [] : this.#lineOf(maker)
-      this.#mustBeAllowed(by, user, request.scopes)
+      this.#mustFitRole(user, request.scopes)
+      mustHaveAll(by, request.scopes)
       mustLieWithin(request, line)
       const ends = line.flatMap(({ expiresAt }) => expiresAt ?? [])
       const expiresAt = request.expiresAt ?? (ends.length > 0 ? Math.min(...ends) : undefined)
@@ -94,7 +95,7 @@ export class Keys {
     const secretHash = hashSecret(secret)
     const entry: ApiKey = { id, user, label, secretHash, scopes, parent, limits, createdAt: now, expiresAt }
     draft.account(accountKeys.apiKey(id), entry)
-    draft.audit(by.user, 'key.create', id, { user, label, scopes, parent, limits, expiresAt })
+    draft.audit(by.user, 'key.create', id, { user, label, scopes, parent, expiresAt, limits })
     return { entry, text }
   }
 
@@ -137,8 +138,11 @@ export class Keys {
       const { label = key.label, limits = key.limits, scopes = key.scopes, expiresAt = key.expiresAt } = request
       const updated: ApiKey = { ...key, label, scopes, limits, expiresAt }
       if (request.expiresAt !== undefined) mustBeAhead(expiresAt, this.#writer.now())
+      if (request.scopes !== undefined) {
+        this.#mustFitRole(key.user, request.scopes)
+        if (isAdmin(by)) mustHaveAll(by, request.scopes)
+      }
       if (!isAdmin(by)) this.#mustNarrow(key, updated)
-      else if (request.scopes !== undefined) this.#mustBeAllowed(by, key.user, request.scopes)
       const ends = this.#scopesOf(updated).includes('admin') ? request.expiresAt : this.#writer.now()
       if (ends !== undefined) this.#mustLeaveAdmin([key, ...madeWith(this.#accounts, key.id)], ends)
       draft.account(accountKeys.apiKey(key.id), updated)
@@ -204,18 +208,14 @@ export class Keys {
     return scopesOf(this.#accounts.users.get(user)?.role ?? 'user', scopes)
   }
 
-  /** Scopes are given by those who have them to those whose role allows them. @throws MeshError FORBIDDEN */
-  #mustBeAllowed(by: Actor, user: string, scopes: readonly Scope[]): void {
+  /** A key is given no scope that its user's role does not allow, even where it would mean nothing. @throws MeshError FORBIDDEN */
+  #mustFitRole(user: string, scopes: readonly Scope[]): void {
     const ofRole = scopesOf(this.#accounts.users.get(user)?.role ?? 'user')
-    const wrong = scopes.findIndex((scope) => !ofRole.includes(scope) || !by.scopes.includes(scope))
-    const scope = scopes[wrong]
-    if (scope === undefined) return
-    throw MeshError.FORBIDDEN(
-      ofRole.includes(scope)
-        ? `The scope ${scope} is more than what you ask with has: ${by.scopes.join(', ')}`
-        : `The scope ${scope} is for admins; ${user} is none`,
-      { param: `scopes[${wrong}]` },
-    )
+    const wrong = scopes.findIndex((scope) => !ofRole.includes(scope))
+    if (wrong < 0) return
+    throw MeshError.FORBIDDEN(`The scope ${scopes[wrong]} is for admins; ${user} is none`, {
+      param: `scopes[${wrong}]`,
+    })
   }
 
   /** @throws MeshError FORBIDDEN */
@@ -254,6 +254,15 @@ export class Keys {
       }
     }
   }
+}
+
+/** Scopes are given by those who have them. @throws MeshError FORBIDDEN */
+function mustHaveAll(by: Actor, scopes: readonly Scope[]): void {
+  const wrong = scopes.findIndex((scope) => !by.scopes.includes(scope))
+  if (wrong < 0) return
+  throw MeshError.FORBIDDEN(`The scope ${scopes[wrong]} is more than what you ask with has: ${by.scopes.join(', ')}`, {
+    param: `scopes[${wrong}]`,
+  })
 }
 
 /** @throws MeshError FORBIDDEN where a new key would have more than one of those above it */
