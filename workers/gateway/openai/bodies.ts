@@ -16,8 +16,10 @@ const MAX_KINDS = 100
 const MAX_MESSAGES = 10_000
 /** Token ids of all texts of a request together, as OpenAI bounds them. */
 const MAX_TOKEN_IDS = 300_000
-/** Entries of a logit bias, or of the metadata of a response. */
+/** Entries of a logit bias. */
 const MAX_ENTRIES = 1024
+/** What a response carries along for its caller, in entries and in characters of a key and a value: as OpenAI bounds it. */
+const METADATA = { entries: 16, key: 64, value: 512 }
 
 /**
  * A list that is checked no further than its bound: zod looks at each member first and counts them last, and tells of
@@ -32,9 +34,9 @@ function list<T extends z.ZodType>(item: T, max: number, least?: string) {
 }
 
 /** An object of the caller's own keys. */
-function entries<T extends z.ZodType>(key: z.ZodString, value: T) {
-  const few = (given: object) => Object.keys(given).length <= MAX_ENTRIES
-  return z.record(key, value).refine(few, `expected at most ${MAX_ENTRIES} entries`)
+function entries<T extends z.ZodType>(key: z.ZodString, value: T, max = MAX_ENTRIES) {
+  const few = (given: object) => Object.keys(given).length <= max
+  return z.record(key, value).refine(few, `expected at most ${max} entries`)
 }
 
 const model = z.string().max(200).nullish()
@@ -242,7 +244,7 @@ export const responseBodySchema = z.looseObject({
   store: flag,
   background: flag,
   truncation: z.enum(['auto', 'disabled']).nullish(),
-  metadata: entries(z.string(), text).nullish(),
+  metadata: entries(z.string().max(METADATA.key), z.string().max(METADATA.value), METADATA.entries).nullish(),
   user: text.nullish(),
   safety_identifier: text.nullish(),
   prompt_cache_key: z.string().max(1000).nullish(),

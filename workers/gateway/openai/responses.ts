@@ -19,7 +19,7 @@ export async function respond(
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const { keyId } = call.principal
+  const { keyId, user } = call.principal
   const items = itemsOf(body.input)
   const messages = messagesOf(items, historyOf(store, keyId, body.previous_response_id))
   const request = responseInference(body, messages)
@@ -27,11 +27,14 @@ export async function respond(
 
   const keep = (built: ResponseBuilder, response: object): void => {
     if (body.store === false) return
-    store.put(keyId, {
-      response: { ...response, id: built.id },
-      input: items.map((item, i) => shownItem(item, frame.id, i)),
-      messages: [...messages, answerMessage(built)],
-    })
+    store.put(
+      { keyId, user },
+      {
+        response: { ...response, id: built.id },
+        input: items.map((item, i) => shownItem(item, frame.id, i)),
+        messages: [...messages, answerMessage(built)],
+      },
+    )
   }
 
   if (body.stream !== true) {
