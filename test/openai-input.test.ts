@@ -140,6 +140,12 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [RESPONSES, { input: 'Hi', background: true }, 'background'],
   [RESPONSES, { input: 'Hi', conversation: 'conv_1' }, 'conversation'],
   [RESPONSES, { input: 'Hi', truncation: 'auto' }, 'truncation'],
+  [RESPONSES, { input: 'Hi', metadata: { long: 'x'.repeat(513) } }, 'metadata.long'],
+  [
+    RESPONSES,
+    { input: 'Hi', metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [i, 'x'])) },
+    'metadata',
+  ],
   [RESPONSES, { input: 'Hi', max_output_tokens: -1 }, 'max_output_tokens'],
   [RESPONSES, { input: 'Hi', tools: [{ type: 'web_search' }] }, 'tools[0].type'],
   [
@@ -254,6 +260,16 @@ test('what is wrong with a request is said', { timeout: 120_000 }, async (t) => 
     const form = await door.ask(CHAT, 'a=b', { headers: { 'content-type': 'application/x-www-form-urlencoded' } })
     t.is(form.status, 415)
     t.is(schemaFault('error', await form.json()), undefined)
+    for (const [type, status] of [
+      ['text/plain', 415],
+      ['application/json; charset=utf-16', 415],
+      ['application/json; charset="UTF-8"', 400],
+      ['application/json;charset=utf8', 400],
+    ] as const) {
+      const answer = await door.ask(CHAT, '{}', { headers: { 'content-type': type } })
+      t.is(answer.status, status, type)
+      t.is(schemaFault('error', await answer.json()), undefined)
+    }
     const bytes = Buffer.concat([
       Buffer.from('{"messages":[{"role":"user","content":"'),
       Buffer.from([0xff, 0xfe]),

@@ -35,7 +35,6 @@ const SETTLE_STEP_MS = 5
 export function serveApi(app: FastifyInstance, parts: ApiParts): void {
   void app.register(
     async (api) => {
-      api.removeAllContentTypeParsers()
       parseJsonBodies(api)
       // Answers hold keys and names: no cache may keep them.
       api.addHook('onRequest', async (_request, reply) => {

@@ -1,27 +1,35 @@
-import type { FastifyInstance } from 'fastify'
+import { errorCodes, type FastifyInstance, type FastifyRequest } from 'fastify'
 import { jsonFault, MeshError, messageOf, REQUEST_BOUNDS } from '../../../lib/protocol/index.js'
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
 
 /** Bodies are JSON objects in UTF-8, parsed as they come: for routes that take small ones only. */
 export function parseJsonBodies(app: FastifyInstance): void {
-  app.removeContentTypeParser('application/json')
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, bytes: Buffer, done) => {
-    if (bytes.byteLength === 0 && request.method === 'DELETE') return done(null, undefined)
-    try {
-      done(null, parseBody(bytes))
-    } catch (err) {
-      done(MeshError.from(err))
-    }
-  })
+  takeJson(app, ({ method }, bytes) => (bytes.byteLength === 0 && method === 'DELETE' ? undefined : parseBody(bytes)))
 }
 
 /** Bodies are left as the bytes that they are: for routes that read them themselves. */
 export function keepJsonBodies(app: FastifyInstance): void {
-  app.removeContentTypeParser('application/json')
-  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (_request, bytes: Buffer, done) =>
-    done(null, bytes),
+  takeJson(app, (_request, bytes) => bytes)
+}
+
+/** Takes JSON and nothing else: a body of another type or charset is answered with 415. */
+function takeJson(app: FastifyInstance, read: (request: FastifyRequest, bytes: Buffer) => unknown): void {
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'buffer' },
+    async (request: FastifyRequest, bytes: Buffer) => {
+      if (!isUtf8(request.headers['content-type'])) throw new errorCodes.FST_ERR_CTP_INVALID_MEDIA_TYPE()
+      return read(request, bytes)
+    },
   )
+}
+
+/** Whether a content type names no charset, or UTF-8, of which ASCII is a part. */
+function isUtf8(contentType = ''): boolean {
+  const charset = /;\s*charset\s*=\s*"?([^\s";]*)/i.exec(contentType)?.[1]?.toLowerCase()
+  return charset === undefined || ['utf-8', 'utf8', 'us-ascii', 'ascii'].includes(charset)
 }
 
 /**
