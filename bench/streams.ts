@@ -58,6 +58,8 @@ async function load(mesh: BenchMesh, clients: MeshClient[], streams: number, max
 export async function streams(): Promise<Figure[]> {
   const mesh = await startMesh({
     standIn: { STAND_IN_TOKENS_PER_S: String(TOKENS_PER_S), STAND_IN_SLOTS: String(STREAMS) },
+    // All are one user's, who has a quarter of the queue.
+    set: { gateway: [`gateway.queueLimit=${4 * QUEUED}`] },
   })
   try {
     const clients = Array.from({ length: CLIENTS }, () => mesh.client())

@@ -1,11 +1,15 @@
+import { setMaxListeners } from 'node:events'
 import test from 'brittle'
-import type { MeshError } from '../lib/protocol/index.js'
+import { MeshError } from '../lib/protocol/index.js'
 import { type Candidate, Scheduler, type Slot } from '../workers/gateway/requests/scheduler.js'
 
 function setup(candidates: Candidate[], queueLimit = 100) {
-  const state = { now: 0, candidates }
+  const state = { now: 0, candidates, looks: 0 }
   const scheduler = new Scheduler({
-    candidates: () => state.candidates,
+    candidates: () => {
+      state.looks++
+      return state.candidates
+    },
     queueLimit,
     clock: () => state.now,
     random: () => 0.9,
@@ -14,6 +18,7 @@ function setup(candidates: Candidate[], queueLimit = 100) {
     scheduler.acquire({
       model: 'm',
       keyId,
+      user: keyId,
       avoid: new Set(),
       front: false,
       signal: new AbortController().signal,
@@ -160,4 +165,133 @@ test('a slot that is given back twice counts once', async (t) => {
   void ask('k').then(() => (second = true))
   await Promise.resolve()
   t.absent(second)
+})
+
+test('one user cannot fill the queue: its share is a quarter, and at least 16', async (t) => {
+  const shares: [queueLimit: number, share: number][] = [
+    [100, 25],
+    [20, 16],
+  ]
+  for (const [queueLimit, share] of shares) {
+    const { ask } = setup([processor('p', 1)], queueLimit)
+    await ask('other')
+    const gone = new AbortController()
+    void ask('k0', { user: 'greedy', signal: gone.signal }).catch(() => {})
+    for (let i = 1; i < share; i++) void ask(`k${i}`, { user: 'greedy' })
+    const words = new RegExp(
+      `greedy has ${share} requests waiting for m; one user may have ${share} of the ${queueLimit}`,
+    )
+    await t.exception(ask('k', { user: 'greedy' }), words)
+    t.is(await codeOf(ask('k', { user: 'greedy' })), 'RATE_LIMITED')
+    void ask('modest')
+    void ask('k', { user: 'greedy', front: true })
+    gone.abort()
+    await Promise.resolve()
+    t.is(await codeOf(ask('k', { user: 'greedy' })), 'RATE_LIMITED', 'what was taken up before is in, and counts')
+  }
+})
+
+test('those who were taken up before go first, and among keys that were served alike the oldest', async (t) => {
+  const { ask } = setup([processor('p', 1)])
+  const running = await ask('x')
+  const order: string[] = []
+  const serve = (name: string, key: string, front = false) =>
+    ask(key, { front }).then((slot) => {
+      order.push(name)
+      slot.release(0)
+    })
+  const all = [serve('b1', 'b'), serve('a1', 'a'), serve('b2', 'b'), serve('f1', 'a', true), serve('f2', 'b', true)]
+  running.release(0)
+  await Promise.all(all)
+  t.alike(order, ['f2', 'f1', 'b1', 'a1', 'b2'])
+})
+
+test('places in a long queue are told to 200 a second in all, to each at most every 500 ms, and are right', async (t) => {
+  const { state, scheduler, ask } = setup([processor('p', 1)], 4096)
+  await ask('k')
+  const told: { position: number; at: number }[][] = []
+  const controllers = Array.from({ length: 300 }, (_, i) => {
+    const gone = new AbortController()
+    const mine: { position: number; at: number }[] = []
+    told.push(mine)
+    const onPosition = (position: number) => void mine.push({ position, at: state.now })
+    void ask(`k${i}`, { signal: gone.signal, onPosition }).catch(() => {})
+    return gone
+  })
+  t.alike(
+    told.map(([first]) => first?.position),
+    Array.from({ length: 300 }, (_, i) => i + 1),
+    'at once when it joins',
+  )
+  for (let i = 0; i < 10; i++) controllers[i]?.abort()
+  const tellings = () => told.reduce((sum, mine) => sum + mine.length, 0)
+  const before = tellings()
+  for (let i = 0; i < 40; i++) {
+    state.now += 100
+    scheduler.dispatch()
+    t.ok(tellings() - before <= state.now / 5)
+  }
+  t.alike(
+    told.slice(10).map((mine) => mine.at(-1)?.position),
+    Array.from({ length: 290 }, (_, i) => i + 1),
+  )
+  t.ok(told.every((mine) => mine.every(({ at }, i) => i === 0 || at - (mine[i - 1]?.at ?? 0) >= 500)))
+})
+
+test('one who cannot be told its place leaves, and nobody else notices', async (t) => {
+  const { scheduler, ask } = setup([processor('p', 1)])
+  const running = await ask('k')
+  const onPosition = () => {
+    throw MeshError.SLOW_READER('too slow')
+  }
+  t.is(await codeOf(ask('k', { onPosition })), 'SLOW_READER')
+  const next = ask('k')
+  t.is(scheduler.waiting, 1)
+  running.release(1)
+  t.is((await next).processor, 'p')
+})
+
+test('what a request costs does not grow with the queue', async (t) => {
+  /** Fills a queue from three keys, serves 64 and has 128 leave at once. @returns how often it looked, and ms for each request */
+  const work = async (waiting: number) => {
+    const { state, ask } = setup([processor('p', 1)], 8192)
+    let told = 0
+    const count = { onPosition: () => void told++ }
+    let running = await ask('k')
+    const gone = new AbortController()
+    setMaxListeners(0, gone.signal)
+    const startedAt = performance.now()
+    let served: Slot | undefined
+    const notice = (slot: Slot) => {
+      served = slot
+    }
+    for (let i = 0; i < waiting; i++) {
+      const signal = i < 128 ? { signal: gone.signal } : {}
+      ask(`k${i % 3}`, { ...count, ...signal, user: `${i % 9}` }).then(notice, () => {})
+      state.now += 1
+    }
+    for (let i = 0; i < 64; i++) {
+      running.release(1)
+      await Promise.resolve()
+      await Promise.resolve()
+      running = served ?? running
+    }
+    gone.abort()
+    const ms = performance.now() - startedAt
+    await Promise.resolve()
+    return { looks: state.looks - waiting - 64, told, each: ms / waiting }
+  }
+  const best = async (waiting: number) => {
+    const runs = []
+    for (let i = 0; i < 5; i++) runs.push(await work(waiting))
+    return runs.reduce((a, b) => (b.each < a.each ? b : a))
+  }
+  await best(256)
+  const [few, many] = [await best(256), await best(4096)]
+  t.ok(many.looks <= few.looks && many.looks <= 1, `candidates are looked at once for each: ${many.looks} more`)
+  t.ok(many.told <= 4096 * 1.3, `${many.told} places told`)
+  t.ok(
+    many.each < 4 * few.each,
+    `${(many.each * 1000).toFixed(1)} µs each of 4096, ${(few.each * 1000).toFixed(1)} of 256`,
+  )
 })

@@ -54,11 +54,12 @@ export class Placement {
 
   async #queue(request: RequestState, onPosition: (position: number) => void): Promise<Slot> {
     const { context, model, failed, placements } = request
-    const { keyId, limits } = context.principal
+    const { keyId, user, limits } = context.principal
     const slot = await this.#parts.scheduler.acquire({
       model: model.name,
       // Keys that were made with one key have one turn together.
       keyId: limits.parents.at(-1)?.keyId ?? keyId,
+      user,
       avoid: failed,
       front: placements > 0,
       signal: context.signal,

@@ -1,4 +1,5 @@
 import { MeshError } from '../../../lib/protocol/index.js'
+import { Line, type Waiting } from './line.js'
 
 /** What the scheduler knows of one processor that has a model. */
 export interface Candidate {
@@ -22,22 +23,15 @@ export interface Slot {
 export interface SlotRequest {
   model: string
   keyId: string
-  /** Processors that have already failed this request. */
+  /** Whose request it is: one user has a share of the queue. */
+  user: string
+  /** Processors that have already failed this request: only one that was taken up before has any. */
   avoid: ReadonlySet<string>
   /** A request that was taken up before goes to the front. */
   front: boolean
   signal: AbortSignal
   /** Told where the request stands, from 1, whenever that changes. */
   onPosition: (position: number) => void
-}
-
-interface Waiting extends SlotRequest {
-  since: number
-  position: number
-  toldAt: number
-  resolve: (slot: Slot) => void
-  reject: (err: MeshError) => void
-  onAbort: () => void
 }
 
 interface Turn {
@@ -55,22 +49,22 @@ export interface SchedulerOptions {
   random?: () => number
 }
 
-/** A long queue moves often: nobody is told of a new place more often than this. */
-const POSITION_SPACING_MS = 500
-/** In a queue of thousands it is all of them together who are told no more often than this makes it. */
-const POSITION_SPACING_MS_EACH = 5
+/** One user may fill this part of a queue, but always so many places. */
+const USER_SHARE = 1 / 4
+const USER_PLACES = 16
 /** Weight of the newest sample in the average service time. */
 const SMOOTHING = 0.1
 
 /**
  * One bounded queue for each model and the choice of processor: the least loaded of those that have it. Among keys, the
  * one that was served the fewest tokens goes first; among one key's requests, the oldest. Knows nothing of the network.
+ * What a request costs here grows with the keys and processors there are, not with the requests that wait.
  */
 export class Scheduler {
   readonly #options: SchedulerOptions
   readonly #clock: () => number
   readonly #random: () => number
-  readonly #queues = new Map<string, Waiting[]>()
+  readonly #queues = new Map<string, Line>()
   /** This gateway's requests at each processor, by `processor model`. */
   readonly #running = new Map<string, number>()
   /** Tokens served to each key that has requests waiting or running: its virtual time. */
@@ -87,38 +81,41 @@ export class Scheduler {
 
   /**
    * Waits for a slot.
-   * @throws MeshError NO_PROCESSOR at once when nobody has the model, QUEUE_FULL at once past the bound, CANCELLED
+   * @throws MeshError at once: NO_PROCESSOR when nobody has the model, QUEUE_FULL past the bound, RATE_LIMITED past one
+   * user's share of it; CANCELLED
    */
   async acquire(request: SlotRequest): Promise<Slot> {
-    if (request.signal.aborted) throw MeshError.CANCELLED('The caller went away')
-    const queued = this.#queues.get(request.model)?.length ?? 0
-    const free = queued === 0 ? this.#choose(request) : undefined
+    const { model, keyId, avoid, front, signal } = request
+    if (signal.aborted) throw MeshError.CANCELLED('The caller went away')
+    const candidates = this.#options.candidates(model)
+    const line = this.#queues.get(model)
+    const free = line === undefined ? this.#choose(model, usable(candidates, avoid)) : undefined
     if (free !== undefined) {
-      this.#activate(request.keyId)
+      this.#activate(keyId)
       return this.#grant(request, free, this.#clock())
     }
-    if (this.#usable(request).length === 0) throw this.#noProcessor(request)
-    if (!request.front && queued >= this.#options.queueLimit) {
-      throw MeshError.QUEUE_FULL(`${queued} requests wait for ${request.model}; no more are queued`, {
-        retryAfterMs: this.#waitMs(request.model, queued),
-      })
-    }
-    this.#activate(request.keyId)
-    const queue = this.#queue(request.model)
+    if (usable(candidates, avoid).length === 0) throw noProcessor(request)
+    if (!front) this.#assertRoom(request, line)
+    this.#activate(keyId)
     return new Promise<Slot>((resolve, reject) => {
+      const queue = line ?? new Line(this.#clock())
+      this.#queues.set(model, queue)
       const waiting: Waiting = {
         ...request,
         since: this.#clock(),
+        order: queue.nextOrder(request),
         position: 0,
         toldAt: Number.NEGATIVE_INFINITY,
         resolve,
-        reject,
-        onAbort: () => this.#leave(waiting, MeshError.CANCELLED('The caller went away')),
+        leave: (err) => {
+          if (this.#leave(queue, waiting)) reject(err)
+        },
+        onAbort: () => waiting.leave(MeshError.CANCELLED('The caller went away')),
       }
-      if (request.front) queue.unshift(waiting)
-      else queue.push(waiting)
-      request.signal.addEventListener('abort', waiting.onAbort, { once: true })
-      this.dispatch(request.model)
+      queue.add(waiting)
+      signal.addEventListener('abort', waiting.onAbort, { once: true })
+      this.#dispatch(model, queue, candidates)
+      if (queue.has(waiting)) queue.tellNew(waiting, this.#clock())
     })
   }
 
@@ -129,19 +126,21 @@ export class Scheduler {
       return
     }
     const queue = this.#queues.get(model)
-    if (queue === undefined) return
-    for (let next = this.#next(queue); next !== undefined; next = this.#next(queue)) {
+    if (queue !== undefined) this.#dispatch(model, queue, this.#options.candidates(model))
+  }
+
+  #dispatch(model: string, queue: Line, candidates: readonly Candidate[]): void {
+    for (let next = this.#next(model, queue, candidates); next; next = this.#next(model, queue, candidates)) {
       const { waiting, candidate } = next
-      queue.splice(queue.indexOf(waiting), 1)
+      queue.remove(waiting)
       // A request may come back here many times, with the same signal.
       waiting.signal.removeEventListener('abort', waiting.onAbort)
       waiting.resolve(this.#grant(waiting, candidate, waiting.since))
     }
     // Those that no processor can serve any more must not wait for ever.
-    for (const waiting of [...queue])
-      if (this.#usable(waiting).length === 0) this.#leave(waiting, this.#noProcessor(waiting))
-    this.#tellPositions(queue)
-    if (queue.length === 0) this.#queues.delete(model)
+    for (const waiting of candidates.length === 0 ? queue.everyone() : queue.fronts())
+      if (usable(candidates, waiting.avoid).length === 0) waiting.leave(noProcessor(waiting))
+    this.#moved(model, queue)
   }
 
   /** A processor told its load: what it said about being full is out of date. */
@@ -159,21 +158,30 @@ export class Scheduler {
     return [...this.#queues.values()].reduce((sum, queue) => sum + queue.length, 0)
   }
 
-  #queue(model: string): Waiting[] {
-    const queue = this.#queues.get(model) ?? []
-    this.#queues.set(model, queue)
-    return queue
+  /** @throws MeshError QUEUE_FULL, RATE_LIMITED */
+  #assertRoom({ model, user }: SlotRequest, line: Line | undefined): void {
+    const { queueLimit } = this.#options
+    const queued = line?.length ?? 0
+    const ofUser = line?.ofUser(user) ?? 0
+    if (queued >= queueLimit) {
+      throw MeshError.QUEUE_FULL(`${queued} requests wait for ${model}; no more are queued`, {
+        retryAfterMs: this.#waitMs(model, queued),
+      })
+    }
+    const share = Math.max(USER_PLACES, Math.floor(queueLimit * USER_SHARE))
+    if (ofUser >= share) {
+      throw MeshError.RATE_LIMITED(
+        `The user ${user} has ${ofUser} requests waiting for ${model}; one user may have ${share} of the ${queueLimit} places`,
+        { retryAfterMs: this.#waitMs(model, ofUser) },
+      )
+    }
   }
 
-  #usable(request: SlotRequest): Candidate[] {
-    return this.#options.candidates(request.model).filter(({ id }) => !request.avoid.has(id))
-  }
-
-  /** The free slot with the least load, for one request. */
-  #choose(request: SlotRequest): Candidate | undefined {
+  /** The free slot with the least load. */
+  #choose(model: string, candidates: readonly Candidate[]): Candidate | undefined {
     let best: { candidate: Candidate; load: number } | undefined
-    for (const candidate of this.#usable(request)) {
-      const running = this.#running.get(placeOf(candidate, request.model)) ?? 0
+    for (const candidate of candidates) {
+      const running = this.#running.get(placeOf(candidate, model)) ?? 0
       if (running >= candidate.slots || this.#bounced.has(candidate.id)) continue
       // A processor that would first have to load the model comes after all that have it.
       const load = running / candidate.slots + (candidate.loaded ? 0 : 1)
@@ -184,24 +192,21 @@ export class Scheduler {
   }
 
   /** Whose turn it is, and where: of those for whom a slot is free the front, then the key served least, then the oldest. */
-  #next(queue: readonly Waiting[]): Turn | undefined {
-    let best: Turn | undefined
-    let bestServed = Number.POSITIVE_INFINITY
-    const free = new Map<ReadonlySet<string>, Candidate | undefined>()
-    for (const waiting of queue) {
-      // Nearly all requests avoid nobody and share one answer.
-      const shared = waiting.avoid.size === 0 ? NOBODY : waiting.avoid
-      if (!free.has(shared)) free.set(shared, this.#choose(waiting))
-      const candidate = free.get(shared)
-      if (candidate === undefined) continue
-      if (waiting.front) return { waiting, candidate }
-      const served = this.#served.get(waiting.keyId)?.tokens ?? 0
-      if (served < bestServed) {
-        best = { waiting, candidate }
-        bestServed = served
-      }
+  #next(model: string, queue: Line, candidates: readonly Candidate[]): Turn | undefined {
+    const anywhere = this.#choose(model, candidates)
+    if (anywhere === undefined) return undefined
+    for (const waiting of queue.fronts()) {
+      const { avoid } = waiting
+      const candidate = avoid.size === 0 ? anywhere : this.#choose(model, usable(candidates, avoid))
+      if (candidate !== undefined) return { waiting, candidate }
     }
-    return best
+    let best: { waiting: Waiting; served: number } | undefined
+    for (const waiting of queue.heads()) {
+      const served = this.#served.get(waiting.keyId)?.tokens ?? 0
+      const isLevel = served === best?.served && waiting.order < best.waiting.order
+      if (best === undefined || served < best.served || isLevel) best = { waiting, served }
+    }
+    return best && { waiting: best.waiting, candidate: anywhere }
   }
 
   /** Takes a slot. @param since when the request began to wait */
@@ -233,25 +238,19 @@ export class Scheduler {
     }
   }
 
-  #leave(waiting: Waiting, err: MeshError): void {
-    const queue = this.#queues.get(waiting.model)
-    const index = queue?.indexOf(waiting) ?? -1
-    if (queue === undefined || index === -1) return
-    queue.splice(index, 1)
+  /** @returns false where it does not wait any more */
+  #leave(queue: Line, waiting: Waiting): boolean {
+    if (!queue.remove(waiting)) return false
+    waiting.signal.removeEventListener('abort', waiting.onAbort)
     this.#deactivate(waiting.keyId, 0)
-    waiting.reject(err)
-    this.#tellPositions(queue)
+    this.#moved(waiting.model, queue)
+    return true
   }
 
-  #tellPositions(queue: Waiting[]): void {
-    const now = this.#clock()
-    const spacingMs = Math.max(POSITION_SPACING_MS, queue.length * POSITION_SPACING_MS_EACH)
-    for (const [index, waiting] of queue.entries()) {
-      if (waiting.position === index + 1 || now - waiting.toldAt < spacingMs) continue
-      waiting.position = index + 1
-      waiting.toldAt = now
-      waiting.onPosition(index + 1)
-    }
+  /** Those who wait have other places now. */
+  #moved(model: string, queue: Line): void {
+    queue.tellPositions(this.#clock())
+    if (queue.length === 0 && this.#queues.get(model) === queue) this.#queues.delete(model)
   }
 
   /** A key that comes back starts level with the least served of those that are here: it cannot save up turns. */
@@ -272,16 +271,6 @@ export class Scheduler {
     if (--known.active === 0) this.#served.delete(keyId)
   }
 
-  #noProcessor(request: SlotRequest): MeshError {
-    const failed = request.avoid.size > 0
-    return MeshError.NO_PROCESSOR(
-      failed
-        ? `Every processor that has ${request.model} failed this request`
-        : `No processor that has ${request.model} is connected now`,
-      { retryAfterMs: 2000 },
-    )
-  }
-
   /** When a place in the queue may be free: the service time, shared by the slots there are. */
   #waitMs(model: string, queued: number): number {
     const slots = this.#options.candidates(model).reduce((sum, candidate) => sum + candidate.slots, 0)
@@ -289,7 +278,18 @@ export class Scheduler {
   }
 }
 
-const NOBODY: ReadonlySet<string> = new Set()
+function usable(candidates: readonly Candidate[], avoid: ReadonlySet<string>): readonly Candidate[] {
+  return avoid.size === 0 ? candidates : candidates.filter(({ id }) => !avoid.has(id))
+}
+
+function noProcessor({ model, avoid }: SlotRequest): MeshError {
+  return MeshError.NO_PROCESSOR(
+    avoid.size > 0
+      ? `Every processor that has ${model} failed this request`
+      : `No processor that has ${model} is connected now`,
+    { retryAfterMs: 2000 },
+  )
+}
 
 /** The key under which the requests of one model at one processor are counted. */
 function placeOf({ id }: Candidate, model: string): string {
