@@ -692,3 +692,26 @@ test('the system’s clock tells dates, durations, and when a time is over', asy
 function settled(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve))
 }
+
+test('a request that has something to be compiled is its user’s only one until its first token', async (t) => {
+  const tool = { name: 'f', description: '', parameters: { type: 'object' } }
+  const cases: [Partial<InferenceInput>, string | undefined][] = [
+    [{}, undefined],
+    [{ format: { type: 'json_object' } }, undefined],
+    [{ tools: [] }, undefined],
+    [{ tools: [tool] }, 'ann'],
+    [{ format: { type: 'json_schema', schema: {} } }, 'ann'],
+    [{ format: { type: 'grammar', grammar: 'root ::= "a"' } }, 'ann'],
+  ]
+  for (const [input, user] of cases) {
+    const { generate, seen } = setup({
+      processors: [new TestProcessor('p1', [() => t.alike(seen.begun, []), tokens(0, 'a'), finish(1)])],
+    })
+    await generate(input)
+    t.is(seen.prepared[0], user, JSON.stringify(input))
+    t.alike(seen.begun.slice(0, 1), ['p1'])
+  }
+  const { embed, seen } = setup({ processors: [new TestProcessor('p1')] })
+  await embed(['a'])
+  t.is(seen.prepared[0], undefined)
+})

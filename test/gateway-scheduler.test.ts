@@ -1,7 +1,8 @@
 import { setMaxListeners } from 'node:events'
 import test from 'brittle'
 import { MeshError } from '../lib/protocol/index.js'
-import { type Candidate, Scheduler, type Slot } from '../workers/gateway/requests/scheduler.js'
+import { Scheduler } from '../workers/gateway/requests/scheduler.js'
+import type { Candidate, Slot } from '../workers/gateway/requests/slot.js'
 
 function setup(candidates: Candidate[], queueLimit = 100) {
   const state = { now: 0, candidates, looks: 0 }
@@ -294,4 +295,57 @@ test('what a request costs does not grow with the queue', async (t) => {
     many.each < 4 * few.each,
     `${(many.each * 1000).toFixed(1)} µs each of 4096, ${(few.each * 1000).toFixed(1)} of 256`,
   )
+})
+
+test('a key whose requests hold slots and give nothing has no more turns than one that is answered', async (t) => {
+  const { state, ask } = setup([processor('p', 1)])
+  const running = await ask('idle')
+  const order: string[] = []
+  const serve = (key: string, heldMs: number, tokens: number) =>
+    ask(key).then((slot) => {
+      order.push(key)
+      state.now += heldMs
+      slot.release(tokens)
+    })
+  const all = Array.from({ length: 10 }, () => [serve('idle', 2000, 0), serve('busy', 500, 100)]).flat()
+  state.now += 2000
+  running.release(0)
+  await Promise.all(all)
+  t.alike(order.slice(0, 4), ['busy', 'idle', 'busy', 'idle'], 'two seconds of a slot are worth a hundred tokens')
+  // What ends at once costs a turn.
+  const short = setup([processor('p', 1)])
+  const first = await short.ask('idle')
+  const served: string[] = []
+  const turn = (key: string, tokens: number) =>
+    short.ask(key).then((slot) => {
+      served.push(key)
+      slot.release(tokens)
+    })
+  const turns = [...Array.from({ length: 9 }, () => turn('idle', 0)), turn('busy', 5), turn('busy', 5)]
+  first.release(0)
+  await Promise.all(turns)
+  t.ok(served.lastIndexOf('busy') < 8, served.join(' '))
+})
+
+test('of one user’s requests that are prepared at length, one at a time is placed at each processor', async (t) => {
+  const { ask } = setup([processor('a', 6), processor('b', 6)])
+  const placed: Slot[] = []
+  const hostile = Array.from({ length: 4 }, (_, i) =>
+    ask(`mallory ${i}`, { preparedFor: 'mallory' }).then((slot) => placed.push(slot)),
+  )
+  await Promise.resolve()
+  t.alike(placed.map((slot) => slot.processor).sort(), ['a', 'b'])
+  t.is((await ask('bob')).queueMs, 0, 'others have their slots at once')
+  await ask('carol', { preparedFor: 'carol' })
+  await ask('mallory 1')
+  placed[0]?.begun()
+  await hostile[2]
+  t.is(placed[2]?.processor, placed[0]?.processor, 'the next, with the first token of the one before')
+  placed[0]?.begun()
+  placed[0]?.release(1)
+  await Promise.resolve()
+  t.is(placed.length, 3, 'which is over once')
+  placed[1]?.release(0)
+  await hostile[3]
+  t.is(placed[3]?.processor, placed[1]?.processor, 'or with its end')
 })

@@ -11,7 +11,7 @@ import type { Principal } from '../lib/store/index.js'
 import type { Clock } from '../workers/gateway/requests/clock.js'
 import { type Processor, type RequestContext, type RequestState, Requests } from '../workers/gateway/requests/index.js'
 import type { AnswerEvents } from '../workers/gateway/requests/ports.js'
-import type { SlotRequest } from '../workers/gateway/requests/scheduler.js'
+import type { SlotRequest } from '../workers/gateway/requests/slot.js'
 import { testModel } from './helpers/model.js'
 
 /** A request's way with nothing around it: processors that follow a script, and a clock that the test moves. */
@@ -139,6 +139,9 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
     demands: [] as object[],
     /** What the queue was asked, with the processors to avoid as they were then. */
     slots: [] as { model: string; keyId: string; front: boolean; avoid: string[] }[],
+    /** For whom a slot was asked alone, in order. */
+    prepared: [] as (string | undefined)[],
+    begun: [] as string[],
     released: [] as [processor: string, tokens: number][],
     bounced: [] as string[],
     settledTokens: [] as number[],
@@ -181,7 +184,8 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
     },
     scheduler: {
       acquire: async (request) => {
-        const { model, keyId, front, avoid } = request
+        const { model, keyId, front, avoid, preparedFor } = request
+        seen.prepared.push(preparedFor)
         seen.slots.push({ model, keyId, front, avoid: [...avoid] })
         clock.pass(QUEUE_MS)
         await faults.onQueue?.(request)
@@ -193,6 +197,7 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
         return {
           processor: id,
           queueMs: QUEUE_MS,
+          begun: () => seen.begun.push(turn.name),
           release: (tokens) => seen.released.push([turn.name, tokens]),
           bounce: () => seen.bounced.push(turn.name),
         }

@@ -7,6 +7,13 @@ export function demandOf(request: InferenceRequest | EmbeddingRequest): Demand {
   return { promptTokens: estimateTokens(promptOf(request)), maxTokens: request.maxTokens }
 }
 
+/** True where a grammar is made of what a caller wrote, before the first token: what that takes, no token tells. */
+export function isPrepared(request: InferenceRequest): boolean {
+  const { type } = request.format
+  if (type === 'json_schema' || type === 'grammar') return true
+  return request.kind === 'chat' && request.tools !== undefined && request.tools.length > 0
+}
+
 /** What a chat template adds to a prompt at most, in all and for each message, in tokens. */
 const TEMPLATE_TOKENS = 8192
 const MESSAGE_TOKENS = 64

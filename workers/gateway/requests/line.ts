@@ -1,5 +1,5 @@
 import { MeshError } from '../../../lib/protocol/index.js'
-import type { Slot, SlotRequest } from './scheduler.js'
+import type { Slot, SlotRequest } from './slot.js'
 
 /** A request that waits for a slot. */
 export interface Waiting extends SlotRequest {

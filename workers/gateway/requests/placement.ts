@@ -1,6 +1,6 @@
 import { type ErrorCode, MeshError } from '../../../lib/protocol/index.js'
 import type { Processor, RequestsParts } from './ports.js'
-import type { Slot } from './scheduler.js'
+import type { Slot } from './slot.js'
 import { type RequestState, tokensUsed } from './state.js'
 
 /** How many processors one request may be tried on before its first token. */
@@ -30,19 +30,21 @@ export class Placement {
   }
 
   /**
-   * @param work what is done on the processor
+   * @param work what is done on the processor; calls `begun` once the first token is there
+   * @param prepares whether the processor has something to prepare before the first token
    * @param onPosition told where the request stands in the queue, from 1
    * @throws MeshError: what the queue, the caller's signal or the last processor said
    */
   async serve<T>(
     request: RequestState,
-    work: (processor: Processor) => Promise<T>,
+    work: (processor: Processor, begun: () => void) => Promise<T>,
+    prepares: boolean,
     onPosition: (position: number) => void = () => {},
   ): Promise<T> {
     for (;;) {
-      const slot = await this.#queue(request, onPosition)
+      const slot = await this.#queue(request, prepares, onPosition)
       try {
-        const result = await work(this.#place(request, slot))
+        const result = await work(this.#place(request, slot), () => slot.begun())
         slot.release(tokensUsed(request))
         return result
       } catch (err) {
@@ -52,7 +54,7 @@ export class Placement {
     }
   }
 
-  async #queue(request: RequestState, onPosition: (position: number) => void): Promise<Slot> {
+  async #queue(request: RequestState, prepares: boolean, onPosition: (position: number) => void): Promise<Slot> {
     const { context, model, failed, placements } = request
     const { keyId, user, limits } = context.principal
     const slot = await this.#parts.scheduler.acquire({
@@ -60,6 +62,7 @@ export class Placement {
       // Keys that were made with one key have one turn together.
       keyId: limits.parents.at(-1)?.keyId ?? keyId,
       user,
+      preparedFor: prepares ? user : undefined,
       avoid: failed,
       front: placements > 0,
       signal: context.signal,

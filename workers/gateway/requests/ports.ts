@@ -10,7 +10,7 @@ import type {
 import type { Principal } from '../../../lib/store/index.js'
 import type { Clock } from './clock.js'
 import type { Demand, Reservation } from './limiter.js'
-import type { Slot, SlotRequest } from './scheduler.js'
+import type { Slot, SlotRequest } from './slot.js'
 import type { RequestState } from './state.js'
 
 /** What a request's way needs of its gateway: each as narrow as it is used, so that a test gives it in a few lines. */

@@ -7,7 +7,7 @@ import type {
   Route,
 } from '../../../lib/protocol/index.js'
 import { Admission } from './admission.js'
-import { demandOf } from './demand.js'
+import { demandOf, isPrepared } from './demand.js'
 import { embed } from './embed.js'
 import { Placement } from './placement.js'
 import type { RequestsParts, Tell } from './ports.js'
@@ -55,7 +55,14 @@ export class Requests {
     try {
       const reason = await this.#placement.serve(
         generation,
-        (processor) => relay(generation, processor, tell, this.#parts),
+        (processor, begun) => {
+          const telling: Tell = (event) => {
+            if (event.type === 'tokens') begun()
+            tell(event)
+          }
+          return relay(generation, processor, telling, this.#parts)
+        },
+        isPrepared(request),
         (position) => tell({ type: 'queued', position }),
       )
       const totalMs = this.#settlement.finished(generation, reason)
@@ -72,7 +79,11 @@ export class Requests {
   async embed(asked: EmbeddingRequest, context: RequestContext): Promise<EmbeddingResult> {
     const request = this.#admission.admit('embedding', asked.model, demandOf(asked), context)
     try {
-      const embeddings = await this.#placement.serve(request, (processor) => embed(request, processor, asked.input))
+      const embeddings = await this.#placement.serve(
+        request,
+        (processor) => embed(request, processor, asked.input),
+        false,
+      )
       this.#settlement.finished(request, 'stop')
       const { requestId } = context
       return { requestId, model: request.model.name, embeddings, usage: request.usage, route: this.#route(request) }

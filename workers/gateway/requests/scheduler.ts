@@ -1,38 +1,7 @@
 import { MeshError } from '../../../lib/protocol/index.js'
+import { FairShares } from './fair-shares.js'
 import { Line, type Waiting } from './line.js'
-
-/** What the scheduler knows of one processor that has a model. */
-export interface Candidate {
-  /** Public key. */
-  id: string
-  /** Sequences it can run at a time; a processor that has yet to load the model counts as one. */
-  slots: number
-  loaded: boolean
-}
-
-/** A slot of one processor, held for one request. */
-export interface Slot {
-  readonly processor: string
-  readonly queueMs: number
-  /** Gives the slot back. @param tokens what the request cost, for fairness between keys */
-  release(tokens: number): void
-  /** The processor said that it is full after all: gives the slot back and sends it nothing until its next report. */
-  bounce(): void
-}
-
-export interface SlotRequest {
-  model: string
-  keyId: string
-  /** Whose request it is: one user has a share of the queue. */
-  user: string
-  /** Processors that have already failed this request: only one that was taken up before has any. */
-  avoid: ReadonlySet<string>
-  /** A request that was taken up before goes to the front. */
-  front: boolean
-  signal: AbortSignal
-  /** Told where the request stands, from 1, whenever that changes. */
-  onPosition: (position: number) => void
-}
+import type { Candidate, Slot, SlotRequest } from './slot.js'
 
 interface Turn {
   waiting: Waiting
@@ -57,7 +26,7 @@ const SMOOTHING = 0.1
 
 /**
  * One bounded queue for each model and the choice of processor: the least loaded of those that have it. Among keys, the
- * one that was served the fewest tokens goes first; among one key's requests, the oldest. Knows nothing of the network.
+ * one that was served least goes first; among one key's requests, the oldest. Knows nothing of the network.
  * What a request costs here grows with the keys and processors there are, not with the requests that wait.
  */
 export class Scheduler {
@@ -67,8 +36,9 @@ export class Scheduler {
   readonly #queues = new Map<string, Line>()
   /** This gateway's requests at each processor, by `processor model`. */
   readonly #running = new Map<string, number>()
-  /** Tokens served to each key that has requests waiting or running: its virtual time. */
-  readonly #served = new Map<string, { tokens: number; active: number }>()
+  readonly #shares = new FairShares()
+  /** Requests that are being prepared, by place and user. */
+  readonly #preparing = new Set<string>()
   /** Processors that said BUSY since their last report. */
   readonly #bounced = new Set<string>()
   #serviceMs = 1000
@@ -85,18 +55,18 @@ export class Scheduler {
    * user's share of it; CANCELLED
    */
   async acquire(request: SlotRequest): Promise<Slot> {
-    const { model, keyId, avoid, front, signal } = request
+    const { model, keyId, avoid, front, preparedFor, signal } = request
     if (signal.aborted) throw MeshError.CANCELLED('The caller went away')
     const candidates = this.#options.candidates(model)
     const line = this.#queues.get(model)
-    const free = line === undefined ? this.#choose(model, usable(candidates, avoid)) : undefined
+    const free = line === undefined ? this.#choose(model, usable(candidates, avoid), preparedFor) : undefined
     if (free !== undefined) {
-      this.#activate(keyId)
+      this.#shares.enter(keyId)
       return this.#grant(request, free, this.#clock())
     }
     if (usable(candidates, avoid).length === 0) throw noProcessor(request)
     if (!front) this.#assertRoom(request, line)
-    this.#activate(keyId)
+    this.#shares.enter(keyId)
     return new Promise<Slot>((resolve, reject) => {
       const queue = line ?? new Line(this.#clock())
       this.#queues.set(model, queue)
@@ -178,9 +148,10 @@ export class Scheduler {
   }
 
   /** The free slot with the least load. */
-  #choose(model: string, candidates: readonly Candidate[]): Candidate | undefined {
+  #choose(model: string, candidates: readonly Candidate[], preparedFor: string | undefined): Candidate | undefined {
     let best: { candidate: Candidate; load: number } | undefined
     for (const candidate of candidates) {
+      if (this.#preparing.has(preparationOf(candidate, { model, preparedFor }) ?? '')) continue
       const running = this.#running.get(placeOf(candidate, model)) ?? 0
       if (running >= candidate.slots || this.#bounced.has(candidate.id)) continue
       // A processor that would first have to load the model comes after all that have it.
@@ -193,39 +164,58 @@ export class Scheduler {
 
   /** Whose turn it is, and where: of those for whom a slot is free the front, then the key served least, then the oldest. */
   #next(model: string, queue: Line, candidates: readonly Candidate[]): Turn | undefined {
-    const anywhere = this.#choose(model, candidates)
+    const anywhere = this.#choose(model, candidates, undefined)
     if (anywhere === undefined) return undefined
     for (const waiting of queue.fronts()) {
-      const { avoid } = waiting
-      const candidate = avoid.size === 0 ? anywhere : this.#choose(model, usable(candidates, avoid))
+      const candidate = this.#choose(model, usable(candidates, waiting.avoid), waiting.preparedFor)
       if (candidate !== undefined) return { waiting, candidate }
     }
-    let best: { waiting: Waiting; served: number } | undefined
+    let best: (Turn & { served: number }) | undefined
     for (const waiting of queue.heads()) {
-      const served = this.#served.get(waiting.keyId)?.tokens ?? 0
-      const isLevel = served === best?.served && waiting.order < best.waiting.order
-      if (best === undefined || served < best.served || isLevel) best = { waiting, served }
+      const { preparedFor, keyId } = waiting
+      const served = this.#shares.of(keyId)
+      const isBefore = best === undefined || served < best.served
+      if (!isBefore && !(served === best?.served && waiting.order < best.waiting.order)) continue
+      const candidate = preparedFor === undefined ? anywhere : this.#choose(model, candidates, preparedFor)
+      if (candidate !== undefined) best = { waiting, candidate, served }
     }
-    return best && { waiting: best.waiting, candidate: anywhere }
+    return best
   }
 
   /** Takes a slot. @param since when the request began to wait */
-  #grant({ model, keyId }: SlotRequest, candidate: Candidate, since: number): Slot {
+  #grant(request: SlotRequest, candidate: Candidate, since: number): Slot {
+    const { model, keyId } = request
     const place = placeOf(candidate, model)
+    const preparation = preparationOf(candidate, request)
+    if (preparation !== undefined) this.#preparing.add(preparation)
+    let prepared = preparation === undefined
     this.#running.set(place, (this.#running.get(place) ?? 0) + 1)
     const startedAt = this.#clock()
     let held = true
+    /** Only once: the next of the same user may be prepared by then. */
+    const endPreparation = (): void => {
+      if (prepared || preparation === undefined) return
+      prepared = true
+      this.#preparing.delete(preparation)
+    }
     const giveBack = (tokens: number): void => {
       if (!held) return
       held = false
+      endPreparation()
       const left = (this.#running.get(place) ?? 1) - 1
       if (left === 0) this.#running.delete(place)
       else this.#running.set(place, left)
-      this.#deactivate(keyId, tokens)
+      this.#shares.served(keyId, tokens, this.#clock() - startedAt)
+      this.#shares.leave(keyId)
     }
     return {
       processor: candidate.id,
       queueMs: startedAt - since,
+      begun: () => {
+        if (prepared) return
+        endPreparation()
+        this.dispatch(model)
+      },
       release: (tokens) => {
         this.#serviceMs += SMOOTHING * (this.#clock() - startedAt - this.#serviceMs)
         giveBack(tokens)
@@ -242,7 +232,7 @@ export class Scheduler {
   #leave(queue: Line, waiting: Waiting): boolean {
     if (!queue.remove(waiting)) return false
     waiting.signal.removeEventListener('abort', waiting.onAbort)
-    this.#deactivate(waiting.keyId, 0)
+    this.#shares.leave(waiting.keyId)
     this.#moved(waiting.model, queue)
     return true
   }
@@ -251,24 +241,6 @@ export class Scheduler {
   #moved(model: string, queue: Line): void {
     queue.tellPositions(this.#clock())
     if (queue.length === 0 && this.#queues.get(model) === queue) this.#queues.delete(model)
-  }
-
-  /** A key that comes back starts level with the least served of those that are here: it cannot save up turns. */
-  #activate(keyId: string): void {
-    const known = this.#served.get(keyId)
-    if (known !== undefined) {
-      known.active++
-      return
-    }
-    const least = Math.min(...[...this.#served.values()].map(({ tokens }) => tokens))
-    this.#served.set(keyId, { tokens: Number.isFinite(least) ? least : 0, active: 1 })
-  }
-
-  #deactivate(keyId: string, tokens: number): void {
-    const known = this.#served.get(keyId)
-    if (known === undefined) return
-    known.tokens += tokens
-    if (--known.active === 0) this.#served.delete(keyId)
   }
 
   /** When a place in the queue may be free: the service time, shared by the slots there are. */
@@ -294,4 +266,12 @@ function noProcessor({ model, avoid }: SlotRequest): MeshError {
 /** The key under which the requests of one model at one processor are counted. */
 function placeOf({ id }: Candidate, model: string): string {
   return `${id} ${model}`
+}
+
+/** What a request's preparation at a processor is known by; undefined where it needs none. */
+function preparationOf(
+  candidate: Candidate,
+  { model, preparedFor }: Pick<SlotRequest, 'model' | 'preparedFor'>,
+): string | undefined {
+  return preparedFor === undefined ? undefined : `${placeOf(candidate, model)} ${preparedFor}`
 }
