@@ -112,19 +112,20 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
   const slots = new Slots(context, batching)
   for (const begun of ['{', '{"', '{ "days": ']) {
     const prompt = await (await Prompts.of(model)).render(request)
-    const constraint = await constraintFor(request, prompt, grammars, model)
+    const { signal } = new AbortController()
+    const constraint = await constraintFor(request, prompt, grammars, model, signal)
     if (!constraint?.calls) throw new Error('Tools make a constraint')
     const { calls, matcher } = constraint
     // The embedded model calls no tools on its own, so its first words are put into its mouth.
     const words = `Sure. <tool_call>\n{"name": "now", "arguments": ${begun}`
     const text = String.raw`root ::= ${JSON.stringify(words)} [^\x00]*`
-    const forced = grammars.matcher(await grammars.compile({ of: 'grammar', text }))
+    const forced = grammars.matcher(await grammars.compile({ of: 'grammar', text }, signal))
     const slot = slots.take(prompt.tokens)
     if (!slot) throw new Error('A slot is free')
     const batches: TokenBatch[] = []
     const finish = await generate(
       parts,
-      { id: 1, request, cancelled: false, steps: 0, usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 } },
+      { id: 1, request, signal, steps: 0, usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 } },
       slot,
       prompt,
       { ...constraint, matcher: () => (calls.inArguments || calls.complete > 0 ? matcher() : forced) },

@@ -293,10 +293,27 @@ test('a compilation that does not end is ended, and the next one is done', async
 parentPort.on('message', (m) => { while (m === 'spin'); parentPort.postMessage({ program: m }) })`
   const thread = new URL(`data:text/javascript,${encodeURIComponent(spin)}`)
   const compiler = new Compiler(300, thread)
-  const [stuck, next] = [compiler.compile('spin', 'tools'), compiler.compile('next', 'tools')]
+  const { signal } = new AbortController()
+  const [stuck, next] = [compiler.compile('spin', 'tools', signal), compiler.compile('next', 'tools', signal)]
   const err = await failure(stuck)
   t.is(err.code, 'BAD_REQUEST')
   t.is(err.message, 'tools is too complex: it takes more than 300 ms to compile')
   t.is(err.details.param, 'tools')
   t.is(String(await next), 'next')
+})
+
+test('a compilation whose request is cancelled is given up at once, whether it waits or runs', async (t) => {
+  const spin = `import { parentPort } from 'node:worker_threads'
+parentPort.on('message', (m) => { while (m === 'spin'); parentPort.postMessage({ program: m }) })`
+  const compiler = new Compiler(60_000, new URL(`data:text/javascript,${encodeURIComponent(spin)}`))
+  const [running, waiting, other] = [new AbortController(), new AbortController(), new AbortController()]
+  const first = failure(compiler.compile('spin', 'tools', running.signal))
+  const second = failure(compiler.compile('spin', 'tools', waiting.signal))
+  const next = compiler.compile('next', 'tools', other.signal)
+  waiting.abort()
+  t.is((await second).code, 'CANCELLED')
+  running.abort()
+  t.is((await first).code, 'CANCELLED')
+  t.is(String(await next), 'next', 'the thread is free for others')
+  t.is((await failure(compiler.compile('next', 'tools', running.signal))).code, 'CANCELLED')
 })

@@ -3,7 +3,7 @@ export interface WatchBounds {
   beatMs: number
   /** From here on it gets no new work. */
   quietBeats: number
-  /** Its main thread has said nothing, although it was asked. Tokenizing 2 MiB of text takes it a second. */
+  /** Its main thread has said nothing, although it was asked. */
   silentBeats: number
   /** The same while it loads its model: a slow disk may stop it that long. */
   loadingBeats: number

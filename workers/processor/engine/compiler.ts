@@ -6,6 +6,8 @@ import type { Program } from './grammar/index.js'
 export type Compiled = { program: Program } | { error: ErrorBody }
 
 interface Job {
+  readonly signal: AbortSignal
+  readonly onAbort: () => void
   readonly source: string
   readonly param: string
   resolve(program: Program): void
@@ -13,8 +15,8 @@ interface Job {
 }
 
 const THREAD = new URL('./compile-thread.js', import.meta.url)
-/** The limits let nothing through that takes as long, on a machine that runs at all. */
-const DEADLINE_MS = 2000
+/** The limits let nothing through that takes as long, on a machine that has any time to spare. */
+const DEADLINE_MS = 4000
 const MOST_MEMORY_MB = 256
 
 /** Compiles grammars in a thread of its own, which is ended where one takes too long, and started when it is needed. */
@@ -34,11 +36,15 @@ export class Compiler {
   /**
    * @param source a GrammarSource as JSON
    * @param param what in the request it comes from
-   * @throws MeshError BAD_REQUEST as `compile`, and where it takes too long or too much memory
+   * @throws MeshError BAD_REQUEST as `compile`, and where it takes too long or too much memory; CANCELLED at once when
+   * the signal aborts
    */
-  compile(source: string, param: string): Promise<Program> {
+  compile(source: string, param: string, signal: AbortSignal): Promise<Program> {
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ source, param, resolve, reject })
+      if (signal.aborted) return reject(cancelled())
+      const job: Job = { source, param, signal, resolve, reject, onAbort: () => this.#cancel(job) }
+      signal.addEventListener('abort', job.onAbort, { once: true })
+      this.#waiting.push(job)
       this.#next()
     })
   }
@@ -48,7 +54,7 @@ export class Compiler {
     const job = this.#waiting.shift()
     if (job === undefined) return
     this.#worker ??= this.#start()
-    const timer = setTimeout(() => this.#fail(`takes more than ${this.#deadlineMs} ms to compile`), this.#deadlineMs)
+    const timer = setTimeout(() => this.#tooMuch(`takes more than ${this.#deadlineMs} ms to compile`), this.#deadlineMs)
     this.#running = { job, timer }
     this.#worker.ref()
     this.#worker.postMessage(job.source)
@@ -66,18 +72,30 @@ export class Compiler {
       this.#next()
     })
     worker.on('error', () => {
-      if (this.#worker === worker) this.#fail(`takes more than ${MOST_MEMORY_MB} MB to compile`)
+      if (this.#worker === worker) this.#tooMuch(`takes more than ${MOST_MEMORY_MB} MB to compile`)
     })
     return worker
   }
 
+  #cancel(job: Job): void {
+    const place = this.#waiting.indexOf(job)
+    if (place >= 0) {
+      this.#waiting.splice(place, 1)
+      job.reject(cancelled())
+    } else if (this.#running?.job === job) this.#fail(cancelled())
+  }
+
+  #tooMuch(what: string): void {
+    const param = this.#running?.job.param ?? 'format'
+    this.#fail(MeshError.BAD_REQUEST(`${param} is too complex: it ${what}`, { param }))
+  }
+
   /** Ends the thread, and with it the job that runs. */
-  #fail(why: string): void {
+  #fail(reason: MeshError): void {
     const worker = this.#worker
     this.#worker = undefined
     void worker?.terminate()
-    const job = this.#end()
-    job?.reject(MeshError.BAD_REQUEST(`${job.param} is too complex: it ${why}`, { param: job.param }))
+    this.#end()?.reject(reason)
     this.#next()
   }
 
@@ -85,8 +103,13 @@ export class Compiler {
     const running = this.#running
     this.#running = undefined
     clearTimeout(running?.timer)
+    running?.job.signal.removeEventListener('abort', running.job.onAbort)
     // A thread that has nothing to do keeps no process alive.
     this.#worker?.unref()
     return running?.job
   }
+}
+
+function cancelled(): MeshError {
+  return MeshError.CANCELLED('The request was cancelled')
 }

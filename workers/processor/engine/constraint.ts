@@ -18,18 +18,19 @@ export interface Constraint {
 
 /**
  * @returns undefined where any text will do
- * @throws MeshError BAD_REQUEST when a schema or a grammar does not compile
+ * @throws MeshError BAD_REQUEST when a schema or a grammar does not compile, CANCELLED when the signal aborts meanwhile
  */
 export async function constraintFor(
   request: InferenceRequest,
   { syntax }: Prompt,
   grammars: Grammars,
   model: LlamaModel,
+  signal: AbortSignal,
 ): Promise<Constraint | undefined> {
-  if (request.kind === 'chat' && syntax) return toolConstraint(request, syntax, grammars, model)
+  if (request.kind === 'chat' && syntax) return toolConstraint(request, syntax, grammars, model, signal)
   const source = formatSource(request.format)
   if (source === undefined) return undefined
-  const matcher = grammars.matcher(await grammars.compile(source))
+  const matcher = grammars.matcher(await grammars.compile(source, signal))
   return { matcher: () => matcher, visible: new Set() }
 }
 
@@ -44,6 +45,7 @@ async function toolConstraint(
   syntax: CallSyntax,
   grammars: Grammars,
   model: LlamaModel,
+  signal: AbortSignal,
 ): Promise<Constraint> {
   const tools = [...offeredTools(request).entries()]
   const most = mostCalls(request, syntax)
@@ -57,13 +59,16 @@ async function toolConstraint(
   const options = { syntax, names: new Set(tools.map(([, { name }]) => name)), most }
   const visible = specialTokens(syntax, model)
   if (whole !== undefined) {
-    const matcher = grammars.matcher(await grammars.compile(whole))
+    const matcher = grammars.matcher(await grammars.compile(whole, signal))
     // A caller's own grammar promises nothing about arguments.
     const sure = forced !== undefined || schema !== undefined
     return { matcher: () => matcher, calls: new CallReader({ ...options, onArguments: () => sure }), visible }
   }
   const compiled = new Map<string, Grammar>()
-  for (const [index, tool] of tools) compiled.set(tool.name, await grammars.compile({ of: 'arguments', tool, index }))
+  // One by one: in between it is others' turn.
+  for (const [index, tool] of tools) {
+    compiled.set(tool.name, await grammars.compile({ of: 'arguments', tool, index }, signal))
+  }
   let matcher: Matcher | undefined
   const calls = new CallReader({
     ...options,

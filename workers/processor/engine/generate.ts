@@ -20,7 +20,7 @@ const SMALLEST_PIECE = 16
 export interface GenerateJob {
   readonly id: number
   readonly request: InferenceRequest
-  cancelled: boolean
+  readonly signal: AbortSignal
   /** Counts the pieces of its prompt that are evaluated, and its tokens. */
   steps: number
   /** What has been evaluated so far. */
@@ -169,5 +169,5 @@ async function prefill(
 }
 
 function checkCancelled(job: GenerateJob): void {
-  if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
+  if (job.signal.aborted) throw MeshError.CANCELLED('The generation was cancelled')
 }

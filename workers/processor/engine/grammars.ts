@@ -19,8 +19,8 @@ export class Grammars {
     this.#tokens = tokens
   }
 
-  /** @throws MeshError BAD_REQUEST where something cannot be enforced, is malformed, or exceeds a limit */
-  async compile(source: GrammarSource): Promise<Grammar> {
+  /** @throws MeshError BAD_REQUEST where something cannot be enforced, is malformed, or exceeds a limit; CANCELLED */
+  async compile(source: GrammarSource, signal: AbortSignal): Promise<Grammar> {
     const param = paramOf(source)
     if (source.of === 'grammar' && source.text.length > GRAMMAR_LIMITS.chars) {
       throw MeshError.BAD_REQUEST(
@@ -30,7 +30,8 @@ export class Grammars {
     }
     const text = JSON.stringify(source)
     const key = createHash('sha256').update(text).digest('base64')
-    const automaton = this.#kept.get(key) ?? new Automaton(await this.#compiler.compile(text, param), this.#room)
+    const automaton =
+      this.#kept.get(key) ?? new Automaton(await this.#compiler.compile(text, param, signal), this.#room)
     this.#keep(key, automaton)
     return { automaton, param }
   }

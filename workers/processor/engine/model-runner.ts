@@ -1,6 +1,7 @@
 import { MeshError, messageOf } from '../../../lib/errors/index.js'
 import type { InferenceRequest, TokenBatch, Usage } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
+import { Counting } from './counting.js'
 import { Embedder } from './embed.js'
 import { type EngineParts, type GenerateJob, generate } from './generate.js'
 import { Grammars } from './grammars.js'
@@ -8,14 +9,15 @@ import { LogprobFormatter } from './logprobs.js'
 import { useMasks } from './masking.js'
 import type { EmbeddingInput, FromEngine, ToEngine } from './messages.js'
 import type { LoadedModel } from './model.js'
-import { Prompts } from './prompt.js'
+import { Prompts, textsOf } from './prompt.js'
 import { useRawLogprobs } from './raw-logprobs.js'
 import { Slots } from './slots.js'
 import { tokensOf } from './spelling.js'
 
 interface Job {
   readonly id: number
-  cancelled: boolean
+  readonly stop: AbortController
+  readonly signal: AbortSignal
   /** Grows with each piece of work on it. */
   steps: number
   /** Of an embedding: tokens of the texts that were begun. */
@@ -30,6 +32,7 @@ export class ModelRunner {
   readonly #slots: Slots
   readonly #prompts: Prompts
   readonly #grammars: Grammars
+  readonly #counting: Counting
   readonly #embedder: Embedder
   readonly #jobs = new Map<number, Job>()
   readonly #send: (message: FromEngine) => void
@@ -58,7 +61,8 @@ export class ModelRunner {
     this.#slots = new Slots(context, batching)
     this.#prompts = prompts
     this.#grammars = new Grammars(tokensOf(model))
-    this.#embedder = new Embedder(model, info)
+    this.#counting = new Counting(model)
+    this.#embedder = new Embedder(model, info, this.#counting)
     this.#send = send
     batching.onStep = () => this.#flush()
   }
@@ -71,13 +75,13 @@ export class ModelRunner {
   handle(message: Exclude<ToEngine, { type: 'load' | 'ping' }>): void {
     switch (message.type) {
       case 'generate': {
-        const job = { id: message.id, request: message.request, cancelled: false, steps: 0, usage: NO_USAGE }
+        const job = { ...newJob(message.id), request: message.request, usage: NO_USAGE }
         this.#begin(job)
         this.#answer(job, this.#generate(job))
         return
       }
       case 'embed': {
-        const job = { id: message.id, cancelled: false, steps: 0, evaluated: 0 }
+        const job = { ...newJob(message.id), evaluated: 0 }
         this.#begin(job)
         this.#answer(job, this.#embed(job, message.input))
         return
@@ -95,13 +99,13 @@ export class ModelRunner {
   }
 
   /** Tells that this thread now works on one job alone. Should nothing be heard any more, it was that one. */
-  #worksOn({ id }: Job): void {
+  #worksOn({ id }: Pick<Job, 'id'>): void {
     this.#send({ type: 'at', id })
   }
 
   /** A generation ends between two steps and says then what it used; a text that is embedded goes on, so it is told at once. */
   #cancel(job: Job): void {
-    job.cancelled = true
+    job.stop.abort()
     if (job.evaluated === undefined) return
     this.#ready.push({ id: job.id, batch: usageAlone({ ...NO_USAGE, promptTokens: job.evaluated }) })
     this.#flush()
@@ -123,12 +127,15 @@ export class ModelRunner {
 
   async #generate(job: GenerateJob): Promise<FromEngine> {
     const { request } = job
-    this.#checkLength(request, await this.#prompts.estimate(request, this.#parts.contextLength))
-    if (job.cancelled) throw MeshError.CANCELLED('The generation was cancelled')
+    const { contextLength, model } = this.#parts
+    const { signal } = job
+    if (await this.#counting.exceeds(textsOf(request), contextLength, signal)) {
+      throw tooLong(request, contextLength)
+    }
     this.#worksOn(job)
     const prompt = await this.#prompts.render(request)
-    this.#checkLength(request, prompt.tokens.length)
-    const constraint = await constraintFor(request, prompt, this.#grammars, this.#parts.model)
+    if (prompt.tokens.length >= contextLength) throw tooLong(request, contextLength, prompt.tokens.length)
+    const constraint = await constraintFor(request, prompt, this.#grammars, model, signal)
     const slot = this.#slots.take(prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
     try {
@@ -146,24 +153,13 @@ export class ModelRunner {
   }
 
   async #embed(job: Job, input: EmbeddingInput[]): Promise<FromEngine> {
-    const { embeddings, promptTokens } = await this.#embedder.embed(input, (tokens) => {
+    const { embeddings, promptTokens } = await this.#embedder.embed(input, job.signal, (tokens) => {
       // They wait for each other: as long as one of them goes on, all do.
       for (const one of this.#jobs.values()) if (!('request' in one)) one.steps++
-      if (job.cancelled) throw embeddingCancelled(job.evaluated ?? 0)
+      if (job.signal.aborted) throw embeddingCancelled(job.evaluated ?? 0)
       job.evaluated = (job.evaluated ?? 0) + tokens
     })
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
-  }
-
-  /** At least one token of answer must fit. */
-  #checkLength(request: InferenceRequest, promptTokens: number): void {
-    const { contextLength } = this.#parts
-    if (promptTokens < contextLength) return
-    const param = request.kind === 'chat' ? 'messages' : 'prompt'
-    throw MeshError.CONTEXT_LENGTH_EXCEEDED(
-      `The prompt has ${promptTokens} tokens, and this model's context is ${contextLength} tokens here, answer included. Shorten the prompt`,
-      { promptTokens, contextLength, param },
-    )
   }
 
   /** Tokens of one decode step go out as one message, when the next step begins or a job ends. */
@@ -172,6 +168,21 @@ export class ModelRunner {
     this.#send({ type: 'tokens', batches: this.#ready })
     this.#ready = []
   }
+}
+
+function newJob(id: number): Job {
+  const stop = new AbortController()
+  return { id, stop, signal: stop.signal, steps: 0 }
+}
+
+/** At least one token of answer must fit. @param promptTokens absent where more than the context were not counted */
+function tooLong(request: InferenceRequest, contextLength: number, promptTokens?: number): MeshError {
+  const param = request.kind === 'chat' ? 'messages' : 'prompt'
+  const many = promptTokens ?? `more than ${contextLength}`
+  return MeshError.CONTEXT_LENGTH_EXCEEDED(
+    `The prompt has ${many} tokens, and this model's context is ${contextLength} tokens here, answer included. Shorten the prompt`,
+    { ...(promptTokens !== undefined && { promptTokens }), contextLength, param },
+  )
 }
 
 function usageAlone(usage: Usage): TokenBatch {

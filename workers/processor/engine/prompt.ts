@@ -35,11 +35,6 @@ export interface Prompt {
   syntax?: CallSyntax
 }
 
-/** So much text is tokenized at a time: about 30 ms, in which nothing else runs. */
-const SLICE_CHARS = 64 * 1024
-/** Texts of up to this many characters for each token of context are tokenized at once. */
-const LIKELY_CHARS = 16
-
 /** The longest templates of known models have 30,000 characters. */
 const MOST_TEMPLATE_CHARS = 128 * 1024
 /** How long all that is tried with a template may take when its model is loaded, and for one prompt. */
@@ -105,24 +100,6 @@ export class Prompts {
   #render(request: InferenceRequest): Prompt {
     if (request.kind === 'chat') return this.#chatWithTools(request) ?? this.#chat(request)
     return { ...this.#raw(request.prompt), stopTokens: new Set(), stopTexts: [], continues: true }
-  }
-
-  /**
-   * Counts the tokens of a text that is most likely far too long, slice by slice, so that running streams go on
-   * meanwhile. Exact to about a token for each slice; 0 for texts of ordinary length, which rendering will count.
-   */
-  async estimate(request: InferenceRequest, contextLength: number): Promise<number> {
-    const texts = textsOf(request)
-    const chars = texts.reduce((sum, text) => sum + text.length, 0)
-    if (chars <= Math.max(SLICE_CHARS, contextLength * LIKELY_CHARS)) return 0
-    let tokens = 0
-    for (const text of texts) {
-      for (let at = 0; at < text.length; at += SLICE_CHARS) {
-        tokens += this.#model.tokenize(text.slice(at, at + SLICE_CHARS)).length
-        await new Promise((resolve) => setImmediate(resolve))
-      }
-    }
-    return tokens
   }
 
   /** A completion's prompt is raw: who writes one may well write the template's special tokens, or token ids, into it. */
@@ -253,7 +230,7 @@ function mostChars(request: ChatRequest): number {
 }
 
 /** All texts of a request that are to be tokenized. */
-function textsOf(request: InferenceRequest): string[] {
+export function textsOf(request: InferenceRequest): string[] {
   if (request.kind === 'completion') return typeof request.prompt === 'string' ? [request.prompt] : []
   const { messages, tools = [] } = request
   const said = messages.flatMap((message) => [
