@@ -4,6 +4,7 @@ import { Link } from '../lib/link/index.js'
 import { type Hello, MeshError, PROTOCOL_VERSION, type Role } from '../lib/protocol/index.js'
 import { loadIdentity } from '../lib/worker-base/identity.js'
 import type { Net } from '../lib/worker-base/index.js'
+import { tooManyClients } from '../lib/worker-base/net/clients.js'
 import type { Handler } from '../lib/worker-base/net/dispatcher.js'
 import {
   type Child,
@@ -168,6 +169,17 @@ test('a gateway takes no more clients than it is told to', async (t) => {
   const reason = await closed(second)
   t.is(reason.code, 'BUSY')
   t.absent(first.closed)
+})
+
+test('clients from one address take no more than its share of a gateway', (t) => {
+  const bounds = { maxClients: 6, maxClientsPerAddress: 2 }
+  const code = (address: string, ...others: string[]) => tooManyClients([...others, address], address, bounds)?.code
+  t.is(code('10.0.0.1', '10.0.0.1'), undefined)
+  t.is(code('10.0.0.1', '10.0.0.1', '10.0.0.1'), 'BUSY')
+  t.is(code('10.0.0.2', '10.0.0.1', '10.0.0.1'), undefined, 'others are taken')
+  t.is(code('127.0.0.1', '127.0.0.1', '127.0.0.1', '127.0.0.1'), undefined, 'this machine has no share')
+  t.is(code('10.0.0.9', ...Array<string>(6).fill('127.0.0.1')), 'BUSY')
+  t.is(tooManyClients(Array<string>(5).fill('10.0.0.1'), '10.0.0.1', { ...bounds, maxClientsPerAddress: 0 }), undefined)
 })
 
 test('a removed member is cut off within a second, and told so', async (t) => {

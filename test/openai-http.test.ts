@@ -221,7 +221,8 @@ test('slow senders and idle connections are cut', { timeout: 60_000 }, async (t)
     const from = performance.now()
     send(socket)
     const text = await read(socket)
-    t.ok(performance.now() - from < 5000, `${what}: ${text.split('\r\n')[0]}`)
+    const tookMs = performance.now() - from
+    t.ok(tookMs < 2300, `${what}, ${tookMs.toFixed(0)} ms: ${text.split('\r\n')[0]}`)
   }
   await Promise.all([
     cutWithin('nothing is sent', () => {}),
@@ -259,14 +260,15 @@ test('5,000 connections at a time', { timeout: 120_000 }, async (t) => {
   for (const socket of sockets) socket.destroy()
 })
 
-test('past its most connections the gateway closes new ones and serves the others', { timeout: 60_000 }, async (t) => {
+test('connections that are merely open keep nobody out of a gateway', { timeout: 60_000 }, async (t) => {
   const door = await startDoor(t, { http: { maxConnections: 10 } })
   const sockets = await Promise.all(Array.from({ length: 40 }, () => open(t, door)))
-  await until(() => sockets.filter(({ destroyed }) => destroyed).length >= 30, 'the others are closed')
-  const [kept] = sockets.filter(({ destroyed }) => !destroyed)
-  const answer = read(kept as Socket, /"object":"list"/)
-  kept?.write(request(door, 'GET', '/v1/models'))
+  await until(() => sockets.filter(({ destroyed }) => destroyed).length >= 30, 'the oldest are closed')
+  const honest = await open(t, door)
+  const answer = read(honest, /"object":"list"/)
+  honest.write(request(door, 'GET', '/v1/models'))
   t.ok((await answer).startsWith('HTTP/1.1 200'))
+  await until(() => sockets.filter(({ destroyed }) => destroyed).length >= 31, 'one has given way')
   for (const socket of sockets) socket.destroy()
 })
 

@@ -21,6 +21,7 @@ import {
   requestIdSchema,
   systemCode,
 } from '../protocol/index.js'
+import { Connections } from './connections.js'
 import type { Facility } from './facility.js'
 import { keptPort, listenerPid } from './ports.js'
 
@@ -39,8 +40,10 @@ export const httpConfigSchema = z.strictObject({
   allowedHosts: z.array(z.string().min(1)).default([]),
   /** Longest body; past it the answer is 413. */
   bodyLimitBytes: positive.default(MAX_BODY_BYTES),
-  /** Connections past these are closed at once. */
+  /** Past these, a connection with nothing under way gives way to a new one. */
   maxConnections: positive.default(10_000),
+  /** The same for one IPv4 address or IPv6 /64 network; 0: no bound. Loopback has none: a proxy may stand in front. */
+  maxConnectionsPerAddress: z.int().min(0).default(1000),
   /** A client that has not sent its headers by then is cut. */
   headersTimeoutMs: positive.default(10_000),
   /** A client that has not sent its whole request by then is cut. */
@@ -103,7 +106,7 @@ export class Http implements Facility {
     this.#warn = warn
     this.#settings = settings
     this.#checksHost = isLoopbackHost(this.#config.host) || this.#config.allowedHosts.length > 0
-    const { bodyLimitBytes, requestTimeoutMs, keepAliveTimeoutMs, maxConnections } = this.#config
+    const { bodyLimitBytes, requestTimeoutMs, keepAliveTimeoutMs } = this.#config
     const tls = readTls(this.#config, settings)
     const server: ServerOptions = {
       headersTimeout: Math.min(this.#config.headersTimeoutMs, requestTimeoutMs),
@@ -132,8 +135,12 @@ export class Http implements Facility {
     this.app =
       tls === undefined
         ? fastify({ ...options, http: server })
-        : (fastify({ ...options, https: { ...server, ...tls } } as FastifyServerOptions) as FastifyInstance)
-    this.app.server.maxConnections = maxConnections
+        : (fastify({
+            ...options,
+            https: { ...server, ...tls, handshakeTimeout: server.headersTimeout },
+          } as FastifyServerOptions) as FastifyInstance)
+    const { maxConnections: most, maxConnectionsPerAddress: perAddress } = this.#config
+    new Connections(this.app.server, { most, perAddress })
     this.app.addHook('onRequest', async (request, reply) => this.#onRequest(request, reply))
     this.app.addHook('onSend', async ({ raw }, reply) => {
       // Mesh calls are carried to the same routes, with no socket under them.
@@ -265,7 +272,8 @@ function ownRequestId(header: string | string[] | undefined): string | undefined
 
 /** What came was no HTTP, or came too slowly. */
 function onClientError(err: NodeJS.ErrnoException, socket: Socket): void {
-  if (err.code === 'ECONNRESET' || !socket.writable) {
+  // Whoever has broken off, or never finished a TLS handshake, cannot be answered: the answer would wait for ever.
+  if (!/^(HPE|ERR_HTTP)_/.test(err.code ?? '') || !socket.writable) {
     socket.destroy()
     return
   }

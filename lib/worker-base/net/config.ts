@@ -12,5 +12,7 @@ export const netConfigSchema = z.strictObject({
   bootstrapPort: z.int().min(0).max(65_535),
   /** Strangers that may be connected at a time. */
   maxClients: z.int().min(0),
+  /** The same from one address but loopback; 0: no bound. */
+  maxClientsPerAddress: z.int().min(0),
 })
 export type NetConfig = z.output<typeof netConfigSchema>

@@ -21,6 +21,7 @@ import {
 import type { Directory } from '../../store/index.js'
 import { type Facility, withDeadline } from '../facility.js'
 import type { Logger } from '../log.js'
+import { tooManyClients } from './clients.js'
 import type { NetConfig } from './config.js'
 import { nodeOptions, serveBootstrap } from './dht.js'
 import { Dialling } from './dialling.js'
@@ -291,13 +292,16 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   }
 
   /** Why this worker does not take a client; undefined where it does. */
-  #refusalOf({ publicKey }: Link): MeshError | undefined {
+  #refusalOf({ publicKey, address }: Link): MeshError | undefined {
     if (!DOORS.has(this.#role)) {
       return MeshError.NOT_A_MEMBER(`This ${this.#role} accepts members of the mesh only, and ${publicKey} is none`)
     }
-    const clients = [...this.#links].filter(({ role }) => role === 'client').length
-    if (clients <= this.#options.config.maxClients) return undefined
-    return MeshError.BUSY(`${clients - 1} clients are connected; no more are taken`, { retryAfterMs: 5000 })
+    const clients = [...this.#links].filter(({ role }) => role === 'client')
+    return tooManyClients(
+      clients.map((client) => client.address),
+      address,
+      this.#options.config,
+    )
   }
 
   /**
