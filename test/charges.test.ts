@@ -143,6 +143,71 @@ test('an embedding that is cancelled is charged the texts that were begun', asyn
   t.alike(strange.seen.settledTokens, [0])
 })
 
+/** Tells that its prompt came to 300 tokens, and answers a word. */
+const dear = (name: string) =>
+  new TestProcessor(name, [
+    says(used(300)),
+    () => {},
+    { ...tokens(0, 'a'), usage: used(302, 1) } as GenerateEvent,
+    { type: 'finish', reason: 'length', usage: used(302, 1) },
+  ])
+
+test('prompts that come to more than was estimated pass a budget, or a minute, by a piece of one at most', async (t) => {
+  for (const limits of [{ budget: { tokens: 400, period: 'day' as const } }, { tokensPerMinute: 400 }]) {
+    const processors = Array.from({ length: 8 }, (_, i) => dear(`p${i}`))
+    const { generate, seen } = setup({ limits, processors })
+    const runs = processors.map((_, i) => generate({ maxTokens: 1 }, `req_${i}`))
+    const outcomes = (await Promise.allSettled(runs)).map((run) =>
+      run.status === 'fulfilled' ? 'ok' : run.reason.code,
+    )
+    const refused = 'budget' in limits ? 'QUOTA_EXCEEDED' : 'RATE_LIMITED'
+    t.alike(outcomes.sort(), [...Array(7).fill(refused), 'ok'].sort())
+    t.is(seen.records.filter(({ completionTokens }) => completionTokens > 0).length, 1, 'seven made no token')
+    t.ok(processors.filter(({ cancelled }) => cancelled > 0).length >= 7, 'the work of the others was ended')
+    t.ok(
+      seen.records.every(({ promptTokens }) => promptTokens >= 300),
+      'each is charged the piece that was evaluated',
+    )
+    t.is(await generate({ maxTokens: 1 }, 'req_9').catch((err) => err.code), refused, 'and the next is not begun')
+  }
+})
+
+test('an answer that a budget bounds ends where its prompt leaves it', async (t) => {
+  const words = new TestProcessor('p1', [
+    { ...tokens(0, 'a'), usage: used(96, 1) } as GenerateEvent,
+    tokens(1, 'b', 'c'),
+    tokens(3, 'd'),
+    tokens(4, 'e'),
+    finish(5),
+  ])
+  const { generate, seen, told } = setup({ limits: { budget: { tokens: 100, period: 'day' } }, processors: [words] })
+  t.is((await generate()).reason, 'length')
+  t.is(words.cancelled, 1)
+  t.is(seen.records[0]?.outcome, 'length')
+  t.is(told.filter(({ type }) => type === 'tokens').length, 3)
+})
+
+test('an embedding ends behind the batch that leaves no room for the rest', async (t) => {
+  class Dear extends TestProcessor {
+    override async embed(request: Parameters<TestProcessor['embed']>[0]) {
+      const part = await super.embed(request)
+      return { ...part, usage: used(17 * request.input.length) }
+    }
+  }
+  const p1 = new Dear('p1')
+  const { embed, seen } = setup({ limits: { budget: { tokens: 400, period: 'day' } }, processors: [p1] })
+  const failure: MeshError = await embed(Array.from({ length: 60 }, () => 'xq')).then(
+    () => t.fail('was served'),
+    (err) => err,
+  )
+  t.is(failure.code, 'QUOTA_EXCEEDED')
+  t.is(p1.embedded.length, 1)
+  t.alike([seen.records[0]?.outcome, seen.records[0]?.promptTokens], ['QUOTA_EXCEEDED', 32 * 17])
+  const emoji = setup({ limits: { budget: { tokens: 400, period: 'day' } }, processors: [new Dear('p1')] })
+  t.is(await emoji.embed(Array.from({ length: 60 }, () => '🦊🦊🦊')).catch((err) => err.code), 'QUOTA_EXCEEDED')
+  t.is(emoji.seen.records.length, 0, 'nor is what is known to be too much begun')
+})
+
 test('an engine says what it has evaluated: between the pieces of a prompt, with the first token, and when it is cancelled', async (t) => {
   const engine = await startEngine(t)
   const prompt = Array.from({ length: 1500 }, (_, i) => 100 + (i % 1000))

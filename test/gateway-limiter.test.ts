@@ -1,6 +1,7 @@
 import test from 'brittle'
 import type { BudgetPeriod, Limits, MeshError } from '../lib/protocol/index.js'
 import type { Principal } from '../lib/store/index.js'
+import { estimateTokens } from '../workers/gateway/requests/estimate.js'
 import { Limiter } from '../workers/gateway/requests/limiter.js'
 
 const START = Date.UTC(2026, 0, 31, 12)
@@ -103,4 +104,67 @@ test('a refused request charges nothing', (t) => {
   t.is(refusal(() => limiter.admit(who, 'm', small)).code, 'FORBIDDEN')
   limiter.admit(who, 'other', small)
   t.pass('the key’s one request was still there')
+})
+
+test('a prompt that has more tokens than was estimated is held with what it has, or refused', (t) => {
+  const { state, limiter } = setup()
+  const who = principal({ budget: { tokens: 100, period: 'day' } })
+  const first = limiter.admit(who, 'm', { promptTokens: 10, maxTokens: 10 })
+  limiter.admit(who, 'm', { promptTokens: 10, maxTokens: 10 })
+  first.correct(50)
+  first.correct(40)
+  t.is(limiter.budgetRemaining(who), 20)
+  const refused = refusal(() => first.correct(81))
+  t.is(refused.code, 'QUOTA_EXCEEDED')
+  t.is(refused.details.remainingTokens, 20)
+  t.is(limiter.budgetRemaining(who), 20, 'what was refused is not held')
+  state.spent = 95
+  first.settle(95)
+  first.correct(1000)
+  t.is(limiter.budgetRemaining(who), 0)
+  state.spent = 0
+  t.is(limiter.budgetRemaining(who), 80, 'and all of it was given back')
+})
+
+test('what a prompt has come to counts in its minute, unless nothing else was in it', (t) => {
+  const { state, limiter } = setup()
+  const who = principal({ tokensPerMinute: 100 })
+  const alone = limiter.admit(who, 'm', { promptTokens: 10, maxTokens: 10 })
+  alone.correct(200)
+  t.is(refusal(() => limiter.admit(who, 'm', small)).code, 'RATE_LIMITED')
+  alone.settle(50)
+  const second = limiter.admit(who, 'm', small)
+  second.correct(20)
+  const refused = refusal(() => second.correct(100))
+  t.is(refused.code, 'RATE_LIMITED')
+  t.ok((refused.retryAfterMs ?? 0) > 0)
+  second.settle(20)
+  state.now += 1000
+  t.is(limiter.rates(who).tokens?.remaining, 30)
+})
+
+test('an answer that a budget bounds gives up what its prompt needs, but for a token', (t) => {
+  const { limiter } = setup()
+  const who = principal({ budget: { tokens: 100, period: 'day' } })
+  const lease = limiter.admit(who, 'm', { promptTokens: 10, maxTokens: undefined })
+  t.is(lease.maxTokens, 90)
+  lease.correct(60)
+  t.is(lease.maxTokens, 40)
+  t.is(limiter.budgetRemaining(who), 0)
+  lease.correct(99)
+  t.is(lease.maxTokens, 1)
+  t.is(refusal(() => lease.correct(100)).code, 'QUOTA_EXCEEDED')
+  lease.settle(99)
+  t.is(limiter.budgetRemaining(who), 100)
+})
+
+test('a text is estimated by what a vocabulary has for it', (t) => {
+  const each = (text: string) => (estimateTokens([text.repeat(1000)]) - 4) / 1000
+  t.is(each('word'), 1)
+  t.is(each('7'), 1)
+  t.is(each('{}'), 1)
+  t.is(each('жд'), 2, 'a byte of two')
+  t.is(each('水'), 1.5)
+  t.is(each('🦊'), 4, 'a byte each')
+  t.is(estimateTokens([[1, 2, 3], '']), 7)
 })

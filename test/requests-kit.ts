@@ -5,11 +5,13 @@ import {
   type InferenceInput,
   inferenceRequestSchema,
   type JournalRecord,
+  type Limits,
   MeshError,
 } from '../lib/protocol/index.js'
 import type { Principal } from '../lib/store/index.js'
 import type { Clock } from '../workers/gateway/requests/clock.js'
 import { type Processor, type RequestContext, type RequestState, Requests } from '../workers/gateway/requests/index.js'
+import { Limiter } from '../workers/gateway/requests/limiter.js'
 import type { AnswerEvents } from '../workers/gateway/requests/ports.js'
 import type { SlotRequest } from '../workers/gateway/requests/slot.js'
 import { testModel } from './helpers/model.js'
@@ -129,10 +131,12 @@ export interface Setup {
   maxTokens?: number
   /** Absent: one of its own. */
   clock?: TestClock
+  /** What a real limiter holds the key to; absent: everything is let in. */
+  limits?: Limits
 }
 
 /** A request's way whose every surrounding the test sees and sets. */
-export function setup({ processors = [], maxTokens, clock = new TestClock() }: Setup = {}) {
+export function setup({ processors = [], maxTokens, clock = new TestClock(), limits }: Setup = {}) {
   const turns = [...processors]
   const linked = new Map<string, TestProcessor>()
   const seen = {
@@ -151,6 +155,10 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
     settled: [] as RequestState[],
     logged: [] as string[],
   }
+  const tokensOf = (record: JournalRecord) => record.promptTokens + record.completionTokens
+  const spent = (subject: string) =>
+    subject.startsWith('key/') ? seen.records.reduce((sum, record) => sum + tokensOf(record), 0) : 0
+  const limiter = limits && new Limiter({ spent }, () => clock.now())
   const faults: {
     model?: MeshError
     limits?: MeshError
@@ -176,10 +184,11 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
     },
     limiter: {
       assertMayAsk: () => {},
-      admit: (_principal, _model, demand) => {
+      admit: (principal, model, demand) => {
         fail(faults.limits)
         seen.demands.push(demand)
-        return { maxTokens, settle: (tokens) => seen.settledTokens.push(tokens) }
+        if (limiter !== undefined) return limiter.admit(principal, model, demand)
+        return { maxTokens, correct: () => {}, settle: (tokens) => seen.settledTokens.push(tokens) }
       },
     },
     scheduler: {
@@ -237,7 +246,7 @@ export function setup({ processors = [], maxTokens, clock = new TestClock() }: S
   const told: GenerateEvent[] = []
   const context = (requestId = 'req_1'): RequestContext => ({
     requestId,
-    principal: PRINCIPAL,
+    principal: { ...PRINCIPAL, limits: { ...PRINCIPAL.limits, key: limits ?? {} } },
     signal: controller.signal,
   })
   return {

@@ -1,5 +1,6 @@
 import type { EmbeddingRequest, InferenceRequest } from '../../../lib/protocol/index.js'
-import { type Demand, estimateTokens } from './limiter.js'
+import { estimateTokens } from './estimate.js'
+import type { Demand } from './limiter.js'
 
 /** What a request asks of the limits, before anything of it is counted by an engine. */
 export function demandOf(request: InferenceRequest | EmbeddingRequest): Demand {

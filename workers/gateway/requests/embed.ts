@@ -1,5 +1,6 @@
 import { type EmbeddingRequest, MeshError } from '../../../lib/protocol/index.js'
 import { mostPromptTokens } from './demand.js'
+import { estimateTokens } from './estimate.js'
 import type { Processor } from './ports.js'
 import { NO_TOKENS, type RequestState } from './state.js'
 
@@ -8,7 +9,8 @@ const BATCH_TEXTS = 32
 const BATCH_CHARS = 1024 * 1024
 
 /**
- * Has a processor embed texts, batch by batch, and keeps in the request's state what that used.
+ * Has a processor embed texts, batch by batch, and keeps in the request's state what that used. Goes on after a batch
+ * while what is left fits into the limits.
  * @returns one vector for each text
  * @throws MeshError
  */
@@ -17,7 +19,7 @@ export async function embed(
   processor: Processor,
   input: EmbeddingRequest['input'],
 ): Promise<number[][]> {
-  const { context, model } = state
+  const { context, model, reservation } = state
   const { requestId, signal } = context
   const embeddings: number[][] = []
   const usage = { ...NO_TOKENS }
@@ -36,6 +38,8 @@ export async function embed(
     // One by one: a large answer spread as arguments overflows the stack.
     for (const vector of part.embeddings) embeddings.push(vector)
     used(part.usage.promptTokens)
+    const rest = input.slice(embeddings.length)
+    if (rest.length > 0) reservation.correct(usage.promptTokens + estimateTokens(rest))
   }
   return embeddings
 }

@@ -4,6 +4,7 @@ import { SlidingMinute } from './sliding-minute.js'
 
 /** What an answer without a bound is taken to need, until it is settled. */
 const ASSUMED_COMPLETION_TOKENS = 256
+const MINUTE_MS = 60_000
 
 /** What one key with those made with it, or one user with all its keys, is using now. */
 class Meter {
@@ -22,8 +23,13 @@ export interface BudgetLedger {
 
 /** A request that was let in. Settle it once, whatever came of it. */
 export interface Reservation {
-  /** Most tokens the answer may have, where a budget bounds it. */
+  /** Most tokens the answer may have, where it is bounded; less once the prompt took more of a budget than was estimated. */
   readonly maxTokens: number | undefined
+  /**
+   * Holds what the prompt has really come to, where that is more than was estimated.
+   * @throws MeshError RATE_LIMITED, QUOTA_EXCEEDED where that does not fit: the request has to end
+   */
+  correct(promptTokens: number): void
   /** @param tokens prompt and completion tokens that were really used */
   settle(tokens: number): void
 }
@@ -78,25 +84,48 @@ export class Limiter {
       maxTokens = this.#checkBudget(meter, limits, what, subject, { ...demand, maxTokens })
     }
     // Where a budget bounds the answer, all of the bound is reserved: nothing else may spend it meanwhile.
-    const reserved = demand.promptTokens + (maxTokens ?? ASSUMED_COMPLETION_TOKENS)
+    const held = { prompt: demand.promptTokens, answer: maxTokens ?? ASSUMED_COMPLETION_TOKENS, rated: estimate }
     const meters = subjects.map(({ subject }) => this.#meter(subject))
     for (const meter of meters) {
       meter.running++
-      meter.reserved += reserved
+      meter.reserved += held.prompt + held.answer
       meter.requests.add(1, now, now)
       meter.tokens.add(estimate, now, now)
     }
     let settled = false
+    const isBoundByBudget = demand.maxTokens === undefined && maxTokens !== undefined
     return {
-      maxTokens,
+      get maxTokens() {
+        return maxTokens === undefined ? undefined : held.answer
+      },
+      correct: (promptTokens) => {
+        const more = promptTokens - held.prompt
+        if (settled || more <= 0) return
+        const then = this.#clock()
+        // An answer that the budget bounds gives up what its prompt needs, as long as a token is left to it.
+        const fromAnswer = isBoundByBudget ? Math.min(more, held.answer - 1) : 0
+        for (const { subject, what, limits } of subjects) {
+          const meter = this.#meter(subject)
+          const own = then - now < MINUTE_MS ? held.rated : 0
+          this.#checkTokens(meter, limits, what, more, then, own)
+          this.#checkMore(meter, limits, what, subject, more - fromAnswer)
+        }
+        held.prompt += more
+        held.answer -= fromAnswer
+        held.rated += more
+        for (const meter of meters) {
+          meter.reserved += more - fromAnswer
+          meter.tokens.add(more, now, then)
+        }
+      },
       settle: (tokens) => {
         if (settled) return
         settled = true
         const then = this.#clock()
         for (const meter of meters) {
           meter.running--
-          meter.reserved -= reserved
-          meter.tokens.add(tokens - estimate, now, then)
+          meter.reserved -= held.prompt + held.answer
+          meter.tokens.add(tokens - held.rated, now, then)
         }
       },
     }
@@ -178,11 +207,12 @@ export class Limiter {
     }
   }
 
-  #checkTokens(meter: Meter, { tokensPerMinute }: Limits, what: string, estimate: number, now: number): void {
+  /** @param own what of the minute's tokens is the request's already */
+  #checkTokens(meter: Meter, { tokensPerMinute }: Limits, what: string, estimate: number, now: number, own = 0): void {
     // A request that is larger than the whole limit is let in when nothing else was: else it could never run.
     if (tokensPerMinute !== undefined) {
       const used = meter.tokens.sum(now)
-      if (used > 0 && used + estimate > tokensPerMinute) {
+      if (used > own && used + estimate > tokensPerMinute) {
         this.#refuse(
           'tokens',
           MeshError.RATE_LIMITED(
@@ -194,6 +224,19 @@ export class Limiter {
         )
       }
     }
+  }
+
+  #checkMore(meter: Meter, { budget }: Limits, what: string, subject: string, more: number): void {
+    if (budget === undefined || more <= 0) return
+    const left = budget.tokens - this.#ledger.spent(subject, budget.period) - meter.reserved
+    if (more <= left) return
+    this.#refuse(
+      'budget',
+      MeshError.QUOTA_EXCEEDED(
+        `The prompt has more tokens than was estimated, and the ${what} has ${Math.max(0, left)} of ${budget.tokens} tokens left ${periodText(budget.period)}; ${more} more are needed`,
+        { remainingTokens: Math.max(0, left) },
+      ),
+    )
   }
 
   /** @returns the bound on the answer: what was asked for, made smaller where the budget has less and nothing was asked */
@@ -247,11 +290,6 @@ function tightest(rates: (Rate | undefined)[]): Rate | undefined {
 
 function periodText(period: BudgetPeriod): string {
   return { day: 'for today (UTC)', month: 'for this month (UTC)', total: 'in all' }[period]
-}
-
-/** Tokens that texts will need, about; token ids are counted: English has 4 characters a token, a chat template adds a few a message. */
-export function estimateTokens(texts: readonly (string | readonly number[])[]): number {
-  return texts.reduce((sum, text) => sum + (typeof text === 'string' ? Math.ceil(text.length / 4) + 4 : text.length), 0)
 }
 
 function requestsText(count: number): string {

@@ -19,6 +19,11 @@ export async function relay(
   const answer = processor.generate({ requestId: context.requestId, request }, context.signal)
   let stalled = false
   let failure: unknown
+  let full = false
+  const end = (err: unknown): void => {
+    failure ??= err
+    answer.cancel()
+  }
   generation.usage = { ...NO_TOKENS }
   const timer = clock.timer(stallMs, () => {
     stalled = true
@@ -32,10 +37,13 @@ export async function relay(
       if (event.type === 'finish') {
         heed(generation, event.usage)
         if (failure !== undefined) break
-        return event.reason
+        return full ? 'length' : event.reason
       }
       if (event.type !== 'tokens') continue
-      if (event.usage !== undefined) heed(generation, event.usage)
+      if (event.usage !== undefined) {
+        heed(generation, event.usage)
+        holdPrompt(generation, end)
+      }
       if (isUsageAlone(event)) continue
       if (event.index !== told.ids.length) {
         throw MeshError.PROCESSOR_LOST(
@@ -48,25 +56,44 @@ export async function relay(
           `processor ${processor.name} sent more than the ${most} tokens that were asked for`,
         )
       }
-      if (failure !== undefined || context.signal.aborted) continue
+      if (failure !== undefined || full || context.signal.aborted) continue
       generation.firstTokenMs ??= clock.now() - generation.startedMs
       generation.begun = true
       try {
         tell(event.usage === undefined ? event : withoutUsage(event))
       } catch (err) {
-        failure = err
-        answer.cancel()
+        end(err)
+        continue
       }
+      full ||= isFull(generation, most)
+      if (full) answer.cancel()
     }
+    if (full) return 'length'
     throw MeshError.PROCESSOR_LOST(`processor ${processor.name} ended the answer without a finish`)
   } catch (err) {
     answer.cancel()
     if (failure !== undefined) throw failure
+    if (full) return 'length'
     if (stalled) throw MeshError.TIMEOUT(`processor ${processor.name} sent nothing for ${stallMs} ms`)
     throw err
   } finally {
     timer.stop()
   }
+}
+
+/** Holds what the prompt has come to against the limits, or ends the request as they would have refused it. */
+function holdPrompt({ reservation, usage }: GenerationState, end: (err: unknown) => void): void {
+  try {
+    reservation.correct(usage.promptTokens)
+  } catch (err) {
+    end(err)
+  }
+}
+
+/** True where the budget has become the answer's end before what the processor was told. */
+function isFull({ reservation, told }: GenerationState, most: number): boolean {
+  const { maxTokens = most } = reservation
+  return maxTokens < most && told.ids.length >= maxTokens
 }
 
 type Tokens = Extract<GenerateEvent, { type: 'tokens' }>
