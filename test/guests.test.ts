@@ -122,7 +122,19 @@ test('in a mesh, a guest that has a known model gets none of its prompts until a
   const aaa = join(there, 'aaa.gguf')
   await copyFile(TINY, aaa)
   const guest = await start(t, new ProcessorWorker(testOptions(there, 'friend', { engine: { gpu: 'off' } })))
-  await guest.models.add(aaa)
+  const addAaa = () => client.call('models.add', { path: aaa, processor: 'friend' }, { key })
+  await until(
+    () =>
+      addAaa().then(
+        ({ approved }) => approved === false,
+        () => false,
+      ),
+    'the gateway takes it to the guest',
+    20_000,
+  )
+  const began = performance.now()
+  t.alike(await addAaa().then(({ name, processor, approved }) => [name, processor, approved]), ['aaa', 'friend', false])
+  t.ok(performance.now() - began < 3000, 'and does not wait for an approval')
   const load = () => gateway.net.members.get(guest.publicKey)?.load
   await until(() => load()?.models.every(({ reason }) => reason?.includes('is a guest')), 'both are refused', 20_000)
   await lists([['infermesh-tiny', 'p1', true]])
@@ -132,6 +144,7 @@ test('in a mesh, a guest that has a known model gets none of its prompts until a
     ['aaa', 'friend', undefined],
     ['infermesh-tiny', 'p1', true],
   ])
+  t.is((await addAaa()).approved, true)
   const ask = () => client.call('complete', { kind: 'completion', prompt: 'One', maxTokens: 1 }, { key })
   for (let i = 0; i < 4; i++) t.is((await ask()).finish.route?.processor, 'p1', 'what names no model')
   await authority.call('models.approve', { name: 'infermesh-tiny', processor: 'friend' }, { key })

@@ -201,6 +201,8 @@ declare module 'hyperswarm' {
   export interface PeerInfo {
     readonly publicKey: Buffer
     readonly banned: boolean
+    /** Whether it is to be dialled, by `joinPeer`. */
+    readonly explicit: boolean
     ban(banned: boolean): void
   }
   export interface Discovery {
@@ -223,7 +225,14 @@ declare module 'hyperswarm' {
     readonly keyPair: KeyPair
     readonly connections: Set<NoiseStream>
     /** Private: what keeps this node's key announced; null until it listens. */
-    readonly server: { readonly _announcer: { refresh(): void; readonly _sleeper: { resume(): void } } | null }
+    readonly server: {
+      readonly _announcer: {
+        refresh(): void
+        readonly _sleeper: { resume(): void }
+        /** The announcing under way, which never fails; null between two. */
+        readonly _updating: Promise<void> | null
+      } | null
+    }
     readonly peers: Map<string, PeerInfo>
     /** Every connection, those still being dialled included. Private to Hyperswarm: see lib/worker-base/net. */
     readonly _allConnections: { get(publicKey: Uint8Array): NoiseStream | undefined; delete(conn: NoiseStream): void }

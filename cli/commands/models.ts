@@ -49,7 +49,14 @@ Examples:
         'reading and announcing the file',
       )
       if (options.json) printJson(model)
-      else print(`${model.name} (${model.quantisation}, ${bytesText(model.sizeBytes)}) is on ${model.processor}`)
+      else {
+        print(`${model.name} (${model.quantisation}, ${bytesText(model.sizeBytes)}) is on ${model.processor}`)
+        if (!model.approved) {
+          print(
+            `${model.processor} is a guest: \`infermesh models approve ${model.name} --processor ${model.processor}\` lets it serve`,
+          )
+        }
+      }
     })
 
   command

@@ -100,7 +100,11 @@ const table = {
       /** Absent: the mesh's only processor. */
       processor: nameSchema.optional(),
     }),
-    modelSchema.extend({ processor: z.string() }),
+    modelSchema.extend({
+      processor: z.string(),
+      /** False: the processor is a guest, and serves the model once `models.approve` says so. */
+      approved: z.boolean(),
+    }),
     LONG_MS,
   ),
   /** Makes a model the one of requests that name none. */

@@ -93,7 +93,7 @@ function serveViews(net: Net, mesh: string, { catalogue, journal, limiter }: Gat
   })
 }
 
-function serveModels({ dispatcher }: Net, { catalogue }: GatewayParts): void {
+function serveModels({ directory, dispatcher }: Net, { catalogue }: GatewayParts): void {
   /** The links to those that are to forget a model. @throws MeshError */
   const serving = ({ name, processor }: RequestOf<'models.remove'>): Link[] => {
     const links = processor === undefined ? catalogue.processorsWith(name) : [catalogue.processor(processor)]
@@ -107,8 +107,9 @@ function serveModels({ dispatcher }: Net, { catalogue }: GatewayParts): void {
   dispatcher.respond('models.add', async ({ path, name, processor }, { signal }) => {
     const link = catalogue.processor(processor)
     const model = await link.call('processor.models.add', { path, name }, { signal })
-    await untilUsable(catalogue, model, link, signal)
-    return { ...model, processor: nameOf(link) }
+    const mayServe = () => directory.mayServe(link.publicKey, model.name)
+    const approved = await untilUsable({ catalogue, model, link, mayServe, signal })
+    return { ...model, processor: nameOf(link), approved }
   })
   dispatcher.respond('models.remove', async (request) => {
     const links = serving(request)
@@ -123,20 +124,29 @@ const STEP_MS = 5
 
 /**
  * Waits until this gateway would give a request for the model to the processor, so that what is answered is true.
+ * @returns false at once for a guest that the model is not approved for: it waits for an admin
  * @throws MeshError MODEL_CONFLICT where the name stands for another file, TIMEOUT
  */
-async function untilUsable(
-  catalogue: GatewayParts['catalogue'],
-  { name, hash }: Pick<Model, 'name' | 'hash'>,
-  link: Link,
-  signal: AbortSignal,
-): Promise<void> {
+async function untilUsable({
+  catalogue,
+  model: { name, hash },
+  link,
+  mayServe,
+  signal,
+}: {
+  catalogue: GatewayParts['catalogue']
+  model: Pick<Model, 'name' | 'hash'>
+  link: Link
+  mayServe: () => boolean
+  signal: AbortSignal
+}): Promise<boolean> {
   const deadline = performance.now() + USABLE_MS
   while (!catalogue.processorsWith(name).includes(link)) {
     const listed = catalogue.find(name)
     if (listed !== undefined && listed.hash !== hash) {
       throw MeshError.MODEL_CONFLICT(`${name} stands for another file in this mesh: give this one another name`)
     }
+    if (!mayServe()) return false
     if (performance.now() > deadline || signal.aborted) {
       throw MeshError.TIMEOUT(
         `${nameOf(link)} has ${name}, but the authority has not listed it yet: it will once it can`,
@@ -144,4 +154,5 @@ async function untilUsable(
     }
     await new Promise((resolve) => setTimeout(resolve, STEP_MS))
   }
+  return true
 }

@@ -132,8 +132,9 @@ export class LocalModels extends EventEmitter<{ change: []; engine: [LocalModel]
       })
     }
     const model = known ?? this.#put(name, path, false)
+    // What the mesh refused stays so for the same file: it is not asked again for that.
+    if (model.file?.hash !== file.hash) model.refused = undefined
     model.file = file
-    model.refused = undefined
     this.#files.set(path, file)
     let engine: Engine
     try {

@@ -10,7 +10,7 @@ import type { NetConfig } from './config.js'
 /** How this worker's DHT node is made for a kind of network. */
 export function nodeOptions(
   network: MeshProfile['network'],
-  { config, keyPair, role }: { config: NetConfig; keyPair: KeyPair; role: Role },
+  { config, keyPair, role, workerDir }: { config: NetConfig; keyPair: KeyPair; role: Role; workerDir: string },
 ): DHTOptions {
   const { kind, bootstrap } = network
   const host = isLoopback(network) ? LOOPBACK : config.host
@@ -18,6 +18,8 @@ export function nodeOptions(
   if (kind === 'public') return { keyPair, ...bound }
   // Behind a NAT, or maybe so: the node finds out by itself whether others can reach it.
   if (kind === 'private' && !isLoopback(network)) return { keyPair, bootstrap, ...bound }
+  // Any free port: HyperDHT's usual ones are soon taken by a node of another mesh, and the two would become one DHT.
+  const port = role === 'auth' ? (keptPort(nodePortFile(workerDir)) ?? 0) : 0
   return {
     keyPair,
     bootstrap,
@@ -26,10 +28,21 @@ export function nodeOptions(
     // The authority's node keeps announcements beside the bootstrap node. The others come and go, and each that is gone
     // would hold up every lookup by a second: they stay out of the routing tables.
     ephemeral: role !== 'auth',
-    // Any free port: HyperDHT's usual ones are soon taken by a node of another mesh, and the two would become one DHT.
-    port: [0, 0],
+    // A range without its end. Where the port was taken meanwhile, any free one.
+    port: port === 0 ? [0, 0] : [port, port + 1],
   }
 }
+
+/**
+ * Keeps the port of the authority's node for later starts, as the bootstrap node's. Whoever announces and looks up knows
+ * these two: one that came back elsewhere would leave a dead node behind, and each announcement waits for that for ten
+ * seconds and more.
+ */
+export function keepNodePort(workerDir: string, port: number): void {
+  if (port > 0) writeFileAtomic(nodePortFile(workerDir), `${port}\n`)
+}
+
+const nodePortFile = (workerDir: string): string => join(workerDir, 'dht.port')
 
 /** The address that other machines of the LAN reach this one at. */
 function lanAddress(): string {

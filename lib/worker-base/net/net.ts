@@ -23,7 +23,7 @@ import { type Facility, withDeadline } from '../facility.js'
 import type { Logger } from '../log.js'
 import { tooManyClients } from './clients.js'
 import type { NetConfig } from './config.js'
-import { nodeOptions, serveBootstrap } from './dht.js'
+import { keepNodePort, nodeOptions, serveBootstrap } from './dht.js'
 import { Dialling } from './dialling.js'
 import { Dispatcher } from './dispatcher.js'
 import { Heartbeats } from './heartbeats.js'
@@ -129,9 +129,9 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** Begins to listen and to dial; does not wait for the DHT. */
   async start(): Promise<void> {
-    const { config, keyPair } = this.#options
+    const { config, keyPair, workerDir } = this.#options
     await this.#serveBootstrap()
-    const dht = new DHTNode(nodeOptions(this.profile.network, { config, keyPair, role: this.#role }))
+    const dht = new DHTNode(nodeOptions(this.profile.network, { config, keyPair, role: this.#role, workerDir }))
     const swarm = openSwarm(dht, keyPair, (publicKey) => dialling.giveWay(publicKey))
     this.#swarm = swarm
     const dialling = new Dialling({
@@ -152,7 +152,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.directory.on('change', () => this.#reconcile(dialling))
     this.#background(swarm.listen(), 'listening')
     this.#background(
-      dht.fullyBootstrapped().then(() => this.#announceAgain()),
+      dht.fullyBootstrapped().then(() => {
+        this.#announceAgain()
+        if (this.#bootstrap !== undefined) keepNodePort(workerDir, this.#dhtPort)
+      }),
       'announcing',
     )
     if (DOORS.has(this.#role)) {
@@ -282,6 +285,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     })
     link.on('suspect', () => {
       this.#options.log.warn({ peer: link.label }, 'a link is silent')
+      // It may be back already, with a DHT that has forgotten everybody, and look for this worker to say so.
+      if (link.role === 'auth') this.#announceAgain()
       this.emit('load', link)
     })
     this.#links.add(link)
@@ -359,7 +364,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   }
 
   #announceAgain(): void {
-    if (this.#swarm !== undefined && !this.#stopping) announceAgain(this.#swarm)
+    if (this.#swarm !== undefined && !this.#stopping) this.#background(announceAgain(this.#swarm), 'announcing')
   }
 
   /** Makes dials and links fit the directory: dials whom it should, admits the newly known, cuts the removed. */

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import type DHT from 'hyperdht'
 import type { KeyPair, NoiseStream } from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
@@ -18,6 +19,11 @@ class Swarm extends Hyperswarm {
       known.destroy()
     }
     super._handleServerConnection(conn)
+    // Hyperswarm dials again after a dial of its own that ended, and forgets whom it was to dial where the peer had called.
+    const { remotePublicKey } = conn
+    conn.on('close', () => {
+      if (this.peers.get(remotePublicKey.toString('hex'))?.explicit) this.joinPeer(remotePublicKey)
+    })
   }
 }
 
@@ -41,12 +47,18 @@ export function openSwarm(dht: DHT, keyPair: KeyPair, onCall: (publicKey: string
 }
 
 /**
- * Announces this worker's key anew. HyperDHT looks after its announcements every three seconds; until then nobody would
- * find a worker that began before there was a node to keep them, or whose only keeper has just been restarted. A member
- * that has just linked is a sign of both.
+ * Announces this worker's key anew. HyperDHT looks after its announcements every three seconds, and not whether the nodes
+ * that had them have forgotten them: until then nobody would find a worker that began before there was a node to keep
+ * them, or whose keepers have just been restarted. A member that has just linked is a sign of both.
  */
-export function announceAgain({ server }: Hyperswarm): void {
-  if (server._announcer === null) return
-  server._announcer.refresh()
-  server._announcer._sleeper.resume()
+export async function announceAgain({ server }: Hyperswarm): Promise<void> {
+  const announcer = server._announcer
+  if (announcer === null) return
+  if (announcer._updating !== null) {
+    // It may have asked nodes that were away, and forgets at its end what it is told until then.
+    await announcer._updating
+    await setImmediate()
+  }
+  announcer.refresh()
+  announcer._sleeper.resume()
 }
