@@ -151,7 +151,9 @@ testUnless(
     t.comment(`as before ${Math.round(performance.now() - freed)} ms after there was room`)
     t.ok(isAlive(supervisor))
     const usage = await until(async () => {
-      const { rows } = JSON.parse((await door.ask('GET', '/api/v1/usage')).text) as { rows: { requests: number }[] }
+      const { text } = await door.ask('GET', '/api/v1/usage')
+      const { rows } = JSON.parse(text) as { rows?: { requests: number }[] }
+      if (rows === undefined) throw new Error(text)
       const requests = rows.reduce((sum, row) => sum + row.requests, 0)
       return requests >= 2 && requests
     }, 'what was served is accounted for')

@@ -1,5 +1,9 @@
+const LEAST_MS = 4
+const MOST_MS = 250
+
 /**
- * Resolves with what `probe` gives once it is neither undefined nor false, looking every few milliseconds.
+ * Resolves with what `probe` gives once it is neither undefined nor false, looking every few milliseconds at first,
+ * and more seldom the longer it takes: an admin may ask the authority ten times a second.
  * @throws Error naming what was waited for, when it is not so in time
  */
 export async function until<T>(
@@ -7,12 +11,13 @@ export async function until<T>(
   what: string,
   withinMs = 10_000,
 ): Promise<T> {
-  const deadline = performance.now() + withinMs
+  const startedAt = performance.now()
   while (true) {
     const found = await probe()
     if (found !== undefined && found !== false) return found
-    if (performance.now() > deadline) throw new Error(`Not within ${withinMs} ms: ${what}`)
-    await sleep(4)
+    const waitedMs = performance.now() - startedAt
+    if (waitedMs > withinMs) throw new Error(`Not within ${withinMs} ms: ${what}`)
+    await sleep(Math.min(MOST_MS, LEAST_MS + waitedMs / 20))
   }
 }
 
