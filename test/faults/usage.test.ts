@@ -166,6 +166,7 @@ test('five journals that are folded at once by an authority that is killed again
     const worker = await start(t, new TestWorker('gateway', testOptions(home, name)))
     const core = worker.store.journal()
     await core.ready()
+    worker.net.share(core, ({ role }) => role === 'auth')
     const enlist = () => worker.net.authority().call('gateway.enlist', { journal: encodeKey(core.key) })
     const enlisted = async (): Promise<boolean> => (await enlist()) !== undefined
     await until(() => enlisted().catch(() => false), `${name} is enlisted`, 30_000)
@@ -217,7 +218,7 @@ test('five journals that are folded at once by an authority that is killed again
   const verify = (...more: string[]) => infermesh(['usage', 'verify', ...more], { home, key: adminKey(home) })
   const looked = await verify('--dry-run')
   t.is(looked.code, 70, looked.stderr)
-  t.ok(looked.stdout.includes('requests in 1 rows: would be mended'), looked.stdout)
+  t.ok(looked.stdout.includes('requests in 1 row: would be mended'), looked.stdout)
   const mended = await verify('--json')
   t.is(mended.code, 0, mended.stderr)
   const { different, stored, correct } = JSON.parse(mended.stdout) as UsageCheck
