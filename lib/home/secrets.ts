@@ -38,20 +38,24 @@ export function writeSecret(path: string, text: string): void {
 export function openSecrets(home: string): string[] {
   if (process.platform === 'win32') return []
   const { adminKey, homeInvite, chatHistory, metricsToken, workersDir } = homeFiles(home)
-  const workers = existsSync(workersDir) ? readdirSync(workersDir) : []
-  const own = workers.flatMap((name) => SECRETS.map((file) => join(workersDir, name, file)))
-  return [adminKey, homeInvite, chatHistory, metricsToken, ...own].filter(
-    (path) => existsSync(path) && (statSync(path).mode & 0o077) !== 0,
-  )
+  const own = workerDirs(workersDir).flatMap((dir) => SECRETS.map((file) => join(dir, file)))
+  return [adminKey, homeInvite, chatHistory, metricsToken, ...own].filter((path) => isOpen(path, 0o077))
 }
 
 /** Folders of a home that others than their owner may change, or enter though they hold stores and journals. */
 export function openFolders(home: string): string[] {
   if (process.platform === 'win32' || !existsSync(home)) return []
   const { workersDir, logDir } = homeFiles(home)
-  const others = (path: string, rights: number): boolean => existsSync(path) && (statSync(path).mode & rights) !== 0
-  const workers = existsSync(workersDir) ? readdirSync(workersDir).map((name) => join(workersDir, name)) : []
-  const isPrivate = (statSync(home).mode & 0o077) === 0
-  const inside = isPrivate ? [] : [logDir, ...workers].filter((path) => others(path, 0o077))
-  return [...(others(home, 0o022) ? [home] : []), ...inside]
+  // What lies in a private home needs no more.
+  const inside = isOpen(home, 0o077) ? [logDir, ...workerDirs(workersDir)].filter((path) => isOpen(path, 0o077)) : []
+  return [...(isOpen(home, 0o022) ? [home] : []), ...inside]
+}
+
+/** Whether others than its owner have one of these rights to what lies at a path. */
+function isOpen(path: string, rights: number): boolean {
+  return existsSync(path) && (statSync(path).mode & rights) !== 0
+}
+
+function workerDirs(workersDir: string): string[] {
+  return existsSync(workersDir) ? readdirSync(workersDir).map((name) => join(workersDir, name)) : []
 }

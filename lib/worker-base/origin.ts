@@ -6,7 +6,7 @@ const NETWORK_GROUPS = 4
 
 /** What counts as one place to come from: an IPv4 address, or the /64 network of an IPv6 address. Anything else as it is. */
 export function originOf(address: string): string {
-  const text = plain(address)
+  const text = plainAddress(address)
   if (!isIPv6(text)) return text
   const [head = '', tail] = text.toLowerCase().split('::')
   const front = groupsOf(head)
@@ -17,11 +17,11 @@ export function originOf(address: string): string {
 
 /** Whether an address is this machine's own, a proxy's in front for one: such an origin has no share of its own. */
 export function isOwnAddress(address: string): boolean {
-  return isLoopbackHost(plain(address))
+  return isLoopbackHost(plainAddress(address))
 }
 
-/** Without what Node puts around an address: an IPv4 one within an IPv6 one, or an interface. */
-function plain(address: string): string {
+/** An address without what Node puts around it: an IPv4 one within an IPv6 one, or an interface. */
+export function plainAddress(address: string): string {
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address.replace(/%.*$/, '')
 }
 

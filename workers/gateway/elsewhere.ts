@@ -1,12 +1,10 @@
 import type { FastifyInstance } from 'fastify'
-import { bearerCredential, isLoopbackHost } from '../../lib/protocol/index.js'
+import { bearerCredential } from '../../lib/protocol/index.js'
 import type { Principal } from '../../lib/store/index.js'
-import type { Net } from '../../lib/worker-base/index.js'
+import { isOwnAddress, type Net, plainAddress } from '../../lib/worker-base/index.js'
 
 /** How often the authority is told of one key. */
 const TELL_MS = 60 * 60_000
-/** What a dual-stack socket puts before an IPv4 address. */
-const MAPPED = /^::ffff:/
 
 /**
  * Tells the authority of API keys with an admin's rights that come over HTTP from another machine: `doctor --security`
@@ -15,14 +13,13 @@ const MAPPED = /^::ffff:/
 export function watchAdminKeys(app: FastifyInstance, net: Net, authenticate: (credential: string) => Principal): void {
   const toldAt = new Map<string, number>()
   app.addHook('onResponse', async (request, reply) => {
-    const address = request.ip.replace(MAPPED, '')
     const credential = bearerCredential(request.headers.authorization)
-    if (credential === undefined || isLoopbackHost(address) || reply.statusCode === 401) return
+    if (credential === undefined || isOwnAddress(request.ip) || reply.statusCode === 401) return
     const id = adminKeyOf(authenticate, credential)
     if (id === undefined || performance.now() - (toldAt.get(id) ?? Number.NEGATIVE_INFINITY) < TELL_MS) return
     toldAt.set(id, performance.now())
     try {
-      await net.authority().call('keys.sighted', { id, address })
+      await net.authority().call('keys.sighted', { id, address: plainAddress(request.ip) })
     } catch {
       toldAt.delete(id)
     }
