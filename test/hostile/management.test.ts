@@ -1,17 +1,7 @@
 import test, { type Test } from 'brittle'
 import type { ResponseOf } from '../../lib/protocol/index.js'
-import { GatewayWorker } from '../../workers/gateway/index.js'
-import {
-  adminKey,
-  codeOf,
-  start,
-  startAuth,
-  startStranger,
-  testHome,
-  testOptions,
-  until,
-  untilJoined,
-} from '../helpers/mesh.js'
+import { startApi } from '../helpers/api.js'
+import { codeOf, startStranger, until } from '../helpers/mesh.js'
 
 /**
  * Attacks on the management of a running mesh by those who have a key of it. The bounds that they meet are in
@@ -20,35 +10,10 @@ import {
 
 const PASSWORD = 'correct horse battery'
 
-interface Answer {
-  status: number
-  body: Record<string, unknown> & { error?: { code: string; message: string } }
-}
-
 /** A mesh with users ann and bob, and a key of ann's that an admin limited and that may make keys. */
 async function startMesh(t: Test, settings: Record<string, unknown> = {}) {
-  const home = await testHome(t)
-  const auth = await startAuth(t, home, { auth: settings })
-  const gateway = await start(t, new GatewayWorker(testOptions(home, 'g1')))
-  await untilJoined(gateway)
-  const url = `${gateway.status().addresses.http}/api/v1`
-  const admin = adminKey(home)
-  const ask = async (line: string, body?: unknown, credential: string = admin): Promise<Answer> => {
-    const [method, path] = line.split(' ')
-    const response = await fetch(url + path, {
-      method,
-      headers: {
-        ...(credential !== '' && { authorization: `Bearer ${credential}` }),
-        ...(body !== undefined && { 'content-type': 'application/json' }),
-      },
-      ...(body !== undefined && { body: JSON.stringify(body) }),
-    })
-    const text = await response.text()
-    return { status: response.status, body: text === '' ? {} : JSON.parse(text) }
-  }
-  await until(async () => (await ask('GET /me')).status === 200, 'the gateway knows the admin')
+  const { home, auth, gateway, key: admin, ask, login } = await startApi(t, settings)
   for (const name of ['ann', 'bob']) await ask('POST /users', { name, password: PASSWORD })
-  const login = (name: string, password: string) => ask('POST /login', { name, password }, '')
   const limits = { requestsPerMinute: 10, budget: { tokens: 100, period: 'day' }, models: ['a'] }
   const expiresAt = Date.now() + 3_600_000
   const scopes = ['inference', 'manage:keys']
