@@ -41,6 +41,14 @@ const HOMES: EarlierHome[] = [
     ofFirstGateway: 3,
     recorded: { zsmmao3ab15ca: 5, rmmij4okosfqy: 1, [`login:${USER}`]: 2 },
   },
+  {
+    protocol: 3,
+    gateways: ['gateway', 'g2'],
+    key: 'im_wmq3on8d74c5y_ja7u3w7b199ja856unjkxeo5zaj8b5aoymz8kiomuabwby9pecsy',
+    revoked: 'im_zpruif7trfgks_7w1wr7myzfrkmqm7xknhtn9npws5qasotkaxcoe97xxej3ma9e9o',
+    ofFirstGateway: 3,
+    recorded: { wmq3on8d74c5y: 5, '3dg7qkho1ooqo': 1, [`login:${USER}`]: 2 },
+  },
 ]
 
 function unpack(fixture: string, home: string): void {

@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { MeshError } from '../errors/index.js'
 
 /** The protocol spoken on links. Two workers whose versions differ refuse each other. */
-export const PROTOCOL_VERSION = 3
+export const PROTOCOL_VERSION = 4
 
 const KEY_BYTES = 32
 const ENCODED_KEY = /^[ybndrfg8ejkmcpqxot1uwisza345h769]{52}$/
