@@ -128,7 +128,7 @@ testUnless(
     silent.resume().on('error', () => {})
     const from = performance.now()
     await until(() => silent.destroyed, 'the silent one is cut', 10_000)
-    t.ok(performance.now() - from < 2300, `${(performance.now() - from).toFixed(0)} ms`)
+    t.ok(performance.now() - from < 5000, `${(performance.now() - from).toFixed(0)} ms`)
     const agent = new Agent({ keepAlive: true, rejectUnauthorized: false })
     t.teardown(() => agent.destroy())
     const flood = Array.from({ length: 9 }, () =>

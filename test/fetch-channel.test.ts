@@ -104,7 +104,7 @@ test('a sender waits for a slow reader, in both directions, and a neighbour does
   )
   const startedAt = performance.now()
   await whole(new FetchCall(mux, request(), Buffer.from('hi')).body())
-  t.ok(performance.now() - startedAt < 100)
+  t.ok(performance.now() - startedAt < 500)
   t.is((await whole(flood.body())).byteLength, 100 * 32 * 1024)
   release()
   await whole(lazy.body())
@@ -124,7 +124,7 @@ test('a fetch that is cancelled, and a link that ends, reach the other side at o
   const startedAt = performance.now()
   first.cancel()
   await until(() => exchanges[0]?.signal.aborted === true, 'the other side knows', 1000)
-  t.ok(performance.now() - startedAt < 100, `after ${(performance.now() - startedAt).toFixed(1)} ms`)
+  t.ok(performance.now() - startedAt < 500, `after ${(performance.now() - startedAt).toFixed(1)} ms`)
   t.is(await codeOf(whole(first.body())), 'CANCELLED')
 
   const second = new FetchCall(mux, request(), Buffer.from('x'))

@@ -151,7 +151,7 @@ test('a gateway sees at once that slots are busy, is told BUSY beyond them, and 
     ['CANCELLED', 'CANCELLED'],
   )
   await until(() => reported(mesh)?.busySlots === 0, 'both slots are free', 1000)
-  t.ok(performance.now() - cancelledAt < 100, `${(performance.now() - cancelledAt).toFixed(0)} ms`)
+  t.ok(performance.now() - cancelledAt < 500, `${(performance.now() - cancelledAt).toFixed(0)} ms`)
 })
 
 test('when its engine dies, the stream ends with ENGINE_FAILED and the model comes back', async (t) => {
