@@ -1,7 +1,7 @@
 import { literal, oneOf, refuse } from './gbnf.js'
 import { SCHEMA_LIMITS } from './limits.js'
 import { otherName } from './names.js'
-import { boundedNumber } from './numbers.js'
+import { numberOf } from './numbers.js'
 import { GrammarRules } from './rules.js'
 import {
   ANNOTATIONS,
@@ -216,10 +216,10 @@ class Converter {
       case 'array':
         return this.#array(schema, path, depth)
       case 'string':
-        return stringOf(schema, path)
+        return stringOf(this.#rules, [schema], path, 'strict')
       case 'number':
       case 'integer':
-        return boundedNumber(type, schema, path) ?? type
+        return numberOf(this.#rules, type, [schema], path, 'strict')
       default:
         return type
     }

@@ -1,4 +1,6 @@
 import { oneOf, quoted, refuse } from './gbnf.js'
+import type { EnforceMode } from './mode.js'
+import type { GrammarRules } from './rules.js'
 
 /** Numbers within bounds, digit by digit. */
 
@@ -18,21 +20,34 @@ interface Range {
   max?: Bound
 }
 
+/** What one schema says of a number, as it stands there. */
+export interface NumberLimits {
+  readonly minimum?: unknown
+  readonly maximum?: unknown
+  readonly exclusiveMinimum?: unknown
+  readonly exclusiveMaximum?: unknown
+  readonly multipleOf?: unknown
+}
+
 /**
- * The grammar's expression for all numbers of a schema.
- * @returns undefined where the schema sets no bounds
- * @throws MeshError BAD_REQUEST where no number fits, or a bound has too many digits
+ * The expression for the numbers that satisfy every part.
+ * @param path where in the request the schema stands, for errors
+ * @throws MeshError BAD_REQUEST where no number fits, or it costs too much; in strict mode where a part cannot be enforced
  */
-export function boundedNumber(
+export function numberOf(
+  _rules: GrammarRules,
   type: 'number' | 'integer',
-  schema: Readonly<Record<string, unknown>>,
+  parts: readonly NumberLimits[],
   path: string,
-): string | undefined {
+  _mode: EnforceMode,
+): string {
+  const all = parts.map((part) => ({ ...part }))
+  const schema: Record<string, unknown> = Object.assign({}, ...all)
   const range: Range = {
     min: tighter(bound(schema, 'minimum', path), bound(schema, 'exclusiveMinimum', path), Math.max),
     max: tighter(bound(schema, 'maximum', path), bound(schema, 'exclusiveMaximum', path), Math.min),
   }
-  if (!range.min && !range.max) return undefined
+  if (!range.min && !range.max) return type
   const decimals = type === 'integer' ? 0 : Math.max(decimalsOf(range.min, path), decimalsOf(range.max, path))
   const choices = type === 'integer' ? integers(range) : decimalNumbers(range, decimals)
   if (choices.length === 0) throw refuse(path, 'no number fits between its bounds')

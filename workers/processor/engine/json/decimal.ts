@@ -1,0 +1,31 @@
+/** A number exactly as it is written: `digits` divided by 10 to the power of `scale`, which is 0 or more. */
+export interface Decimal {
+  readonly digits: bigint
+  readonly scale: number
+}
+
+/** The shortest decimal that is this number. Numbers beyond 10^400 or with more decimals than that do not exist. */
+export function decimalOf(value: number): Decimal {
+  const [, sign = '', whole = '0', part = '', power = '0'] =
+    /^(-?)(\d+)(?:\.(\d+))?(?:e([+-]\d+))?$/.exec(String(value)) ?? []
+  const digits = BigInt(sign + whole + part)
+  const scale = part.length - Number(power)
+  return scale >= 0 ? { digits, scale } : { digits: digits * 10n ** BigInt(-scale), scale: 0 }
+}
+
+/** Two decimals' digits at the scale that holds both. */
+export function atOneScale(a: Decimal, b: Decimal): [bigint, bigint, number] {
+  const scale = Math.max(a.scale, b.scale)
+  return [scaledTo(a, scale), scaledTo(b, scale), scale]
+}
+
+/** The digits at a scale that is no less than its own. */
+export function scaledTo({ digits, scale }: Decimal, to: number): bigint {
+  return digits * 10n ** BigInt(to - scale)
+}
+
+/** True where `value` is a whole number of times `of`, which is not 0. */
+export function isMultiple(value: Decimal, of: Decimal): boolean {
+  const [a, b] = atOneScale(value, of)
+  return a % b === 0n
+}
