@@ -23,7 +23,8 @@ testUnless(missing, 'a log on a full disk loses its lines, and ends nothing', {}
 test('a log is JSON lines, without what is secret', async (t) => {
   const file = join(await t.tmp(), 'logs', 'x.log')
   const log = await openLog({ level: 'info', role: 'gateway', name: 'g1', file, terminal: false })
-  log.info({ key: 'im_x', nested: { password: 'p' } }, 'a line')
+  const headers = { authorization: 'Bearer im_x', 'x-api-key': 'im_x', 'api-key': 'im_x' }
+  log.info({ key: 'im_x', nested: { password: 'p' }, headers, ...headers }, 'a line')
   log.debug('not told')
   const [line, ...rest] = readFileSync(file, 'utf8').trim().split('\n')
   t.alike(rest, [])

@@ -1,10 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import {
-  bearerCredential,
   CONNECTION_HEADERS,
   EMBEDDINGS_FACTOR,
   errorAnswerOf,
-  isCredential,
+  hasCredential,
   isLoopbackHost,
   MAX_BODY_BYTES,
   MeshError,
@@ -119,7 +118,7 @@ function targetOf({ url = '' }: IncomingMessage): URL {
 
 /** @throws MeshError INVALID_API_KEY, FORBIDDEN, NOT_FOUND */
 function checkCredential({ headers }: IncomingMessage, target: URL, lendsKey: boolean): void {
-  if (isCredential(bearerCredential(headers.authorization))) return
+  if (hasCredential(headers)) return
   if (!lendsKey) {
     throw MeshError.INVALID_API_KEY('This proxy can be reached from other machines: send an API key of the mesh')
   }

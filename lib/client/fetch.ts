@@ -1,5 +1,5 @@
 import type { FetchCall, FetchRequest } from '../link/index.js'
-import { bearerCredential, CONNECTION_HEADERS, isCredential, MeshError, newRequestId } from '../protocol/index.js'
+import { CONNECTION_HEADERS, hasCredential, KEY_HEADERS, MeshError, newRequestId } from '../protocol/index.js'
 import type { Peer } from './peer.js'
 
 /** What `mesh.fetch` needs of its client. */
@@ -87,8 +87,9 @@ async function* chunksOf(stream: ReadableStream<unknown>): AsyncGenerator<Uint8A
 }
 
 function headersOf(headers: Headers, key: string | undefined): FetchRequest['headers'] {
-  const authorization = headers.get('authorization')
-  if (key !== undefined && !isCredential(bearerCredential(authorization ?? undefined))) {
+  if (key !== undefined && !hasCredential(Object.fromEntries(headers))) {
+    // What stands there in place of a key would be a second one.
+    for (const name of KEY_HEADERS) headers.delete(name)
     headers.set('authorization', `Bearer ${key}`)
   }
   return [...headers].filter(([name]) => !CONNECTION_HEADERS.has(name))

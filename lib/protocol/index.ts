@@ -9,6 +9,7 @@ export {
   printable,
   systemCode,
 } from '../errors/index.js'
+export { credentialIn, hasCredential, KEY_HEADERS } from './credentials.js'
 export {
   AnswerCollector,
   addCallPiece,

@@ -1,7 +1,7 @@
 import { type Logger, multistream, pino, type StreamEntry } from 'pino'
 import { z } from 'zod'
 import { LogFile } from '../home/index.js'
-import { printable } from '../protocol/index.js'
+import { KEY_HEADERS, printable } from '../protocol/index.js'
 
 export type { Logger } from 'pino'
 
@@ -10,7 +10,10 @@ export const logConfigSchema = z.strictObject({
 })
 
 /** What must never be printed, wherever it turns up in a logged object. */
-const REDACTED = ['key', 'password', 'secret', '*.key', '*.password', '*.secret', 'invite', '*.invite']
+const REDACTED = ['key', 'password', 'secret', 'invite', 'authorization', ...KEY_HEADERS].flatMap((name) => {
+  const path = `["${name}"]`
+  return [path, `*${path}`]
+})
 
 /**
  * JSON lines to the worker's file in the home; on a terminal also people's form.

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { bearerCredential } from '../../lib/protocol/index.js'
+import { credentialIn } from '../../lib/protocol/index.js'
 import type { Principal } from '../../lib/store/index.js'
 import { isOwnAddress, type Net, plainAddress } from '../../lib/worker-base/index.js'
 
@@ -13,8 +13,9 @@ const TELL_MS = 60 * 60_000
 export function watchAdminKeys(app: FastifyInstance, net: Net, authenticate: (credential: string) => Principal): void {
   const toldAt = new Map<string, number>()
   app.addHook('onResponse', async (request, reply) => {
-    const credential = bearerCredential(request.headers.authorization)
-    if (credential === undefined || isOwnAddress(request.ip) || reply.statusCode === 401) return
+    if (isOwnAddress(request.ip) || reply.statusCode === 401) return
+    const credential = credentialIn(request.headers)
+    if (credential === undefined) return
     const id = adminKeyOf(authenticate, credential)
     if (id === undefined || performance.now() - (toldAt.get(id) ?? Number.NEGATIVE_INFINITY) < TELL_MS) return
     toldAt.set(id, performance.now())

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { bearerCredential, type InputOf, MeshError, type MethodName, methods } from '../../../lib/protocol/index.js'
+import { credentialIn, type InputOf, MeshError, type MethodName, methods } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
 import type { Net } from '../../../lib/worker-base/index.js'
 import { isJsonObject, parseJsonBodies } from '../http/index.js'
@@ -29,8 +29,8 @@ const SETTLE_STEP_MS = 5
  * The management API under /api/v1: every route is a method of the mesh, called with the caller's own credential. What
  * the authority serves is decided by the authority, which checks the credential again.
  *
- * A credential comes in the Authorization header alone and a body as JSON alone: a page of another site can send neither
- * without being allowed to. Errors take the door's own form.
+ * A credential comes in a header alone, which no browser adds by itself, and a body as JSON alone: a page of another site
+ * can send neither without being allowed to. Errors take the door's own form.
  */
 export function serveApi(app: FastifyInstance, parts: ApiParts): void {
   void app.register(
@@ -74,7 +74,7 @@ async function call(parts: ApiParts, route: ApiRoute, request: FastifyRequest<Se
 
 /** @throws MeshError INVALID_API_KEY */
 function credentialOf(request: FastifyRequest<Sent>): string {
-  const credential = bearerCredential(request.headers.authorization)
+  const credential = credentialIn(request.headers)
   if (credential !== undefined) return credential
   throw MeshError.INVALID_API_KEY(
     'This wants a credential: send the header "Authorization: Bearer <API key, or token from POST /api/v1/login>"',

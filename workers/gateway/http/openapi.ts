@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { KEY_HEADERS } from '../../../lib/protocol/index.js'
 
 /** The gateway's OpenAPI document and the page made of it: each door adds its part. */
 
@@ -56,11 +57,12 @@ export function openApiDocument(version: string, parts: readonly OpenApiPart[]):
       description: 'One private inference service from many machines. OpenAI clients work with the base URL `/v1`.',
     },
     servers: [{ url: '/' }],
-    security: [{ bearer: [] }],
+    security: [{ bearer: [] }, ...KEY_HEADERS.map((name) => ({ [name]: [] }))],
     paths: joined(parts.map(({ paths }) => paths)),
     components: {
       securitySchemes: {
         bearer: { type: 'http', scheme: 'bearer', description: 'An API key, such as im_…' },
+        ...Object.fromEntries(KEY_HEADERS.map((name) => [name, { type: 'apiKey', in: 'header', name }])),
       },
       schemas: joined([{ Error: errorSchema }, ...parts.map(({ schemas }) => schemas ?? {})]),
     },

@@ -1,5 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
-import { bearerCredential, EMBEDDINGS_FACTOR, type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
+import { credentialIn, EMBEDDINGS_FACTOR, type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
 import { type Call, callOf, holdBodies, keepJsonBodies, noRoute, sendError } from '../http/index.js'
 import { chat } from './chat.js'
@@ -146,7 +146,7 @@ function route(
 
 /** @throws MeshError INVALID_API_KEY */
 function keyOf(request: FastifyRequest): string {
-  const key = bearerCredential(request.headers.authorization)
+  const key = credentialIn(request.headers)
   if (key !== undefined) return key
   throw MeshError.INVALID_API_KEY(
     request.headers.authorization === undefined
