@@ -146,5 +146,5 @@ export {
   userSchema,
 } from './records.js'
 export { DEFAULT_SCOPES, SCOPES, type Scope, scopesOf, type UserRole } from './scopes.js'
-export { isCredential, isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
+export { isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
 export { validate } from './validate.js'
