@@ -5,6 +5,7 @@ import {
   errorAnswerOf,
   hasCredential,
   isLoopbackHost,
+  isOpenAiPath,
   MAX_BODY_BYTES,
   MeshError,
 } from '../../lib/protocol/index.js'
@@ -125,7 +126,7 @@ function checkCredential({ headers }: IncomingMessage, target: URL, lendsKey: bo
   if (target.pathname.startsWith('/api/')) {
     throw MeshError.INVALID_API_KEY('What administers the mesh wants a credential of its own: send an API key or token')
   }
-  if (!/^\/v1\/|^\/openapi\.json$/.test(target.pathname)) {
+  if (!isOpenAiPath(target.pathname) && target.pathname !== '/openapi.json') {
     throw MeshError.NOT_FOUND(`There is no ${target.pathname} here: paths begin with /v1/ or /api/v1/`)
   }
   const isLocal = (host: string | undefined) => isLoopbackHost((host ?? '').replace(/:\d+$/, ''))

@@ -1,5 +1,12 @@
 import type { FetchCall, FetchRequest } from '../link/index.js'
-import { CONNECTION_HEADERS, hasCredential, KEY_HEADERS, MeshError, newRequestId } from '../protocol/index.js'
+import {
+  CONNECTION_HEADERS,
+  hasCredential,
+  isOpenAiPath,
+  KEY_HEADERS,
+  MeshError,
+  newRequestId,
+} from '../protocol/index.js'
 import type { Peer } from './peer.js'
 
 /** What `mesh.fetch` needs of its client. */
@@ -61,7 +68,7 @@ export function makeFetch({ connect, onFailure, key }: FetchParts): Fetch {
 
 /** Answers of a model may be asked for again, and reading changes nothing; what administers the mesh is done once. */
 function mayRepeat(method: string, pathname: string): boolean {
-  return method === 'GET' || method === 'HEAD' || pathname.startsWith('/v1/')
+  return method === 'GET' || method === 'HEAD' || isOpenAiPath(pathname)
 }
 
 type Body = Uint8Array | AsyncIterable<Uint8Array> | undefined

@@ -9,6 +9,14 @@ export const MAX_BODY_BYTES = 2 * 1024 * 1024
 /** Embeddings bring many texts at a time: their bodies may be this many times as long. */
 export const EMBEDDINGS_FACTOR = 4
 
+/** What the OpenAI door serves without `/v1` as well, as llama-server does, by the first part of the path. */
+const WITHOUT_V1 = /^\/(chat|completions|embeddings|health|models|responses)(\/|$)/
+
+/** Whether a path is the OpenAI door's, with or without `/v1`. */
+export function isOpenAiPath(pathname: string): boolean {
+  return pathname.startsWith('/v1/') || WITHOUT_V1.test(pathname)
+}
+
 /** Headers that belong to one connection, and the length, which follows from the body: they are not carried on. */
 export const CONNECTION_HEADERS: ReadonlySet<string> = new Set([
   'connection',

@@ -42,6 +42,7 @@ export {
   errorAnswerOf,
   type HttpCode,
   isLoopbackHost,
+  isOpenAiPath,
   isOwnHost,
   MAX_BODY_BYTES,
   noRequestAnswer,

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import type { Test } from 'brittle'
 import { PACKAGE_ROOT } from '../../lib/worker-base/index.js'
+import type { AuthWorker } from '../../workers/auth/index.js'
 import { GatewayWorker } from '../../workers/gateway/index.js'
 import { ProcessorWorker } from '../../workers/processor/index.js'
 import { adminKey, type Stranger, start, startAuth, startStranger, testHome, testOptions, until } from './mesh.js'
@@ -11,6 +12,7 @@ export interface Door {
   /** `http://127.0.0.1:port` */
   url: string
   key: string
+  auth: AuthWorker
   gateway: GatewayWorker
   /** A client of the authority, to make keys with. */
   authority: Stranger
@@ -28,6 +30,8 @@ export async function startDoor(
     engine?: object
     /** Variables of the stand-in engine; absent: the embedded model. */
     standIn?: Record<string, string>
+    /** False: nothing is waited for. Absent: until the model is loaded. */
+    isReady?: boolean
   } = {},
 ): Promise<Door> {
   const home = await testHome(t)
@@ -44,9 +48,12 @@ export async function startDoor(
   await start(t, new ProcessorWorker({ ...options, ...(settings.standIn && { engine: { modulePath } }) }))
   const url = gateway.status().addresses.http ?? ''
   const ready = async (): Promise<boolean> => (await fetch(`${url}/readyz`)).status === 200
-  if (url.startsWith('http:')) await until(ready, 'the gateway is ready', 20_000)
+  const waits = settings.isReady !== false
+  if (waits && url.startsWith('http:')) await until(ready, 'the gateway is ready', 20_000)
   await until(
-    () => gateway.net.linksTo('processor').some(({ load }) => load?.models.some(({ state }) => state === 'loaded')),
+    () =>
+      !waits ||
+      gateway.net.linksTo('processor').some(({ load }) => load?.models.some(({ state }) => state === 'loaded')),
     'the model is loaded',
     20_000,
   )
@@ -63,6 +70,7 @@ export async function startDoor(
     home,
     url,
     key,
+    auth,
     gateway,
     authority,
     ask,

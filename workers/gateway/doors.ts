@@ -7,8 +7,8 @@ import { answerErrors, docsPage, healthPart, openApiDocument, serveHealth } from
 import { openAiPart, serveOpenAi } from './openai/index.js'
 import type { GatewayParts } from './parts.js'
 
-/** The routes that want a credential. */
-const CHECKED = /^\/(v1|api)\//
+/** The routes that want no credential. Every other one may check a key, whatever path it has. */
+const OPEN: ReadonlySet<string | undefined> = new Set([...Object.keys(healthPart.paths), '/openapi.json', '/docs'])
 
 /** Puts every HTTP door on the app: OpenAI's, the management's, health, and what describes them. */
 export function serveDoors(
@@ -18,8 +18,8 @@ export function serveDoors(
 ): void {
   const authenticate = (credential: string) => accounts.authenticate(credential)
   answerErrors(app, log)
-  app.addHook('onRequest', async ({ url }) => {
-    if (CHECKED.test(url)) await accounts.settled()
+  app.addHook('onRequest', async ({ routeOptions }) => {
+    if (!OPEN.has(routeOptions.url)) await accounts.settled()
   })
   const rates = (principal: Principal) => limiter.rates(principal)
   const mayInfer = (credential: string) => {

@@ -9,11 +9,11 @@ import {
   type FetchResponse,
   type Link,
 } from '../../lib/link/index.js'
-import { CONNECTION_HEADERS, MeshError } from '../../lib/protocol/index.js'
+import { CONNECTION_HEADERS, isOpenAiPath, MeshError } from '../../lib/protocol/index.js'
 import { errorAnswer } from './http/index.js'
 
-/** What the mesh reaches of the HTTP door; health and metrics are for this machine. */
-const PATHS = /^\/(v1|api\/v1)\/|^\/openapi\.json$/
+/** What the mesh reaches of the HTTP door besides OpenAI's; how the worker itself is doing is for this machine. */
+const PATHS = /^\/api\/v1\/|^\/openapi\.json$/
 /** By which the door knows the calls of this process; its value cannot be guessed from outside. */
 const CALL_HEADER = 'x-infermesh-call'
 
@@ -57,7 +57,7 @@ export class FetchDoor {
   async #answer(request: FetchRequest, exchange: FetchExchange, remoteAddress: string): Promise<void> {
     // Not relative to a base: a path that begins with two slashes would name a host.
     const { pathname, search } = new URL(`http://mesh${request.path}`)
-    if (!PATHS.test(pathname))
+    if (!isOpenAiPath(pathname) && !PATHS.test(pathname))
       throw MeshError.NOT_FOUND(`There is no ${pathname} here: paths begin with /v1/ or /api/v1/`)
     const id = randomBytes(16).toString('hex')
     const headers: Record<string, string> = { host: 'mesh', [CALL_HEADER]: id }

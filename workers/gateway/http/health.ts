@@ -1,8 +1,14 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, HTTPMethods } from 'fastify'
+import { errorAnswerOf, MeshError } from '../../../lib/protocol/index.js'
+import { noRoute, sendError } from './errors.js'
 import type { Json, OpenApiPart } from './openapi.js'
 
+/** Where programs made for llama-server ask. */
+const HEALTH = ['/health', '/v1/health']
+const OTHER_METHODS: HTTPMethods[] = ['POST', 'PUT', 'PATCH', 'DELETE']
+
 /**
- * Whether this process lives, and whether it can serve, for those who watch it. Neither wants a credential.
+ * Whether this process lives, and whether it can serve, for those who watch it. None wants a credential.
  * @param missing what keeps it from serving, in words; empty: nothing
  */
 export function serveHealth(app: FastifyInstance, missing: () => string[]): void {
@@ -12,12 +18,29 @@ export function serveHealth(app: FastifyInstance, missing: () => string[]): void
     if (lacks.length === 0) return { status: 'ready' }
     return reply.code(503).send({ status: 'not ready', missing: lacks })
   })
+  for (const url of HEALTH) {
+    app.get(url, async (_request, reply) => {
+      const lacks = missing()
+      if (lacks.length === 0) return { status: 'ok' }
+      const { error, ...answer } = errorAnswerOf(MeshError.NO_PROCESSOR(`Not ready: ${lacks.join('; ')}`))
+      return sendError(reply, { ...answer, error: { ...error, type: 'unavailable_error' } })
+    })
+    app.route({
+      method: OTHER_METHODS,
+      url,
+      handler: async ({ method }, reply) => {
+        reply.header('allow', 'GET')
+        return sendError(reply, noRoute(405, `${url} has no method ${method}; it has GET`))
+      },
+    })
+  }
 }
 
 export const healthPart: OpenApiPart = {
   paths: {
     '/healthz': { get: open('Whether this process lives') },
     '/readyz': { get: open('Whether this gateway can serve; 503 names what is missing') },
+    ...Object.fromEntries(HEALTH.map((url) => [url, { get: open('The same, as llama-server tells it') }])),
   },
 }
 

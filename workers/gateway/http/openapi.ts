@@ -54,7 +54,8 @@ export function openApiDocument(version: string, parts: readonly OpenApiPart[]):
     info: {
       title: 'infermesh gateway',
       version,
-      description: 'One private inference service from many machines. OpenAI clients work with the base URL `/v1`.',
+      description:
+        'One private inference service from many machines. OpenAI clients work with the base URL `/v1`; the paths that begin with it are served without it as well.',
     },
     servers: [{ url: '/' }],
     security: [{ bearer: [] }, ...KEY_HEADERS.map((name) => ({ [name]: [] }))],
@@ -98,7 +99,8 @@ export function docsPage({ info, paths }: OpenApiDocument): string {
 table{border-collapse:collapse}td{border-top:1px solid #8884;padding:.3rem .8rem .3rem 0;vertical-align:top}
 pre{background:#8882;padding:1rem;overflow:auto}</style></head><body>
 <h1>${escaped(info.title)} ${escaped(info.version)}</h1>
-<p>${escaped(info.description)} Each call wants the header <code>Authorization: Bearer im_…</code>.
+<p>${escaped(info.description)} Each call wants the header <code>Authorization: Bearer im_…</code>,
+or the key in <code>x-api-key</code> or <code>api-key</code>.
 The exact shapes are in <a href="/openapi.json">/openapi.json</a>.</p>
 <pre>curl $BASE_URL/v1/chat/completions \\
   -H "Authorization: Bearer $INFERMESH_KEY" -H "Content-Type: application/json" \\

@@ -20,9 +20,11 @@ interface Route {
 type Handler = (call: Call, request: Request, reply: FastifyReply) => unknown
 type Answering = (request: Request, reply: FastifyReply) => Promise<unknown>
 
+type Handlers = Partial<Record<HTTPMethods, Answering>>
+
 const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
 
-/** What the bodies of a path ask for, as usage is recorded. */
+/** What the bodies of a path ask for, as usage is recorded. The same holds for the path without `/v1`. */
 const KINDS: Partial<Record<string, JournalRecord['kind']>> = {
   '/v1/chat/completions': 'chat',
   '/v1/completions': 'completion',
@@ -51,7 +53,7 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
     v1.addHook('onRequest', async (request) => {
       startedAt.set(request, performance.now())
       const principal = principalOf(request)
-      const kind = request.method === 'POST' ? KINDS[request.routeOptions.url ?? ''] : undefined
+      const kind = request.method === 'POST' ? KINDS[withV1(request.routeOptions.url)] : undefined
       // Before the body is read: what is refused anyway costs nothing.
       if (kind !== undefined) options.requests.assertMayAsk(kind, { requestId: request.id, principal })
     })
@@ -119,13 +121,20 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
   })
 }
 
-/** Serves some methods of a path, and says of the others that it has none. */
-function route(
-  app: FastifyInstance,
-  url: string,
-  handlers: Partial<Record<(typeof METHODS)[number], Answering>>,
-  bodyLimit?: number,
-): void {
+/** A path of the door as KINDS has it, however it was called. */
+function withV1(url = ''): string {
+  return url.startsWith('/v1/') ? url : `/v1${url}`
+}
+
+/**
+ * Serves some methods of a path, and says of the others that it has none. Without `/v1` it is the same path: programs
+ * made for llama-server leave that out.
+ */
+function route(app: FastifyInstance, url: string, handlers: Handlers, bodyLimit?: number): void {
+  for (const one of [url, url.replace(/^\/v1/, '')]) routeAt(app, one, handlers, bodyLimit)
+}
+
+function routeAt(app: FastifyInstance, url: string, handlers: Handlers, bodyLimit?: number): void {
   const missing: HTTPMethods[] = []
   for (const method of METHODS) {
     const handler = handlers[method]
