@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { type IncomingMessage, type ServerOptions, STATUS_CODES } from 'node:http'
+import type { ServerOptions } from 'node:http'
 import { Socket } from 'node:net'
 import {
   type FastifyInstance,
@@ -23,7 +23,9 @@ import {
 } from '../protocol/index.js'
 import { Connections } from './connections.js'
 import type { Facility } from './facility.js'
+import { NotHttp } from './not-http.js'
 import { keptPort, listenerPid } from './ports.js'
+import { drainRest, readRefusedBodies } from './refused-body.js'
 
 const positive = z.int().min(1)
 
@@ -73,9 +75,6 @@ const KEEP_ALIVE_PROBE_MS = 30_000
 /** Connections that the system keeps until they are accepted; it may keep fewer (net.core.somaxconn). */
 const BACKLOG = 4096
 const MAX_HEADER_BYTES = 16 * 1024
-/** What of a refused body is still read, and for how long, before its connection is closed. */
-const DRAIN_BYTES = 8 * 1024 * 1024
-const DRAIN_MS = 5000
 /** Names of models stand in paths. */
 const MAX_PARAM_CHARS = 600
 
@@ -112,10 +111,13 @@ export class Http implements Facility {
       headersTimeout: Math.min(this.#config.headersTimeoutMs, requestTimeoutMs),
       connectionsCheckingInterval: CHECK_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
+      // Node would answer it without a body; here it is answered as everything is.
+      requireHostHeader: false,
       // The system then finds out about clients that vanished without a word.
       keepAlive: true,
       keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS,
     }
+    const notHttp = new NotHttp(MAX_HEADER_BYTES)
     const options: FastifyServerOptions = {
       logger: false,
       forceCloseConnections: true,
@@ -125,11 +127,13 @@ export class Http implements Facility {
       routerOptions: { maxParamLength: MAX_PARAM_CHARS },
       requestIdHeader: false,
       genReqId: ({ headers }) => ownRequestId(headers['x-request-id']) ?? newRequestId(),
-      clientErrorHandler: onClientError,
+      clientErrorHandler: (err, socket) => notHttp.onClientError(err, socket),
       frameworkErrors: (err, request, reply) => {
-        // Its type depends on a route, and there is none here.
         const { status, error } = noRequestAnswer(err.statusCode ?? 400, err.message, 'bad_request')
-        void (reply as unknown as FastifyReply).code(status).header('x-request-id', request.id).send({ error })
+        // Its type depends on a route, and there is none here.
+        const answer = reply as unknown as FastifyReply
+        drainRest(request.raw, answer)
+        void answer.code(status).header('x-request-id', request.id).send({ error })
       },
     }
     this.app =
@@ -142,12 +146,12 @@ export class Http implements Facility {
     const { maxConnections: most, maxConnectionsPerAddress: perAddress } = this.#config
     new Connections(this.app.server, { most, perAddress })
     this.app.addHook('onRequest', async (request, reply) => this.#onRequest(request, reply))
-    this.app.addHook('onSend', async ({ raw }, reply) => {
+    this.app.addHook('onSend', async ({ raw }) => {
       // Mesh calls are carried to the same routes, with no socket under them.
-      if (!(raw.socket instanceof Socket)) return
-      raw.socket.setTimeout(this.#config.sendTimeoutMs)
-      if (!raw.complete) drain(raw, reply)
+      if (raw.socket instanceof Socket) raw.socket.setTimeout(this.#config.sendTimeoutMs)
     })
+    readRefusedBodies(this.app)
+    notHttp.attach(this.app.server)
   }
 
   /** Longest body of a request, where its route says nothing else. */
@@ -167,6 +171,10 @@ export class Http implements Facility {
     reply.header('x-request-id', request.id)
     const { origin, host } = request.headers
     const { corsOrigins, allowedHosts } = this.#config
+    if (host === undefined && request.raw.httpVersion === '1.1') {
+      const { status, error } = noRequestAnswer(400, 'The request has no Host header, as HTTP/1.1 wants', 'bad_request')
+      return reply.code(status).send({ error })
+    }
     // Calls of the mesh have no socket, and no name that anybody resolved.
     if (this.#checksHost && request.raw.socket instanceof Socket && !isOwnHost(host, allowedHosts)) {
       const { status, error } = noRequestAnswer(
@@ -236,23 +244,6 @@ export class Http implements Facility {
   }
 }
 
-/**
- * Lets the rest of a body that is not wanted come, up to a bound, and forgets it. Closing at once would reset the
- * connection, and a client that is still sending would never read why its request was refused.
- */
-function drain(request: IncomingMessage, reply: FastifyReply): void {
-  reply.removeHeader('connection')
-  const { socket } = request
-  let bytes = 0
-  const timer = setTimeout(() => socket.destroy(), DRAIN_MS)
-  request.on('data', (chunk: Buffer) => {
-    bytes += chunk.byteLength
-    if (bytes > DRAIN_BYTES) socket.destroy()
-  })
-  request.once('close', () => clearTimeout(timer))
-  request.once('end', () => clearTimeout(timer))
-}
-
 function readTls({ tlsCert, tlsKey }: HttpConfig, settings: string): { cert: Buffer; key: Buffer } | undefined {
   if (tlsCert === '' && tlsKey === '') return undefined
   if (tlsCert === '' || tlsKey === '') {
@@ -268,26 +259,4 @@ function readTls({ tlsCert, tlsKey }: HttpConfig, settings: string): { cert: Buf
 function ownRequestId(header: string | string[] | undefined): string | undefined {
   const id = requestIdSchema.safeParse(header)
   return id.success ? id.data : undefined
-}
-
-/** What came was no HTTP, or came too slowly. */
-function onClientError(err: NodeJS.ErrnoException, socket: Socket): void {
-  // Whoever has broken off, or never finished a TLS handshake, cannot be answered: the answer would wait for ever.
-  if (!/^(HPE|ERR_HTTP)_/.test(err.code ?? '') || !socket.writable) {
-    socket.destroy()
-    return
-  }
-  const { status, error } =
-    err.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-      ? noRequestAnswer(408, 'The request did not come in time', 'timeout')
-      : err.code === 'HPE_HEADER_OVERFLOW'
-        ? noRequestAnswer(431, `The headers have more than ${MAX_HEADER_BYTES} bytes`, 'bad_request')
-        : noRequestAnswer(400, 'This is not HTTP/1.1', 'bad_request')
-  const body = JSON.stringify({ error })
-  socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nx-request-id: ${newRequestId()}\r\ncontent-type: application/json; charset=utf-8\r\n` +
-      `content-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-    // Whoever sends rubbish may also not read: nothing is kept for them.
-    () => socket.destroy(),
-  )
 }

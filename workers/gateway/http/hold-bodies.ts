@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream'
+import { Transform } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type HeldRoom, SMALL_BODY_BYTES } from './body-room.js'
 
@@ -15,16 +15,25 @@ export function holdBodies(app: FastifyInstance, hold: (request: FastifyRequest,
     if (length !== undefined && (told <= SMALL_BODY_BYTES || told > request.routeOptions.bodyLimit)) return payload
     const room = hold(request, length === undefined ? 0 : told)
     reply.raw.once('close', () => room.release())
-    return length === undefined ? Readable.from(counted(payload, room)) : payload
+    return length === undefined ? throughStep(payload, counting(room)) : payload
   })
 }
 
-async function* counted(payload: NodeJS.ReadableStream, room: HeldRoom): AsyncGenerator<Buffer> {
-  // Without its socket nobody could be told why the body is not taken.
-  const chunks: AsyncIterable<Buffer> =
-    payload instanceof Readable ? payload.iterator({ destroyOnReturn: false }) : new Readable().wrap(payload)
-  for await (const chunk of chunks) {
-    room.add(chunk.byteLength)
-    yield chunk
-  }
+function counting(room: HeldRoom): Transform {
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      try {
+        room.add(chunk.byteLength)
+        done(null, chunk)
+      } catch (err) {
+        done(err instanceof Error ? err : new Error(String(err)))
+      }
+    },
+  })
+}
+
+/** A body by way of a step. A step that fails leaves the body as it is: without its socket nobody could be told why. */
+export function throughStep<T extends Transform>(payload: NodeJS.ReadableStream, step: T): T {
+  payload.once('error', (err: Error) => step.destroy(err))
+  return payload.pipe(step)
 }
