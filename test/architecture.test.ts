@@ -34,7 +34,7 @@ const ARROWS: Record<string, string[]> = {
   'workers/processor': [...WORKER, ENGINE],
   [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/grammar`, `${ENGINE}/tools`, 'lib/protocol', 'lib/errors'],
   [`${ENGINE}/tools`]: [`${ENGINE}/json`, 'lib/protocol', 'lib/errors'],
-  [`${ENGINE}/json`]: ['lib/protocol', 'lib/errors'],
+  [`${ENGINE}/json`]: [`${ENGINE}/grammar`, 'lib/protocol', 'lib/errors'],
   [`${ENGINE}/grammar`]: ['lib/errors'],
   'worker.ts': [
     'workers/auth',

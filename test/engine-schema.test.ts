@@ -99,10 +99,14 @@ test('bounds that no number meets, or that cannot be spelled out, are refused', 
 
 test('a pattern is refused where a grammar cannot say it', (t) => {
   const pattern = (text: unknown) => refusal({ type: 'string', pattern: text })
-  for (const text of ['^a', 'a$', '^a\\$', '^*$', '^a{$', '^a{2001}$', '^a{3,2}$', '^(a$', '^a)$', '^[a$', '^[b-a]$'])
+  for (const text of ['^*$', '^a{$', '^a{2001}$', '^a{3,2}$', '^(a$', '^a)$', '^[a$', '^[b-a]$', '^a**$', '(?=a)*'])
     t.is(pattern(text), 's.pattern', text)
-  for (const text of ['^\\b$', '^[\\b]$', '^["]$', `^${'('.repeat(33)}${')'.repeat(33)}$`, '^a\\', '^[]$'])
+  for (const text of [`^${'('.repeat(33)}${')'.repeat(33)}$`, '^a\\', '(?<=a)b', '(?<!a)b', '(a)\\1', '(?<a>b)\\k<a>'])
     t.is(pattern(text), 's.pattern', text)
+  for (const text of ['\\y', '\\p{Nothing}', '(?i:a)', 'a'.repeat(100_001)])
+    t.is(pattern(text), 's.pattern', text.slice(0, 40))
+  for (const text of ['^\\b$', '^[]$', 'a^', '$a', '^(?!a)a', '^\\ud800$', '^\\b[^\\w]$'])
+    t.is(pattern(text), 's', `${text} matches nothing`)
   t.is(pattern(3), 's.pattern')
   for (const text of [
     '^$',
@@ -111,6 +115,12 @@ test('a pattern is refused where a grammar cannot say it', (t) => {
     '^a{2,}$',
     '^[^\\s]$',
     '^[\\d-z]$',
+    '^a',
+    'a$',
+    'a|^b$|c',
+    '^[\\b"]$',
+    '^(?<year>\\d{4})\\b',
+    '^(?=.*\\d)(?!.*(.)\\.).+$',
     '^[a-]$',
     '^[ -~äß]$',
     '^(?:a|)$',
@@ -119,11 +129,16 @@ test('a pattern is refused where a grammar cannot say it', (t) => {
     t.is(pattern(text), 'accepted', text)
 })
 
-test('a string has one limit at a time', (t) => {
-  t.is(refusal({ type: 'string', pattern: '^a$', minLength: 1 }), 's.pattern')
+test('limits of a string that contradict each other, or that nobody knows, are refused', (t) => {
+  t.is(refusal({ type: 'string', pattern: '^a$', minLength: 1 }), 'accepted')
+  t.is(refusal({ type: 'string', pattern: '^a$', minLength: 2 }), 's')
+  t.is(refusal({ type: 'string', format: 'ipv4', pattern: '^[a-f]' }), 's')
+  t.is(refusal({ type: 'string', format: 'regex' }), 's.format')
   t.is(refusal({ type: 'string', format: 3 }), 's.format')
   t.is(refusal({ type: 'string', format: 'toString' }), 's.format')
   t.is(refusal({ type: 'string', minLength: 3, maxLength: 2 }), 's.maxLength')
+  t.is(refusal({ type: 'string', minLength: 1_000_001 }), 's.minLength')
+  t.is(refusal({ type: 'string', maxLength: 1e9 }), 'accepted')
   t.is(refusal({ minLength: 3 }), 'accepted')
 })
 

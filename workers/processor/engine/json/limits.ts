@@ -13,11 +13,17 @@ export const SCHEMA_LIMITS = {
   chars: 1_000_000,
   /** Schemas, parts of `allOf` and keywords that are looked at: more where a part is used in several places. */
   steps: 150_000,
+  /** Steps of making automata of patterns, formats, lengths and multiples. */
+  automatonSteps: 1_500_000,
+  /** States of these that are written down. */
+  automatonStates: 60_000,
 } as const
 
 /** Counts what converting takes, over all schemas of one grammar. */
 export class SchemaBudget {
   #steps = 0
+  #automatonSteps = 0
+  #automatonStates = 0
   #properties = 0
   #enumValues = 0
   #chars = 0
@@ -26,6 +32,24 @@ export class SchemaBudget {
   spend(path: string, steps: number): void {
     this.#steps += steps
     check(path, 'steps to convert it', this.#steps, SCHEMA_LIMITS.steps)
+  }
+
+  /** For automata. @throws MeshError BAD_REQUEST */
+  spendOnAutomata(path: string, steps: number): void {
+    this.#automatonSteps += steps
+    const what = 'steps to follow its patterns, formats, lengths and multiples together'
+    check(path, what, Math.ceil(this.#automatonSteps), SCHEMA_LIMITS.automatonSteps)
+  }
+
+  /** For the states of an automaton that is written down. @throws MeshError BAD_REQUEST */
+  spendStates(path: string, states: number): void {
+    this.#automatonStates += states
+    check(
+      path,
+      'states of its patterns, formats, lengths and multiples',
+      this.#automatonStates,
+      SCHEMA_LIMITS.automatonStates,
+    )
   }
 
   /**

@@ -6,6 +6,7 @@ export class GrammarRules {
   readonly budget = new SchemaBudget()
   readonly #rules = new Map<string, string>()
   readonly #names = new Map<string, string>()
+  readonly #made = new Map<string, string>()
 
   /** @returns the name of the rule with this body */
   rule(body: string): string {
@@ -15,6 +16,15 @@ export class GrammarRules {
     this.#rules.set(name, body)
     this.#names.set(body, name)
     return name
+  }
+
+  /** What is made once for each key, however often it is asked for. */
+  once(key: string, make: () => string): string {
+    const known = this.#made.get(key)
+    if (known !== undefined) return known
+    const made = make()
+    this.#made.set(key, made)
+    return made
   }
 
   /** The name of a rule whose body is set later. */
@@ -42,6 +52,7 @@ export class GrammarRules {
 /** Rules that every JSON grammar has. Runs of white space are bounded, so that no model can lose itself in one. */
 const BASE_RULES: Readonly<Record<string, string>> = {
   ws: String.raw`| " " | "\n" [ \t]{0,20}`,
+  // One code point, or half of one that is written as two escapes.
   char: String.raw`[^"\\\x7F\x00-\x1F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})`,
   string: String.raw`"\"" char* "\""`,
   integral: '"0" | [1-9] [0-9]{0,15}',
@@ -53,27 +64,6 @@ const BASE_RULES: Readonly<Record<string, string>> = {
   member: 'string ":" ws value',
   object: '"{" ws (member (ws "," ws member)*)? ws "}"',
   array: '"[" ws (value (ws "," ws value)*)? ws "]"',
-  year: '[0-9]{4}',
-  // Divisible by 4, and by 400 where it ends a century.
-  leapyear: '[0-9]{2} ("0" [48] | [2468] [048] | [13579] [26]) | ("0" [048] | [2468] [048] | [13579] [26]) "00"',
-  day: '"0" [1-9] | "1" [0-9] | "2" [0-8]',
-  date:
-    'year "-" (("0" [13-9] | "1" [0-2]) "-" (day | "29" | "30") | ("0" [13578] | "10" | "12") "-31" | "02-" day) | ' +
-    'leapyear "-02-29"',
-  offset: '"Z" | [-+] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9]',
-  time: '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? offset',
-  hex4: '[0-9a-fA-F]{4}',
-  octet: '[0-9] | [1-9] [0-9] | "1" [0-9]{2} | "2" [0-4] [0-9] | "25" [0-5]',
-  label: '[a-z0-9] ([a-z0-9-]{0,30} [a-z0-9])?',
-}
-
-/** The inside of strings that have a format. */
-export const FORMATS: Readonly<Record<string, string>> = {
-  date: 'date',
-  time: 'time',
-  'date-time': 'date "T" time',
-  uuid: 'hex4 hex4 "-" hex4 "-" hex4 "-" hex4 "-" hex4 hex4 hex4',
-  ipv4: 'octet "." octet "." octet "." octet',
-  hostname: 'label ("." label){0,4}',
-  email: '[a-zA-Z0-9_+-]{1,40} ("." [a-zA-Z0-9_+-]{1,20}){0,2} "@" label ("." label){0,3} "." [a-z]{2,10}',
+  // One code point.
+  sign: String.raw`[^"\\\x7F\x00-\x1F\U0000D800-\U0000DFFF] | "\\" (["\\/bfnrt] | "u" ([0-9a-cA-CefEF] [0-9a-fA-F]{3} | [dD] [0-7] [0-9a-fA-F]{2}))`,
 }
