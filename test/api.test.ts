@@ -94,7 +94,7 @@ test('users, keys, limits, usage, members, invites, workers, models and audit ar
   await t.test('what is wrong is said in four keys', async (t) => {
     const bad: [line: string, body: unknown, status: number][] = [
       ['GET /nothing', undefined, 404],
-      ['PUT /users', {}, 404],
+      ['PUT /users', {}, 405],
       ['POST /users', '{', 400],
       ['POST /users', '[]', 400],
       ['POST /users', '"x"', 400],

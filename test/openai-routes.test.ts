@@ -141,7 +141,7 @@ test('GET /health says what llama-server says', { timeout: 60_000 }, async (t) =
     t.alike(await response.json(), { status: 'ok' })
     const other = await fetch(door.url + path, { method: 'POST' })
     t.is(other.status, 405)
-    t.is(other.headers.get('allow'), 'GET')
+    t.is(other.headers.get('allow'), 'GET, HEAD, OPTIONS')
   }
   const lonely = await startDoor(t, { engine: { embedded: false }, isReady: false })
   for (const path of ['/health', '/v1/health']) {

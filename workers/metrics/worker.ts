@@ -17,6 +17,7 @@ import {
   type Facility,
   Http,
   type Logger,
+  Routes,
   sampled,
   type WorkerOptions,
 } from '../../lib/worker-base/index.js'
@@ -86,14 +87,19 @@ function answerFailures(app: Http['app'], log: Logger): void {
   })
   // No route takes a body, and none is read: what is refused is refused by its head.
   app.removeAllContentTypeParsers()
+  const routes = new Routes(app)
   app.addHook('onRequest', async ({ is404, method, url }, reply) => {
     if (!is404) return undefined
-    if (url.split('?', 1)[0] !== '/metrics') {
+    const methods = routes.methodsOf(url)
+    if (methods.length === 0) {
       const message = `There is no ${method} ${url.slice(0, 200)} here; there is GET /metrics`
       return send(reply, noRequestAnswer(404, message, 'not_found'))
     }
-    reply.header('allow', 'GET, HEAD')
-    return send(reply, noRequestAnswer(405, `/metrics has no method ${method}; it has GET`, 'method_not_allowed'))
+    const allow = methods.join(', ')
+    reply.header('allow', allow)
+    if (method === 'OPTIONS') return reply.code(204).send()
+    const message = `${url.slice(0, 200)} has no method ${method}; it has ${allow}`
+    return send(reply, noRequestAnswer(405, message, 'method_not_allowed'))
   })
 }
 

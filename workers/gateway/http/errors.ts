@@ -6,7 +6,7 @@ import {
   MeshError,
   noRequestAnswer,
 } from '../../../lib/protocol/index.js'
-import type { Logger } from '../../../lib/worker-base/index.js'
+import { type Logger, Routes } from '../../../lib/worker-base/index.js'
 
 /** Errors as every HTTP door answers them: in OpenAI's form, so that one client reads them all. */
 
@@ -41,32 +41,35 @@ function isHttpError(err: unknown): err is Error & { statusCode: number; code?: 
   return err instanceof Error && 'statusCode' in err && typeof err.statusCode === 'number'
 }
 
-/** The answer where there is no such path, or where it has no such method. */
-export function noRoute(status: 404 | 405, message: string): ErrorAnswer {
-  return noRequestAnswer(status, message, codeOfStatus(status))
-}
-
-const CODES: Partial<Record<number, HttpCode>> = {
-  404: 'not_found',
-  405: 'method_not_allowed',
-  415: 'unsupported_media_type',
-}
-
 function codeOfStatus(status: number): HttpCode {
-  return CODES[status] ?? 'bad_request'
+  return status === 415 ? 'unsupported_media_type' : 'bad_request'
 }
 
-/** Answers every failure of the app's routes, and every path that it has none for. */
+/**
+ * Answers every failure of the app's routes, every path that it has none for, and every method that a path has not. Call
+ * it before routes are added.
+ */
 export function answerErrors(app: FastifyInstance, log: Logger): void {
   app.setErrorHandler(async (err, request, reply) => {
     const answer = errorAnswer(err, request)
     if (answer.status === 500) log.error({ err, requestId: request.id }, 'an HTTP request failed unexpectedly')
     return sendError(reply, answer)
   })
+  const routes = new Routes(app)
   // Before the body is read: nobody sends megabytes to a path that does not exist.
   app.addHook('onRequest', async ({ is404, method, url }, reply) => {
     if (!is404) return undefined
-    return sendError(reply, noRoute(404, `There is no ${method} ${url.slice(0, 200)} here; /docs lists what there is`))
+    const methods = routes.methodsOf(url)
+    const path = url.slice(0, 200)
+    if (methods.length === 0) {
+      const message = `There is no ${method} ${path} here; /docs lists what there is`
+      return sendError(reply, noRequestAnswer(404, message, 'not_found'))
+    }
+    const allow = methods.join(', ')
+    reply.header('allow', allow)
+    if (method === 'OPTIONS') return reply.code(204).send()
+    const message = `${path} has no method ${method}; it has ${allow}`
+    return sendError(reply, noRequestAnswer(405, message, 'method_not_allowed'))
   })
 }
 

@@ -1,11 +1,10 @@
-import type { FastifyInstance, HTTPMethods } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { errorAnswerOf, MeshError } from '../../../lib/protocol/index.js'
-import { noRoute, sendError } from './errors.js'
+import { sendError } from './errors.js'
 import type { Json, OpenApiPart } from './openapi.js'
 
 /** Where programs made for llama-server ask. */
 const HEALTH = ['/health', '/v1/health']
-const OTHER_METHODS: HTTPMethods[] = ['POST', 'PUT', 'PATCH', 'DELETE']
 
 /**
  * Whether this process lives, and whether it can serve, for those who watch it. None wants a credential.
@@ -24,14 +23,6 @@ export function serveHealth(app: FastifyInstance, missing: () => string[]): void
       if (lacks.length === 0) return { status: 'ok' }
       const { error, ...answer } = errorAnswerOf(MeshError.NO_PROCESSOR(`Not ready: ${lacks.join('; ')}`))
       return sendError(reply, { ...answer, error: { ...error, type: 'unavailable_error' } })
-    })
-    app.route({
-      method: OTHER_METHODS,
-      url,
-      handler: async ({ method }, reply) => {
-        reply.header('allow', 'GET')
-        return sendError(reply, noRoute(405, `${url} has no method ${method}; it has GET`))
-      },
     })
   }
 }

@@ -1,6 +1,6 @@
 export { BodyRoom, type HeldRoom, SMALL_BODY_BYTES } from './body-room.js'
 export { type Call, callOf } from './call.js'
-export { answerErrors, errorAnswer, noRoute, sendError } from './errors.js'
+export { answerErrors, errorAnswer } from './errors.js'
 export { healthPart, serveHealth } from './health.js'
 export { holdBodies } from './hold-bodies.js'
 export { isJsonObject, keepJsonBodies, parseBody, parseJsonBodies } from './json.js'

@@ -1,7 +1,7 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest, HTTPMethods } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { credentialIn, EMBEDDINGS_FACTOR, type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import { type Call, callOf, holdBodies, keepJsonBodies, noRoute, sendError } from '../http/index.js'
+import { type Call, callOf, holdBodies, keepJsonBodies } from '../http/index.js'
 import { chat } from './chat.js'
 import { completions } from './completions.js'
 import { embeddings } from './embeddings.js'
@@ -20,9 +20,7 @@ interface Route {
 type Handler = (call: Call, request: Request, reply: FastifyReply) => unknown
 type Answering = (request: Request, reply: FastifyReply) => Promise<unknown>
 
-type Handlers = Partial<Record<HTTPMethods, Answering>>
-
-const METHODS: HTTPMethods[] = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE']
+type Handlers = Record<string, Answering>
 
 /** What the bodies of a path ask for, as usage is recorded. The same holds for the path without `/v1`. */
 const KINDS: Partial<Record<string, JournalRecord['kind']>> = {
@@ -126,31 +124,13 @@ function withV1(url = ''): string {
   return url.startsWith('/v1/') ? url : `/v1${url}`
 }
 
-/**
- * Serves some methods of a path, and says of the others that it has none. Without `/v1` it is the same path: programs
- * made for llama-server leave that out.
- */
-function route(app: FastifyInstance, url: string, handlers: Handlers, bodyLimit?: number): void {
-  for (const one of [url, url.replace(/^\/v1/, '')]) routeAt(app, one, handlers, bodyLimit)
-}
-
-function routeAt(app: FastifyInstance, url: string, handlers: Handlers, bodyLimit?: number): void {
-  const missing: HTTPMethods[] = []
-  for (const method of METHODS) {
-    const handler = handlers[method]
-    if (handler === undefined) missing.push(method)
-    else app.route<Route>({ method, url, handler, ...(bodyLimit !== undefined && { bodyLimit }) })
+/** Serves some methods of a path. Without `/v1` it is the same path: programs made for llama-server leave that out. */
+function route(app: FastifyInstance, path: string, handlers: Handlers, bodyLimit?: number): void {
+  for (const url of [path, path.replace(/^\/v1/, '')]) {
+    for (const [method, handler] of Object.entries(handlers)) {
+      app.route<Route>({ method, url, handler, ...(bodyLimit !== undefined && { bodyLimit }) })
+    }
   }
-  const allowed = METHODS.filter((method) => !missing.includes(method)).join(', ')
-  app.route({
-    method: missing,
-    url,
-    exposeHeadRoute: false,
-    handler: async ({ method }, reply) => {
-      reply.header('allow', allowed)
-      return sendError(reply, noRoute(405, `${url} has no method ${method}; it has ${allowed}`))
-    },
-  })
 }
 
 /** @throws MeshError INVALID_API_KEY */
