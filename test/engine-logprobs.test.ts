@@ -7,16 +7,23 @@ const STORY = 'Tell me a story about a fox.'
 
 const engine = new Engine(engineOptions())
 
+/** The text of tokens, of which the last may be part of a character. */
+function saidBy(logprobs: readonly TokenLogprob[]): string {
+  return Buffer.from(logprobs.flatMap(({ bytes }) => bytes))
+    .toString()
+    .replace(/\ufffd+$/, '')
+}
+
 async function logprobsOf(content: string, more: Partial<InferenceInput> = {}) {
   const logprobs: TokenLogprob[] = []
   const ids: number[] = []
   let text = ''
   let aligned = true
   await engine.generate(chat(content, { logprobs: 5, maxTokens: 40, ...more }), (tokens) => {
-    aligned &&= tokens.logprobs?.length === tokens.ids.length
     logprobs.push(...(tokens.logprobs ?? []))
     ids.push(...tokens.ids)
     text += tokens.text
+    aligned &&= logprobs.every(({ id }, i) => id === ids[i]) && text.startsWith(saidBy(logprobs))
   })
   return { logprobs, ids, text, aligned }
 }
@@ -74,6 +81,42 @@ test('log-probabilities stay beside their tokens while text is held back for sto
   t.ok(cut.aligned)
   t.is(cut.text, whole.text.slice(0, 60))
   t.alike(cut.logprobs, whole.logprobs.slice(0, cut.logprobs.length))
+})
+
+test('wherever a stop string or maxTokens cuts, log-probabilities are of the tokens whose text is told', async (t) => {
+  const format = {
+    type: 'grammar' as const,
+    grammar: 'root ::= "The fox 🦊 is née 漢 at home, and so it goes." [a-z ]{5}',
+  }
+  const whole = await logprobsOf(STORY, { format })
+  const signs = [...whole.text]
+  const places = signs.map((_, i) => signs.slice(0, i).join('').length)
+  for (const [i, at] of places.entries()) {
+    for (const long of [1, 3, 9]) {
+      const stop = signs.slice(i, i + long).join('')
+      const end = whole.text.indexOf(stop)
+      const cut = await logprobsOf(STORY, { format, stop: [stop, `${stop}never`] })
+      const told = cut.logprobs.length
+      const what = `${JSON.stringify(stop)} at ${at}`
+      if (cut.text !== whole.text.slice(0, end)) t.fail(`text: ${what}: ${cut.text}`)
+      if (!cut.aligned || cut.ids.length <= told - 1) t.fail(`not beside their tokens: ${what}`)
+      if (JSON.stringify(cut.logprobs.map(({ id }) => id)) !== JSON.stringify(cut.ids.slice(0, told))) t.fail(what)
+      // The next token would say more than is told.
+      const more = Buffer.from(cut.logprobs.concat(whole.logprobs[told] ?? []).flatMap(({ bytes }) => bytes))
+      if (told < whole.logprobs.length && cut.text.startsWith(more.toString())) t.fail(`one is missing: ${what}`)
+    }
+  }
+  for (let maxTokens = 1; maxTokens < whole.ids.length; maxTokens++) {
+    const cut = await logprobsOf(STORY, { format, maxTokens, stop: ['never'] })
+    t.is(cut.ids.length, maxTokens)
+    if (!cut.aligned || saidBy(cut.logprobs) !== cut.text) t.fail(`after ${maxTokens} tokens: ${cut.text}`)
+  }
+})
+
+test('the token that ends an answer is in no list', async (t) => {
+  const { text, logprobs, ids } = await logprobsOf('What is the capital of France?', { maxTokens: 200 })
+  t.is(saidBy(logprobs), text)
+  t.is(logprobs.length, ids.length)
 })
 
 test('the bytes of tokens add up to the text where a token is part of a character', async (t) => {

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import test from 'brittle'
-import type { InferenceInput, InferenceRequest, Tool, ToolCall } from '../lib/protocol/index.js'
+import type { InferenceInput, InferenceRequest, TokenLogprob, Tool, ToolCall } from '../lib/protocol/index.js'
 import { Engine } from '../workers/processor/index.js'
 import { answer, chat, engineOptions, failure, startEngine, TINY } from './engine-kit.js'
 import { TOOL_TEMPLATES, withTemplate } from './gguf-kit.js'
@@ -163,15 +163,22 @@ test('with a JSON format an answer is a call or fits the schema', async (t) => {
   }
 })
 
-test('log-probabilities come with calls as well', async (t) => {
-  let tokens = 0
-  let logprobs = 0
-  await engine.generate(chat(QUESTION, { tools, toolChoice: 'required', logprobs: 1 } as never), (batch) => {
-    tokens += batch.ids.length
-    logprobs += batch.logprobs?.length ?? 0
-  })
-  t.ok(tokens > 10)
-  t.is(logprobs, tokens)
+test('log-probabilities are told of the text before a call, and not of the call', async (t) => {
+  const written = 'One two.\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+  const format = { type: 'grammar', grammar: `root ::= ${JSON.stringify(written)}` }
+  for (const [how, text] of [
+    [{ toolChoice: 'required' }, ''],
+    [{ format }, 'One two.'],
+  ] as const) {
+    let ids = 0
+    const logprobs: TokenLogprob[] = []
+    await engine.generate(chat(QUESTION, { tools, ...how, logprobs: 1 } as never), (batch) => {
+      ids += batch.ids.length
+      logprobs.push(...(batch.logprobs ?? []))
+    })
+    t.ok(ids > 10)
+    t.is(logprobs.map((one) => one.text).join(''), text)
+  }
 })
 
 test('a request whose tools do not fit together is refused by the place that is wrong', async (t) => {

@@ -83,7 +83,7 @@ export const tokenBatchSchema = z.object({
   ids: z.array(z.int().min(0)),
   /** Never half a character; empty while its bytes, or a possible stop string, are incomplete. */
   text: z.string(),
-  /** One for each id, where the request asks for them. */
+  /** Where the request asks for them: of each token whose text is complete with this batch's, so not always of its `ids`. */
   logprobs: z.array(tokenLogprobSchema).optional(),
   /** Pieces of calls of tools, behind the text. */
   calls: z.array(toolCallDeltaSchema).optional(),

@@ -67,9 +67,11 @@ class ChatChunks {
   *of(choice: number, event: AnswerEvent): Generator<string> {
     if (event.type !== 'tokens') return
     const { text, logprobs, calls = [] } = event
-    yield* this.#role(choice, text === '' && calls.length > 0 ? null : '')
+    // Until something is said it is open whether the answer has a content.
+    if (text === '' && calls.length === 0) return
+    yield* this.#role(choice, text === '' ? null : '')
     const told = this.#wantsLogprobs && logprobs?.length ? chatLogprobs(logprobs) : null
-    if (text !== '' || told !== null) yield this.#chunk(choice, { content: text }, null, told)
+    if (text !== '') yield this.#chunk(choice, { content: text }, null, told)
     for (const call of calls) yield this.#chunk(choice, this.#call(call))
   }
 
@@ -91,7 +93,8 @@ class ChatChunks {
   *#role(choice: number, content: string | null): Generator<string> {
     if (this.#begun.has(choice)) return
     this.#begun.add(choice)
-    yield this.#chunk(choice, { role: 'assistant', content, refusal: null })
+    const told = this.#wantsLogprobs && content !== null ? chatLogprobs([]) : null
+    yield this.#chunk(choice, { role: 'assistant', content, refusal: null }, null, told)
   }
 
   #chunk(index: number, delta: object, finish_reason: string | null = null, logprobs: object | null = null): string {

@@ -28,8 +28,8 @@ export async function completions(
 
   const chunk = (choices: object[], usage: object | null = null): string =>
     JSON.stringify({ ...frame, object: 'text_completion', choices, ...(includesUsage && { usage }) })
-  /** With the characters told of each. */
-  const telling = choices.map((choice) => ({ ...choice, told: { chars: 0 } }))
+  /** With the characters told of each, and those before its next token that log-probabilities are told of. */
+  const telling = choices.map((choice) => ({ ...choice, told: { chars: 0, offset: choice.echo.length } }))
   return streamed(reply, call, async (stream) => {
     const write = (
       { index, echo, told }: (typeof telling)[number],
@@ -44,7 +44,8 @@ export async function completions(
     const answers = await runAll(requests, telling, call, (event, choice) => {
       if (toldPlace(event, (text) => stream.comment(text)) || event.type !== 'tokens') return
       const logprobs =
-        wantsLogprobs && event.logprobs?.length ? completionLogprobs(event.logprobs, choice.told.chars) : null
+        wantsLogprobs && event.logprobs?.length ? completionLogprobs(event.logprobs, choice.told.offset) : null
+      for (const { text } of event.logprobs ?? []) choice.told.offset += text.length
       if (event.text !== '' || logprobs !== null) write(choice, event.text, logprobs, null)
     })
     for (const answer of answers) write(answer, '', null, answer.finish.reason)

@@ -66,12 +66,16 @@ export function chatCompletion(
   return {
     ...frame,
     object: 'chat.completion',
-    choices: answers.map(({ collected, finish }, index) => ({
-      index,
-      message: chatMessage(collected, style),
-      logprobs: wantsLogprobs ? chatLogprobs(collected.logprobs) : null,
-      finish_reason: chatFinishReason(finish.reason, style),
-    })),
+    choices: answers.map(({ collected, finish }, index) => {
+      const message = chatMessage(collected, style)
+      return {
+        index,
+        message,
+        // Those of what is said, so there are none beside calls alone.
+        logprobs: wantsLogprobs && message.content !== null ? chatLogprobs(collected.logprobs) : null,
+        finish_reason: chatFinishReason(finish.reason, style),
+      }
+    }),
     usage: usageObject(
       totalUsage(
         answers.map(({ finish }) => finish),

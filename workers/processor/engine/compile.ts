@@ -1,13 +1,14 @@
 import type { Tool } from '../../../lib/protocol/index.js'
 import { type Program, parseGrammar } from './grammar/index.js'
 import { jsonSchemaToGbnf } from './json/index.js'
-import { argumentsGrammar, type CallSyntax, callsGrammar } from './tools/index.js'
+import { argumentsGrammar, type CallSyntax, callsGrammar, headGrammar } from './tools/index.js'
 
 /** What a grammar is made of. It goes to another thread as JSON. */
 export type GrammarSource =
   | { of: 'grammar'; text: string }
   | { of: 'schema'; schema: Record<string, unknown> }
   | { of: 'calls'; syntax: CallSyntax; tools: [number, Tool][]; most: number; orSchema?: Record<string, unknown> }
+  | { of: 'head'; syntax: CallSyntax; names: string[] }
   | { of: 'arguments'; tool: Tool; index: number }
 
 /** What in the request a grammar comes from. */
@@ -18,6 +19,7 @@ export function paramOf(source: GrammarSource): string {
     case 'schema':
       return 'format.schema'
     case 'calls':
+    case 'head':
       return 'tools'
     case 'arguments':
       return `tools[${source.index}].parameters`
@@ -40,6 +42,8 @@ function textOf(source: GrammarSource): string {
       return jsonSchemaToGbnf(source.schema)
     case 'calls':
       return callsGrammar(source.syntax, source.tools, source.most, source.orSchema)
+    case 'head':
+      return headGrammar(source.syntax, source.names)
     case 'arguments':
       return argumentsGrammar(source.tool, source.index)
   }

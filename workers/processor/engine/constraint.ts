@@ -5,7 +5,15 @@ import type { Grammar, Matcher } from './grammar/index.js'
 import type { Grammars } from './grammars.js'
 import { formatSchema } from './json/index.js'
 import type { Prompt } from './prompt.js'
-import { CallReader, type CallSyntax, type ChatRequest, forcedTools, mostCalls, offeredTools } from './tools/index.js'
+import {
+  CallReader,
+  type CallSyntax,
+  type ChatRequest,
+  forcedTools,
+  markOf,
+  mostCalls,
+  offeredTools,
+} from './tools/index.js'
 
 /** What one answer may be: its grammar, which can change on the way, and how calls of tools are found in it. */
 export interface Constraint {
@@ -69,6 +77,7 @@ async function toolConstraint(
   for (const [index, tool] of tools) {
     compiled.set(tool.name, await grammars.compile({ of: 'arguments', tool, index }, signal))
   }
+  const head = markOf(syntax) === undefined ? undefined : await grammars.compile(headOf(syntax, options.names), signal)
   let matcher: Matcher | undefined
   const calls = new CallReader({
     ...options,
@@ -77,8 +86,13 @@ async function toolConstraint(
       matcher = grammar && grammars.matcherAfter(grammar, begun)
       return matcher !== undefined
     },
+    ...(head && { onMark: (begun) => (matcher = grammars.matcherAfter(head, begun)) }),
   })
-  return { matcher: () => (calls.inArguments ? matcher : undefined), calls, visible }
+  return { matcher: () => (calls.inHead || calls.inArguments ? matcher : undefined), calls, visible }
+}
+
+function headOf(syntax: CallSyntax, names: ReadonlySet<string>): GrammarSource {
+  return { of: 'head', syntax, names: [...names] }
 }
 
 function specialTokens({ open, prefix, middle, suffix, between = '', close }: CallSyntax, model: LlamaModel) {

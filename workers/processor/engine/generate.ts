@@ -10,6 +10,7 @@ import type { Prompt } from './prompt.js'
 import { samplerOptions } from './sampling.js'
 import type { Slot } from './slots.js'
 import { type Piece, TextStream } from './text-stream.js'
+import { ToldLogprobs } from './told-logprobs.js'
 import type { CallReader } from './tools/index.js'
 
 /** A cancelled prompt is noticed between two pieces of it, so a piece should take no longer than this. */
@@ -71,6 +72,7 @@ export async function generate(
   )
   const most = Math.min(request.maxTokens ?? Number.POSITIVE_INFINITY, contextLength - prompt.tokens.length)
   const generated: Token[] = []
+  const logprobs = new ToldLogprobs()
   const finish = (reason: FinishReason, firstAt: number): EngineFinish => ({
     reason,
     usage: { promptTokens: prompt.tokens.length, cachedTokens, completionTokens: generated.length },
@@ -104,12 +106,14 @@ export async function generate(
       const full = generated.length >= most
       // Before what is held back is taken out of it.
       const reason = endOf(piece, calls, full)
-      const rest = full && !piece.stopped ? text.end() : ''
+      const rest = full && !piece.stopped ? text.end(true) : ''
       const batch: TokenBatch = { index: generated.length - 1, ids: [token], text: piece.text + rest }
       if (generated.length === 1) batch.usage = job.usage
       if (piece.calls.length > 0) batch.calls = piece.calls
-      if (alternatives !== undefined && probabilities)
-        batch.logprobs = [formatter.format(token, probabilities, alternatives)]
+      if (alternatives !== undefined && probabilities) {
+        logprobs.push(text.reach, formatter.format(token, probabilities, alternatives))
+        batch.logprobs = logprobs.take(batch.text.length)
+      }
       onTokens(batch)
       if (reason) return finish(reason, firstAt)
       if (batching.gate) {
@@ -120,7 +124,7 @@ export async function generate(
     const tail = text.end()
     if (tail !== '') {
       const batch: TokenBatch = { index: generated.length, ids: [], text: tail }
-      if (alternatives !== undefined) batch.logprobs = []
+      if (alternatives !== undefined) batch.logprobs = logprobs.take(tail.length)
       onTokens(batch)
     }
     return finish(calls?.complete ? 'tool_calls' : 'stop', firstAt ?? performance.now())
@@ -135,7 +139,8 @@ export async function generate(
 /** Why the answer ends behind this piece; undefined where it goes on. */
 function endOf({ stopped }: Piece, calls: CallReader | undefined, full: boolean): FinishReason | undefined {
   if (stopped) return 'stop'
-  if (calls?.ended || (full && calls?.whole)) return 'tool_calls'
+  if (calls?.ended) return calls.complete > 0 ? 'tool_calls' : 'stop'
+  if (full && calls?.whole) return 'tool_calls'
   return full ? 'length' : undefined
 }
 

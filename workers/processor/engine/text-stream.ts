@@ -30,6 +30,8 @@ export class TextStream<T> {
   #window: T[] = []
   /** Characters of the window's text that are out already. */
   #taken = 0
+  #chars = 0
+  #reach = 0
   #held = ''
 
   /**
@@ -58,10 +60,21 @@ export class TextStream<T> {
     return { ...piece, text: read.calls.length > 0 ? piece.text + this.#flush() : piece.text, calls: read.calls }
   }
 
-  /** What was held back, once it is known that no more tokens come. Half a character is dropped. */
-  end(): string {
+  /**
+   * How many characters of the answer hold all of the last token's text. All that `push` and `end` give as text is a
+   * beginning of these. Infinity where the token has none.
+   */
+  get reach(): number {
+    return this.#reach
+  }
+
+  /**
+   * What was held back, once it is known that no more tokens come. Half a character is dropped.
+   * @param cut true where the model would have gone on
+   */
+  end(cut = false): string {
     if (!this.#calls) return this.#flush()
-    const { text, stopped } = this.#takeText(this.#calls.end())
+    const { text, stopped } = this.#takeText(this.#calls.end(cut))
     return stopped ? text : text + this.#flush()
   }
 
@@ -77,6 +90,10 @@ export class TextStream<T> {
     const complete = !whole.endsWith(INCOMPLETE) || this.#window.length >= LONGEST_WINDOW
     const end = complete ? whole.length : whole.length - INCOMPLETE.length
     const text = whole.slice(this.#taken, end)
+    this.#chars += text.length
+    // Half a character is told when it is whole.
+    if (!complete) this.#reach = this.#chars + 1
+    else this.#reach = text === '' ? Number.POSITIVE_INFINITY : this.#chars
     if (complete) {
       this.#before = [...this.#before, ...this.#window].slice(-CONTEXT_TOKENS)
       this.#window = []

@@ -2,7 +2,7 @@ import { MeshError } from '../../../../lib/errors/index.js'
 import type { Tool } from '../../../../lib/protocol/index.js'
 import { addSchema, GrammarRules, oneOf, quoted } from '../json/index.js'
 import type { ChatRequest } from './conversation.js'
-import { type CallSyntax, ID_SIGN } from './syntax.js'
+import { type CallSyntax, ID_SIGN, markOf, middles } from './syntax.js'
 
 type Parameters = Record<string, unknown>
 
@@ -47,6 +47,13 @@ export function callsGrammar(
     : rules.grammar(calls, true)
 }
 
+/** What stands between the mark of a call and its arguments, with white space as models are free with it; then any text. */
+export function headGrammar(syntax: CallSyntax, names: readonly string[]): string {
+  const rest = (syntax.open + syntax.prefix).slice(markOf(syntax)?.length ?? 0)
+  const middle = oneOf(middles(syntax).map(looseText))
+  return new GrammarRules().grammar(`${looseText(rest)} ${oneOf(names.map(quoted))} ${middle} "{" [^\\x00]*`)
+}
+
 /**
  * A tool's arguments, and then any text: what stands behind them is not the grammar's concern, and must not keep a token
  * away that holds both. Where a model may but need not call, a schema that cannot be enforced in full makes way for any
@@ -74,6 +81,10 @@ function parametersOf({ parameters = {} }: Tool, index: number): Parameters {
   const none = !described && Object.keys(properties ?? {}).length === 0
   if (none && additionalProperties === undefined) return { type, additionalProperties: false }
   return parameters.type === undefined && !described ? { ...parameters, type } : parameters
+}
+
+function looseText(text: string): string {
+  return text.split(/\s+/).map(syntaxText).join(String.raw` [ \t\n]{0,4} `)
 }
 
 function syntaxText(text: string): string {

@@ -1,6 +1,6 @@
 export { BoundedTemplate } from './bounded-template.js'
 export { type ChatRequest, checkToolMessages, mentionsTools, offeredTools, withoutTools } from './conversation.js'
-export { argumentsGrammar, callsGrammar, forcedTools, mostCalls } from './grammar.js'
+export { argumentsGrammar, callsGrammar, forcedTools, headGrammar, mostCalls } from './grammar.js'
 export { CallReader } from './reader.js'
-export { type CallSyntax, GENERIC_SYNTAX } from './syntax.js'
+export { type CallSyntax, GENERIC_SYNTAX, markOf } from './syntax.js'
 export { ToolTemplate } from './template.js'

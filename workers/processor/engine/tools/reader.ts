@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { ToolCallDelta } from '../../../../lib/protocol/index.js'
 import { JsonScan } from '../json/index.js'
-import { type CallSyntax, matchLoosely, middles } from './syntax.js'
+import { type CallSyntax, markOf, matchLoosely, middles } from './syntax.js'
 
 export interface ReadPiece {
   /** What is no call. */
@@ -22,6 +22,12 @@ export interface CallReaderOptions {
    * they are complete and valid
    */
   onArguments: (name: string, begun: string) => boolean
+  /**
+   * Told when the mark of a call is complete, where the syntax has one. Given where something then makes a call follow:
+   * what comes behind a mark is no text any more, whatever it is.
+   * @param begun what stands behind the mark so far
+   */
+  onMark?: (begun: string) => void
 }
 
 type State =
@@ -36,21 +42,26 @@ const NAME = /^[a-zA-Z0-9_.-]*/
 
 /**
  * Finds calls of tools in an answer as it comes. Text that may turn out to be the beginning of a call is held back until
- * it is clear; what only looked like one, or names no tool, or has malformed arguments, is text.
+ * it is clear; what only looked like one, or names no tool, or has malformed arguments, is text, unless it has the mark of
+ * a call where that makes one. All text stands before the first call: it is a beginning of what the model wrote.
  */
 export class CallReader {
   readonly #options: CallReaderOptions
   readonly #middles: readonly string[]
+  readonly #mark: string | undefined
   #state: State = { at: 'text' }
   /** Text not yet given out or taken. */
   #held = ''
   /** How far into `held` no call can begin any more. */
   #checked = 0
+  /** True from a call's mark on, until its arguments begin. */
+  #marked = false
   #complete = 0
 
   constructor(options: CallReaderOptions) {
     this.#options = options
     this.#middles = middles(options.syntax)
+    this.#mark = options.onMark && markOf(options.syntax)
   }
 
   /** Calls whose arguments are complete. */
@@ -58,14 +69,21 @@ export class CallReader {
     return this.#complete
   }
 
-  /** True where the answer could end here: its calls are complete, and nothing half-said stands behind them. */
+  /** True where the answer could end here: its calls are complete, and no other has begun behind them. */
   get whole(): boolean {
-    return this.#complete > 0 && this.#state.at !== 'arguments'
+    if (this.#complete === 0 || this.#state.at === 'arguments') return false
+    const from = matchLoosely(this.#held, 0, this.#options.syntax.suffix)
+    return typeof from === 'string' || this.#held.slice(from).trim() === ''
   }
 
   /** True once nothing that comes can belong to the answer. */
   get ended(): boolean {
     return this.#state.at === 'end'
+  }
+
+  /** True behind a call's mark, where its name is to come. */
+  get inHead(): boolean {
+    return this.#marked
   }
 
   /** True within a call's arguments. */
@@ -80,13 +98,22 @@ export class CallReader {
     return piece
   }
 
-  /** What was held back, once it is known that no more comes. */
-  end(): string {
-    const { at } = this.#state
-    const rest = this.#state.at === 'arguments' && !this.#state.streamed ? this.#state.raw + this.#held : this.#held
+  /**
+   * What was held back, once it is known that no more comes.
+   * @param cut true where the model would have gone on: then what may be the beginning of a call is no text
+   */
+  end(cut = false): string {
+    const rest = cut || this.#marked ? '' : this.#unread()
     this.#state = { at: 'end' }
     this.#held = ''
-    return at === 'after' || at === 'end' ? '' : rest
+    return rest
+  }
+
+  /** What may have been text all along. */
+  #unread(): string {
+    const state = this.#state
+    if (state.at === 'text') return this.#held
+    return state.at === 'arguments' && !state.streamed && this.#mark === undefined ? state.raw + this.#held : ''
   }
 
   /** @returns false when it needs more text */
@@ -109,19 +136,27 @@ export class CallReader {
     for (let i = this.#checked; i < this.#held.length; i++) {
       if (/\s/.test(this.#held.charAt(i))) continue
       const head = this.#matchHead(i, open + prefix)
-      if (head === 'no') {
+      const marked = this.#mark !== undefined ? matchLoosely(this.#held, i, this.#mark) : 'no'
+      if (head === 'no' && typeof marked === 'string') {
         this.#checked = i + 1
         continue
       }
       // White space in front of a call belongs to neither.
-      const text = this.#held.slice(0, i).trimEnd()
+      const { length } = this.#held.slice(0, i).trimEnd()
+      this.#checked = i
+      this.#emit(piece, length)
+      if (head === 'no') {
+        this.#state = { at: 'end' }
+        return true
+      }
       if (head === 'partial') {
-        this.#checked = i
-        this.#emit(piece, text.length)
+        if (typeof marked === 'number' && !this.#marked) {
+          this.#marked = true
+          this.#options.onMark?.(this.#held.slice(marked - length))
+        }
         return false
       }
-      this.#emit(piece, text.length)
-      this.#begin(piece, head.name, this.#held.slice(0, head.end - text.length), head.end - text.length)
+      this.#begin(piece, head.name, this.#held.slice(0, head.end - length), head.end - length)
       return true
     }
     this.#checked = this.#held.length
@@ -158,6 +193,7 @@ export class CallReader {
   #begin(piece: ReadPiece, name: string, head: string, end: number): void {
     this.#held = this.#held.slice(end)
     this.#checked = 0
+    this.#marked = false
     const streamed = this.#options.onArguments(name, this.#held)
     if (streamed) piece.calls.push(this.#firstPiece(name, ''))
     this.#state = { at: 'arguments', name, scan: new JsonScan(), streamed, raw: head, json: '' }
@@ -187,9 +223,9 @@ export class CallReader {
     return true
   }
 
-  /** A malformed call is text; behind other calls, where text has no place, it ends the answer. */
+  /** A malformed call is text; behind other calls or a mark, where text has no place, it ends the answer. */
   #giveUp(piece: ReadPiece, raw: string): boolean {
-    if (this.#complete > 0) this.#state = { at: 'end' }
+    if (this.#complete > 0 || this.#mark !== undefined) this.#state = { at: 'end' }
     else {
       piece.text += raw
       this.#state = { at: 'text' }

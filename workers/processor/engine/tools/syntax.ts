@@ -26,6 +26,14 @@ export const GENERIC_SYNTAX: CallSyntax = {
   close: '',
 }
 
+/** A tag such as <tool_call>, <function= or [TOOL_CALLS]: what no one writes by chance. */
+const MARK = /^\s*(?:<[^\s<>{}"]{2,}>?|\[\w{3,}\])/
+
+/** What a call begins with that nothing else does; undefined where that is plain JSON, for example. */
+export function markOf({ open, prefix }: CallSyntax): string | undefined {
+  return MARK.exec(open + prefix)?.[0]
+}
+
 const BLANK = /\s/
 const ID_PART = /[a-zA-Z0-9_-]/
 
