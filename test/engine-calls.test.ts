@@ -7,7 +7,9 @@ import { Grammars } from '../workers/processor/engine/grammars.js'
 import { LogprobFormatter } from '../workers/processor/engine/logprobs.js'
 import { useMasks } from '../workers/processor/engine/masking.js'
 import { loadModel } from '../workers/processor/engine/model.js'
+import { Pacing } from '../workers/processor/engine/pace.js'
 import { Prompts } from '../workers/processor/engine/prompt.js'
+import { Scorer } from '../workers/processor/engine/scoring.js'
 import { Slots } from '../workers/processor/engine/slots.js'
 import { tokensOf } from '../workers/processor/engine/spelling.js'
 import { CallReader } from '../workers/processor/engine/tools/reader.js'
@@ -90,13 +92,10 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
   const { model, context, batching, info, llama } = loaded
   useMasks(context, llama)
   const grammars = new Grammars(tokensOf(model))
-  const parts = {
-    model,
-    batching,
-    batchSize: context.batchSize,
-    contextLength: info.contextLength,
-    logprobs: new LogprobFormatter(model),
-  }
+  const pacing = new Pacing(context.batchSize)
+  const logprobs = new LogprobFormatter(model)
+  const scorer = new Scorer(model, batching, logprobs, pacing)
+  const parts = { model, batching, pacing, contextLength: info.contextLength, logprobs, scorer }
   const parameters = {
     type: 'object',
     properties: { days: { type: 'integer', minimum: 3, maximum: 5 }, unit: { enum: ['celsius'] } },

@@ -2,6 +2,7 @@ export type { CallOptions } from '../link/index.js'
 export {
   type ApiKeyInfo,
   type ChatMessage,
+  type Echoed,
   type EmbeddingRequest,
   type EmbeddingResult,
   type ErrorCode,
@@ -19,6 +20,7 @@ export {
   type Model,
   type NetworkKind,
   type OutputFormat,
+  type PromptLogprob,
   type Role,
   type Route,
   type Sampling,

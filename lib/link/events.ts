@@ -20,12 +20,12 @@ const MAX_TOKENS_PER_EVENT = 65_536
 
 /**
  * A batch as bytes: index, number of ids, ids, length of the text, text, and last, where it has them, log-probabilities,
- * calls and usage as one JSON object, up to the end of the message.
+ * calls, an echo and usage as one JSON object, up to the end of the message.
  */
 function encodeTokens({ index, ids, text, ...more }: TokenBatch): Buffer {
-  const { logprobs, calls, usage } = more
+  const { logprobs, calls, echo, usage } = more
   const written = Buffer.from(text)
-  const extras = (logprobs ?? calls ?? usage) ? encodeJson({ logprobs, calls, usage }) : undefined
+  const extras = (logprobs ?? calls ?? echo ?? usage) ? encodeJson({ logprobs, calls, echo, usage }) : undefined
   const numbers = [TAG.tokens, index, ids.length, ...ids, written.byteLength]
   const state = c.state(0, 0)
   for (const n of numbers) c.uint.preencode(state, n)
@@ -81,7 +81,7 @@ export function decodeEvent(bytes: Uint8Array): GenerateEvent | ErrorEvent {
   }
 }
 
-const extrasSchema = tokenBatchSchema.pick({ logprobs: true, calls: true, usage: true })
+const extrasSchema = tokenBatchSchema.pick({ logprobs: true, calls: true, echo: true, usage: true })
 
 function decodeTokens(bytes: Uint8Array): TokenBatch {
   try {

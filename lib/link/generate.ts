@@ -163,6 +163,7 @@ export class GenerationSink {
       onclose: () => {
         // After the finish there is nothing left to cancel.
         if (!this.#closing) this.#cancelled.abort(this.#gone())
+        this.#credit.close()
         onClose()
       },
     })
@@ -195,6 +196,11 @@ export class GenerationSink {
       this.fail(err)
       throw err
     }
+  }
+
+  /** Resolves once nothing waits for the reader's credit, or nobody reads any more. */
+  async sent(): Promise<void> {
+    while (this.#pending.length > 0 && !this.#channel.closed) await this.#credit.available()
   }
 
   /** Pushes the finish and closes once the reader has everything. */

@@ -2,6 +2,8 @@ import { z } from 'zod'
 import { MeshError } from '../errors/index.js'
 import { MAX_CREDENTIAL_CHARS } from './ids.js'
 import {
+  type Echoed,
+  echoedSchema,
   type Finish,
   type InferenceInput,
   type InferenceRequest,
@@ -87,6 +89,8 @@ export const tokenBatchSchema = z.object({
   logprobs: z.array(tokenLogprobSchema).optional(),
   /** Pieces of calls of tools, behind the text. */
   calls: z.array(toolCallDeltaSchema).optional(),
+  /** A piece of the prompt, where it is echoed: before all tokens of the answer, and without any. */
+  echo: echoedSchema.extend({ index: z.int().min(0) }).optional(),
   /**
    * What has been evaluated up to here, told by processors with the first token, where a piece of a long prompt is done,
    * and where a generation is cancelled. A batch may have this alone.
@@ -115,17 +119,28 @@ export function addCallPiece(calls: ToolCall[], { call: number, id, name, argume
   call.arguments += piece
 }
 
+/** Adds a piece of an echoed prompt to what came before it. */
+function joinEchoed(whole: Echoed | undefined, { ids, text, logprobs }: Echoed): Echoed {
+  const joined = whole ?? { ids: [], text: '', ...(logprobs !== undefined && { logprobs: [] }) }
+  for (const id of ids) joined.ids.push(id)
+  joined.text += text
+  for (const one of logprobs ?? []) joined.logprobs?.push(one)
+  return joined
+}
+
 /** Puts the batches of one answer together. */
 export class AnswerCollector {
   text = ''
   readonly toolCalls: ToolCall[] = []
   readonly logprobs: TokenLogprob[] = []
+  #echo: Echoed | undefined
 
   add(event: GenerateEvent): void {
     if (event.type !== 'tokens') return
     this.text += event.text
     for (const one of event.logprobs ?? []) this.logprobs.push(one)
     for (const piece of event.calls ?? []) addCallPiece(this.toolCalls, piece)
+    if (event.echo !== undefined) this.#echo = joinEchoed(this.#echo, event.echo)
   }
 
   /** The whole answer, once its finish is known. */
@@ -136,6 +151,7 @@ export class AnswerCollector {
       text,
       ...(toolCalls.length > 0 && { toolCalls }),
       ...(logprobs.length > 0 && { logprobs }),
+      ...(this.#echo !== undefined && { echo: this.#echo }),
       finish,
     }
   }

@@ -67,6 +67,7 @@ export {
 } from './ids.js'
 export {
   type ChatMessage,
+  type Echoed,
   type EmbeddingRequest,
   type EmbeddingResult,
   embeddingRequestSchema,
@@ -78,6 +79,7 @@ export {
   type InferenceResult,
   inferenceRequestSchema,
   type OutputFormat,
+  type PromptLogprob,
   type Route,
   type Sampling,
   type Timing,

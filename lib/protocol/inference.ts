@@ -84,14 +84,16 @@ const common = {
   /** Absent: the mesh's default model. */
   model: modelNameSchema.optional(),
   sampling: samplingSchema.default({}),
-  /** Most tokens to generate; absent: until the model ends or the context is full. */
-  maxTokens: z.int().min(1).optional(),
   /** Generation ends before the first of these. */
   stop: z.array(z.string().min(1).max(1000)).max(MAX_STOPS).default([]),
   format: outputFormatSchema.default({ type: 'text' }),
   /** Tells each token's log-probability, and those of this many alternatives. */
   logprobs: z.int().min(0).max(20).optional(),
+  /** The tokens with which the model ends its answer are never chosen: it goes on to `maxTokens` or the context's end. */
+  ignoreEos: z.boolean().optional(),
 }
+/** Most tokens to generate; absent: until the model ends or the context is full. */
+const maxTokens = z.int()
 /** As OpenAI bounds them, for all texts of one request. */
 const MAX_TOKEN_IDS = 300_000
 /** Checked by hand: there are many, and all are alike. */
@@ -117,12 +119,20 @@ export const inferenceRequestSchema = z.discriminatedUnion('kind', [
     toolChoice: toolChoiceSchema.optional(),
     /** Absent: true. */
     parallelToolCalls: z.boolean().optional(),
+    maxTokens: maxTokens.min(1).optional(),
     ...common,
   }),
   z.strictObject({
     kind: z.literal('completion'),
-    /** Text, or the model's own token ids. */
-    prompt: z.union([z.string().min(1).max(MAX_PROMPT_CHARS), tokenIds]),
+    /** Text, or the model's own token ids. An empty text: the answer begins from the model's token for a beginning. */
+    prompt: z.union([z.string().max(MAX_PROMPT_CHARS), tokenIds]),
+    /** 0 evaluates the prompt alone. */
+    maxTokens: maxTokens.min(0).optional(),
+    /**
+     * Tells the prompt, too, before the answer: its tokens and their text, and with `logprobs` how likely each was. Then
+     * all of it is evaluated anew, whatever a slot's cache has of it.
+     */
+    echo: z.boolean().optional(),
     ...common,
   }),
 ])
@@ -158,6 +168,20 @@ const logprobSchema = z.object({
 /** One token's log-probability and its likeliest alternatives, most likely first. */
 export const tokenLogprobSchema = logprobSchema.extend({ top: z.array(logprobSchema) })
 export type TokenLogprob = z.infer<typeof tokenLogprobSchema>
+
+/** The same for a token of the prompt. Nothing comes before the first: its `logprob` is null, and it has no alternatives. */
+export const promptLogprobSchema = tokenLogprobSchema.extend({ logprob: z.number().nullable() })
+export type PromptLogprob = z.infer<typeof promptLogprobSchema>
+
+/** Tokens of a prompt, as an answer echoes them. */
+export const echoedSchema = z.object({
+  ids: z.array(z.int().min(0)),
+  /** What they say, special tokens included; never half a character. A token that was put in front of a text says nothing. */
+  text: z.string(),
+  /** One for each id, where the request asks for them. */
+  logprobs: z.array(promptLogprobSchema).optional(),
+})
+export type Echoed = z.infer<typeof echoedSchema>
 
 /** More than any request has: what a faulty processor claims must not make sums overflow. */
 const tokenCount = z.int().min(0).max(1_000_000_000)
@@ -204,6 +228,8 @@ export const inferenceResultSchema = z.object({
   text: z.string(),
   toolCalls: z.array(toolCallSchema).optional(),
   logprobs: z.array(tokenLogprobSchema).optional(),
+  /** The prompt, where the request has it echoed. */
+  echo: echoedSchema.optional(),
   finish: finishSchema,
 })
 export type InferenceResult = z.infer<typeof inferenceResultSchema>

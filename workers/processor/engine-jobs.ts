@@ -12,8 +12,11 @@ export type Outcome = Extract<FromEngine, { type: 'finish' | 'embedded' }>
  */
 export type EngineEnd = 'silent' | 'stuck' | 'crash' | 'killed'
 
+/** Told of each batch. Where it gives a promise, a piece of a prompt is on its way once that resolves. */
+export type OnTokens = (batch: TokenBatch) => unknown
+
 interface Job {
-  onTokens: (batch: TokenBatch) => void
+  onTokens: OnTokens
   resolve: (outcome: Outcome) => void
   reject: (err: MeshError) => void
   /** The engine has said that it works on it. */
@@ -75,11 +78,12 @@ export class EngineJobs {
     return stuck
   }
 
-  tokens(id: number, batch: TokenBatch): void {
+  /** @returns what its reader says: see OnTokens */
+  tokens(id: number, batch: TokenBatch): unknown {
     const job = this.#jobs.get(id)
-    if (job === undefined) return
+    if (job === undefined) return undefined
     job.promptTokens = batch.usage?.promptTokens ?? job.promptTokens
-    job.onTokens(batch)
+    return job.onTokens(batch)
   }
 
   /** Takes a job out that the engine has answered. */

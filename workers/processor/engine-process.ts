@@ -2,7 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { MeshError, type TokenBatch } from '../../lib/protocol/index.js'
 import { ENGINE_MODULE, type EngineInfo, type FromEngine, type LoadOptions, type ToEngine } from './engine/index.js'
-import { type EngineEnd, EngineJobs, type Outcome, type Work } from './engine-jobs.js'
+import { type EngineEnd, EngineJobs, type OnTokens, type Outcome, type Work } from './engine-jobs.js'
 import { EngineOutput } from './engine-output.js'
 import { EngineWatch, WATCH_BOUNDS, type WatchBounds } from './engine-watch.js'
 import { availableMemory, memoryReserve } from './memory.js'
@@ -133,7 +133,7 @@ export class EngineProcess {
    * @throws MeshError ENGINE_FAILED when the process dies, ENGINE_ENDED where this job is why, CANCELLED when the signal
    * aborts, once the engine has told what was used until then, the reason of `end`, and what the engine answers
    */
-  async run(work: Work, onTokens: (batch: TokenBatch) => void, signal?: AbortSignal): Promise<Outcome> {
+  async run(work: Work, onTokens: OnTokens, signal?: AbortSignal): Promise<Outcome> {
     let onAbort: () => void = () => {}
     let lastWord: NodeJS.Timeout | undefined
     try {
@@ -198,6 +198,12 @@ export class EngineProcess {
     if (this.#child.connected) this.#child.send(message, () => {})
   }
 
+  #tell(id: number, batch: TokenBatch): void {
+    const passed = this.#jobs.tokens(id, batch)
+    if (batch.echo === undefined) return
+    void Promise.resolve(passed).then(() => this.#send({ type: 'taken', id }))
+  }
+
   #onMessage(message: FromEngine): void {
     this.#watch.heard()
     this.#setQuiet(false)
@@ -206,7 +212,7 @@ export class EngineProcess {
       case 'tokens': {
         const count = message.batches.reduce((sum, { batch }) => sum + batch.ids.length, 0)
         if (count > 0) this.#hooks.onStep(message.batches.filter(({ batch }) => batch.ids.length > 0).length, count)
-        for (const { id, batch } of message.batches) this.#jobs.tokens(id, batch)
+        for (const { id, batch } of message.batches) this.#tell(id, batch)
         return
       }
       case 'finish':

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
-import { type ErrorCode, type InferenceRequest, MeshError, type TokenBatch } from '../../lib/protocol/index.js'
+import { type ErrorCode, type InferenceRequest, MeshError } from '../../lib/protocol/index.js'
 import type { EmbeddingInput, EngineFinish, EngineInfo, LoadOptions } from './engine/index.js'
+import type { OnTokens } from './engine-jobs.js'
 import { EngineProcess, type EngineProcessOptions } from './engine-process.js'
 import { checkGguf } from './gguf.js'
 import { type FileStamp, mustBeSame } from './model-file.js'
@@ -108,16 +109,12 @@ export class Engine extends EventEmitter<EngineEvents> {
   }
 
   /**
-   * Runs one generation. `onTokens` is called as tokens come.
+   * Runs one generation. `onTokens` is called as tokens come; where it waits, so do the pieces of a prompt that is echoed.
    * @throws MeshError BUSY when no slot is free or the engine is not loaded, ENGINE_FAILED when the process dies (with
    * `details.suspect` where this request may be why), ENGINE_ENDED where this request is why,
    * CANCELLED at once when the signal aborts, and what the engine answers: CONTEXT_LENGTH_EXCEEDED, BAD_REQUEST
    */
-  async generate(
-    request: InferenceRequest,
-    onTokens: (batch: TokenBatch) => void,
-    signal?: AbortSignal,
-  ): Promise<EngineFinish> {
+  async generate(request: InferenceRequest, onTokens: OnTokens, signal?: AbortSignal): Promise<EngineFinish> {
     this.#generating++
     try {
       const outcome = await this.#ready(signal).run({ type: 'generate', request }, onTokens, signal)

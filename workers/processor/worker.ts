@@ -122,9 +122,10 @@ export class ProcessorWorker extends BaseWorker {
       }
     }
     const signs = setInterval(() => tell({ type: 'started', processor: this.name }), this.#signMs)
-    const onTokens = (batch: TokenBatch): void => {
+    const onTokens = (batch: TokenBatch): Promise<void> | undefined => {
       clearInterval(signs)
       tell({ type: 'tokens', ...batch })
+      return batch.echo === undefined ? undefined : sink.sent()
     }
     const finish = await engine.generate(request, onTokens, sink.signal).finally(() => clearInterval(signs))
     this.#metrics.finished(model.name, finish)

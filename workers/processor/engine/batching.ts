@@ -1,4 +1,5 @@
 import type { BatchItem, CustomBatchingPrioritizationStrategy, PrioritizedBatchItem } from 'node-llama-cpp'
+import { TILE } from './pace.js'
 
 /**
  * How often a batch may be put off. Each time only microtasks run, and a sequence needs a few dozen of them between the
@@ -65,11 +66,15 @@ export class Batching {
   }
 }
 
-/** Every sequence that only needs its next token gets its place; what is left is shared between the prompts. */
+/**
+ * Every sequence that only needs its next token gets its place. What is left is shared between the prompts, in whole
+ * tiles: where there is not one for each, those that wait longest get theirs.
+ */
 function share(items: readonly BatchItem[], size: number): PrioritizedBatchItem[] {
   const ordered = [...items].sort((a, b) => a.evaluationPriority - b.evaluationPriority)
-  const prompts = ordered.filter((item) => item.tokens.length > 1)
-  let left = size - (ordered.length - prompts.length)
+  const all = items.filter((item) => item.tokens.length > 1)
+  let left = size - (ordered.length - all.length)
+  const prompts = all.slice(0, Math.max(1, Math.floor(left / TILE)))
   let waiting = prompts.length
   const amounts = new Map<BatchItem, number>()
   // The shortest first, so that what a short prompt does not need goes to the longer ones.
@@ -79,5 +84,7 @@ function share(items: readonly BatchItem[], size: number): PrioritizedBatchItem[
     left -= amount
     waiting--
   }
-  return ordered.map((item) => ({ item, processAmount: amounts.get(item) ?? 1 }))
+  return ordered
+    .filter((item) => amounts.has(item) || item.tokens.length === 1)
+    .map((item) => ({ item, processAmount: amounts.get(item) ?? 1 }))
 }

@@ -6,16 +6,15 @@ import type { Constraint } from './constraint.js'
 import type { LogprobFormatter } from './logprobs.js'
 import { Mask } from './masking.js'
 import type { EngineFinish } from './messages.js'
+import type { Pacing } from './pace.js'
 import type { Prompt } from './prompt.js'
 import { samplerOptions } from './sampling.js'
+import { isScored, type Scorer, type Tell } from './scoring.js'
 import type { Slot } from './slots.js'
 import { type Piece, TextStream } from './text-stream.js'
 import { ToldLogprobs } from './told-logprobs.js'
 import type { CallReader } from './tools/index.js'
-
-/** A cancelled prompt is noticed between two pieces of it, so a piece should take no longer than this. */
-const PIECE_MS = 80
-const SMALLEST_PIECE = 16
+import { endTokensOf } from './vocabulary.js'
 
 /** One generation that a processor asked for. */
 export interface GenerateJob {
@@ -38,9 +37,10 @@ interface Evaluated {
 export interface EngineParts {
   readonly model: LlamaModel
   readonly batching: Batching
-  readonly batchSize: number
+  readonly pacing: Pacing
   readonly contextLength: number
   readonly logprobs: LogprobFormatter
+  readonly scorer: Scorer
 }
 
 /**
@@ -49,13 +49,14 @@ export interface EngineParts {
  * @throws MeshError CANCELLED; BAD_REQUEST where the grammar comes to a dead end, or takes too long
  */
 export async function generate(
-  { model, batching, batchSize, contextLength, logprobs: formatter }: EngineParts,
+  parts: EngineParts,
   job: GenerateJob,
   slot: Slot,
   prompt: Prompt,
   constraint: Constraint | undefined,
-  onTokens: (batch: TokenBatch) => void,
+  onTokens: Tell,
 ): Promise<EngineFinish> {
+  const { model, batching, contextLength, logprobs: formatter, scorer } = parts
   const started = performance.now()
   const { request } = job
   const { logprobs: alternatives } = request
@@ -66,7 +67,7 @@ export async function generate(
       const special = ids.some((id) => constraint?.visible.has(id))
       return model.detokenize(ids, special, last)
     },
-    [...request.stop, ...prompt.stopTexts],
+    request.ignoreEos ? request.stop : [...request.stop, ...prompt.stopTexts],
     before,
     calls,
   )
@@ -81,14 +82,23 @@ export async function generate(
   })
 
   const mask = constraint && new Mask(constraint.matcher)
-  const options = samplerOptions(model, request.sampling, slot, mask, generated)
-  const cachedTokens = await slot.keepPrefix(prompt.tokens)
+  const never = request.ignoreEos ? [...(await endTokensOf(model)), ...prompt.stopTokens] : []
+  const options = samplerOptions(model, request.sampling, slot, mask, generated, never)
+  const scored = isScored(request)
+  const cachedTokens = await slot.keepPrefix(scored ? [] : prompt.tokens)
+  if (!scored && request.kind === 'completion' && request.echo) await scorer.echo(prompt, job, onTokens)
   batching.enter(slot.number)
   try {
-    const rest = await prefill(batching, batchSize, job, slot, prompt.tokens.slice(cachedTokens), (left) => {
+    if (scored) await scorer.score(prompt, job, slot, alternatives ?? 0, onTokens)
+    const left = prompt.tokens.slice(scored ? -1 : cachedTokens)
+    const rest = await prefill(parts, job, slot, most === 0 ? left.slice(0, -1) : left, (left) => {
       job.usage = { promptTokens: prompt.tokens.length - left, cachedTokens, completionTokens: 0 }
       onTokens({ index: 0, ids: [], text: '', usage: job.usage })
     })
+    if (most === 0) {
+      await slot.sequence.evaluateWithoutGeneratingNewTokens(rest, { evaluationPriority: slot.priority })
+      return finish('length', performance.now())
+    }
     const stream: AsyncGenerator<Evaluated, void, void> = slot.sequence.evaluateWithMetadata(
       rest,
       { probabilities: alternatives !== undefined },
@@ -148,29 +158,29 @@ function endOf({ stopped }: Piece, calls: CallReader | undefined, full: boolean)
  * Evaluates the prompt in pieces, up to the last one, which it gives back: its evaluation yields the first token.
  * @param onPiece told how many tokens are left
  */
-async function prefill(
-  batching: Batching,
-  batchSize: number,
+function prefill(
+  { batching, pacing }: Pick<EngineParts, 'batching' | 'pacing'>,
   job: GenerateJob,
   slot: Slot,
   tokens: Token[],
   onPiece: (left: number) => void,
 ): Promise<Token[]> {
-  let rest = tokens
-  let piece = Math.min(batchSize, 4 * SMALLEST_PIECE)
-  while (true) {
-    checkCancelled(job)
-    await batching.gate
-    checkCancelled(job)
-    if (rest.length <= piece) return rest
-    const began = performance.now()
-    await slot.sequence.evaluateWithoutGeneratingNewTokens(rest.slice(0, piece), { evaluationPriority: slot.priority })
-    rest = rest.slice(piece)
-    job.steps++
-    onPiece(rest.length)
-    const speed = piece / (performance.now() - began)
-    piece = Math.min(batchSize, Math.max(SMALLEST_PIECE, Math.round(speed * PIECE_MS)))
-  }
+  return pacing.beside(async (pace) => {
+    let rest = tokens
+    while (true) {
+      checkCancelled(job)
+      await batching.gate
+      checkCancelled(job)
+      const { size } = pace
+      if (rest.length <= size) return rest
+      const began = performance.now()
+      await slot.sequence.evaluateWithoutGeneratingNewTokens(rest.slice(0, size), { evaluationPriority: slot.priority })
+      rest = rest.slice(size)
+      job.steps++
+      onPiece(rest.length)
+      pace.took(size, performance.now() - began)
+    }
+  })
 }
 
 function checkCancelled(job: GenerateJob): void {

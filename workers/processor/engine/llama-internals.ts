@@ -16,8 +16,8 @@ import { MeshError } from '../../../lib/errors/index.js'
  */
 
 /** Filter for the logits that come back: these tokens, the highest, the lowest, the sampled one, so many of the top. */
-type LogitFilter = [tokens: number[], max: boolean, min: boolean, sampled: boolean, top: number]
-type SampleOptions = [probabilities?: boolean, confidence?: boolean, logits?: LogitFilter, weight?: boolean]
+export type LogitFilter = [tokens: number[], max: boolean, min: boolean, sampled: boolean, top: number]
+export type SampleOptions = [probabilities?: boolean, confidence?: boolean, logits?: LogitFilter, weight?: boolean]
 /** [token, probabilities, confidence, logits as token and value in turn, sum of exp(logit - highest logit)] */
 export type Sampled = [token: number, probabilities?: number[], confidence?: number, logits?: number[], weight?: number]
 

@@ -32,6 +32,12 @@ export class LogprobFormatter {
     return { ...this.#entry(token, logprobs.get(token) ?? LEAST_LOGPROB), top }
   }
 
+  /** A token's id, text and bytes. @param silent it is no part of the text */
+  piece(id: Token, silent: boolean): Pick<TokenLogprob, 'id' | 'text' | 'bytes'> {
+    const { text, bytes } = this.#piece(id)
+    return { id, text, bytes: silent ? [] : bytes }
+  }
+
   #entry(id: Token, logprob: number): Omit<TokenLogprob, 'top'> {
     // Rounding can lift a certain token's just above 0.
     return { id, ...this.#piece(id), logprob: Math.max(LEAST_LOGPROB, Math.min(0, logprob)) }

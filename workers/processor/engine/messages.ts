@@ -51,6 +51,8 @@ export type ToEngine =
   | { type: 'generate'; id: number; request: InferenceRequest }
   | { type: 'embed'; id: number; input: EmbeddingInput[] }
   | { type: 'cancel'; id: number }
+  /** A piece of this job's prompt, as an answer echoes it, is on its way to the reader. */
+  | { type: 'taken'; id: number }
   /** To be answered with `alive`, at once. */
   | { type: 'ping' }
 

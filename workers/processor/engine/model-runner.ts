@@ -9,8 +9,11 @@ import { LogprobFormatter } from './logprobs.js'
 import { useMasks } from './masking.js'
 import type { EmbeddingInput, FromEngine, ToEngine } from './messages.js'
 import type { LoadedModel } from './model.js'
+import { Pacing } from './pace.js'
 import { Prompts, textsOf } from './prompt.js'
 import { useRawLogprobs } from './raw-logprobs.js'
+import { Reader } from './reader.js'
+import { isScored, Scorer } from './scoring.js'
 import { Slots } from './slots.js'
 import { tokensOf } from './spelling.js'
 
@@ -22,6 +25,7 @@ interface Job {
   steps: number
   /** Of an embedding: tokens of the texts that were begun. */
   evaluated?: number
+  readonly reader: Reader
 }
 
 const NO_USAGE = { promptTokens: 0, cachedTokens: 0, completionTokens: 0 }
@@ -51,13 +55,10 @@ export class ModelRunner {
     const { contextLength } = info
     useMasks(context, llama)
     useRawLogprobs(context, model, llama)
-    this.#parts = {
-      model,
-      batching,
-      batchSize: context.batchSize,
-      contextLength,
-      logprobs: new LogprobFormatter(model),
-    }
+    const pacing = new Pacing(context.batchSize)
+    const logprobs = new LogprobFormatter(model)
+    const scorer = new Scorer(model, batching, logprobs, pacing)
+    this.#parts = { model, batching, pacing, contextLength, logprobs, scorer }
     this.#slots = new Slots(context, batching)
     this.#prompts = prompts
     this.#grammars = new Grammars(tokensOf(model))
@@ -89,7 +90,10 @@ export class ModelRunner {
       case 'cancel': {
         const job = this.#jobs.get(message.id)
         if (job) this.#cancel(job)
+        return
       }
+      case 'taken':
+        this.#jobs.get(message.id)?.reader.taken()
     }
   }
 
@@ -125,7 +129,7 @@ export class ModelRunner {
       })
   }
 
-  async #generate(job: GenerateJob): Promise<FromEngine> {
+  async #generate(job: GenerateJob & Job): Promise<FromEngine> {
     const { request } = job
     const { contextLength, model } = this.#parts
     const { signal } = job
@@ -136,12 +140,11 @@ export class ModelRunner {
     const prompt = await this.#prompts.render(request)
     if (prompt.tokens.length >= contextLength) throw tooLong(request, contextLength, prompt.tokens.length)
     const constraint = await constraintFor(request, prompt, this.#grammars, model, signal)
-    const slot = this.#slots.take(prompt.tokens)
+    if (request.ignoreEos && constraint) throw endless()
+    const slot = this.#slots.take(isScored(request) ? [] : prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
     try {
-      const finish = await generate(this.#parts, job, slot, prompt, constraint, (batch) =>
-        this.#ready.push({ id: job.id, batch }),
-      )
+      const finish = await generate(this.#parts, job, slot, prompt, constraint, (batch) => this.#tell(job, batch))
       return { type: 'finish', id: job.id, finish }
     } catch (err) {
       const { usage } = job
@@ -150,6 +153,14 @@ export class ModelRunner {
     } finally {
       this.#slots.give(slot)
     }
+  }
+
+  /** Pieces of a prompt go out one by one, as their reader takes them. */
+  #tell({ id, reader, signal }: Job, batch: TokenBatch): Promise<void> | undefined {
+    this.#ready.push({ id, batch })
+    if (batch.echo === undefined) return undefined
+    this.#flush()
+    return reader.told(signal)
   }
 
   async #embed(job: Job, input: EmbeddingInput[]): Promise<FromEngine> {
@@ -172,7 +183,7 @@ export class ModelRunner {
 
 function newJob(id: number): Job {
   const stop = new AbortController()
-  return { id, stop, signal: stop.signal, steps: 0 }
+  return { id, stop, signal: stop.signal, steps: 0, reader: new Reader() }
 }
 
 /** At least one token of answer must fit. @param promptTokens absent where more than the context were not counted */
@@ -183,6 +194,12 @@ function tooLong(request: InferenceRequest, contextLength: number, promptTokens?
     `The prompt has ${many} tokens, and this model's context is ${contextLength} tokens here, answer included. Shorten the prompt`,
     { ...(promptTokens !== undefined && { promptTokens }), contextLength, param },
   )
+}
+
+function endless(): MeshError {
+  return MeshError.BAD_REQUEST('ignoreEos: an answer in a format, or with tools, ends where that says', {
+    param: 'ignoreEos',
+  })
 }
 
 function usageAlone(usage: Usage): TokenBatch {

@@ -25,6 +25,8 @@ import { asTokens } from './vocabulary.js'
 
 export interface Prompt {
   tokens: Token[]
+  /** How many tokens at its beginning no part of the text has asked for. */
+  put: number
   /** Tokens that end the answer besides the model's own end-of-generation tokens. */
   stopTokens: ReadonlySet<Token>
   /** Texts with which the chat template ends a turn. */
@@ -103,9 +105,17 @@ export class Prompts {
   }
 
   /** A completion's prompt is raw: who writes one may well write the template's special tokens, or token ids, into it. */
-  #raw(prompt: string | readonly number[]): { tokens: Token[] } {
-    if (typeof prompt !== 'string') return { tokens: asTokens(this.#model, prompt, 'prompt') }
-    return { tokens: this.#withBeginning(this.#model.tokenize(prompt, true)) }
+  #raw(prompt: string | readonly number[]): Pick<Prompt, 'tokens' | 'put'> {
+    if (typeof prompt !== 'string') return { tokens: asTokens(this.#model, prompt, 'prompt'), put: 0 }
+    const said = this.#model.tokenize(prompt, true)
+    const tokens = this.#withBeginning(said)
+    if (tokens.length > 0) return { tokens, put: tokens.length - said.length }
+    const { bos, eos } = this.#model.tokens
+    const beginning = bos ?? eos
+    if (beginning !== null) return { tokens: [beginning], put: 1 }
+    throw MeshError.BAD_REQUEST('This model has no token for a beginning: the prompt may not be empty', {
+      param: 'prompt',
+    })
   }
 
   /** @returns undefined where there is nothing about tools in the request */
@@ -122,6 +132,7 @@ export class Prompts {
     const continues = messages.at(-1)?.role === 'assistant'
     return {
       tokens: this.#tokens(request, () => template.render(messages, tools)),
+      put: 0,
       stopTokens,
       stopTexts,
       continues,
@@ -152,7 +163,7 @@ export class Prompts {
       triggers = state.stopGenerationTriggers.map((trigger) => bounded(trigger, most))
       return state.contextText
     })
-    return { tokens, ...this.#stops(triggers), continues }
+    return { tokens, put: 0, ...this.#stops(triggers), continues }
   }
 
   /**

@@ -13,6 +13,7 @@ const PENALTY_TOKENS = 256
 /**
  * A request's sampling as the library takes it.
  * @param generated the answer so far, which the penalties read as it grows
+ * @param never tokens that may not be chosen
  * @throws MeshError BAD_REQUEST where a biased token is not in the vocabulary
  */
 export function samplerOptions(
@@ -21,6 +22,7 @@ export function samplerOptions(
   slot: Slot,
   mask: Mask | undefined,
   generated: readonly Token[],
+  never: readonly Token[] = [],
 ): SequenceEvaluateOptions {
   const options: SequenceEvaluateOptions = {
     temperature: sampling.temperature ?? DEFAULTS.temperature,
@@ -41,6 +43,8 @@ export function samplerOptions(
       punishTokens: () => generated.slice(-PENALTY_TOKENS),
     }
   }
-  if (sampling.logitBias !== undefined) options.tokenBias = logitBiasFor(model, sampling.logitBias)
+  if (sampling.logitBias !== undefined || never.length > 0) {
+    options.tokenBias = logitBiasFor(model, sampling.logitBias ?? {}, never)
+  }
   return options
 }

@@ -27,11 +27,34 @@ export function asTokens(model: LlamaModel, ids: readonly number[], param: strin
   return tokens
 }
 
+/** So many tokens are looked at in a turn of the loop. */
+const TOKENS_A_TURN = 8192
+const endTokens = new WeakMap<LlamaModel, Token[]>()
+
+/** The tokens with which a model ends what it says. */
+export async function endTokensOf(model: LlamaModel): Promise<readonly Token[]> {
+  const known = endTokens.get(model)
+  if (known) return known
+  const found: Token[] = []
+  const size = vocabularySize(model)
+  for (let id = 0; id < size && Number.isFinite(size); id++) {
+    if (id % TOKENS_A_TURN === 0) await new Promise((resolve) => setImmediate(resolve))
+    if (isToken(id, size) && model.isEogToken(id)) found.push(id)
+  }
+  endTokens.set(model, found)
+  return found
+}
+
 /**
  * @param bias added to logits, by token id
+ * @param never tokens that may not be chosen
  * @throws MeshError BAD_REQUEST where an id is not in the vocabulary
  */
-export function logitBiasFor(model: LlamaModel, bias: Readonly<Record<string, number>>): TokenBias {
+export function logitBiasFor(
+  model: LlamaModel,
+  bias: Readonly<Record<string, number>>,
+  never: Iterable<Token> = [],
+): TokenBias {
   const size = vocabularySize(model)
   const result = new TokenBias(model.tokenizer)
   const biases = biasesOf(result)
@@ -40,6 +63,7 @@ export function logitBiasFor(model: LlamaModel, bias: Readonly<Record<string, nu
     if (!isToken(id, size)) throw unknownToken(`sampling.logitBias.${key}`, id, size)
     biases.set(id, logit)
   }
+  for (const id of never) biases.set(id, Number.NEGATIVE_INFINITY)
   return result
 }
 
