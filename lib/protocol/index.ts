@@ -78,6 +78,7 @@ export {
   type InferenceRequest,
   type InferenceResult,
   inferenceRequestSchema,
+  MAX_PENALTY_TOKENS,
   type OutputFormat,
   type PromptLogprob,
   type Route,

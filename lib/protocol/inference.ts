@@ -4,6 +4,8 @@ import { modelNameSchema } from './ids.js'
 /** Longest prompt accepted at any door, in characters; the model's context is the real bound. */
 const MAX_PROMPT_CHARS = 4_000_000
 const MAX_STOPS = 16
+/** How far back the penalties of repeated tokens can look: for each token all of them are gone through. */
+export const MAX_PENALTY_TOKENS = 4096
 
 /** Fields that an object of free form may have, at its top. What is under them is bounded by the length of a request. */
 const MAX_FIELDS = 1000
@@ -70,6 +72,8 @@ export const samplingSchema = z.strictObject({
   repeatPenalty: finite.min(0).max(10).optional(),
   presencePenalty: finite.min(-2).max(2).optional(),
   frequencyPenalty: finite.min(-2).max(2).optional(),
+  /** So many of the answer's last tokens are penalised. 0: none. */
+  repeatLastN: z.int().min(0).max(MAX_PENALTY_TOKENS).optional(),
   seed: z.int().min(0).max(0xffffffff).optional(),
   /** Added to the logits of single tokens, by token id. -100 forbids a token, 100 all but forces it. */
   logitBias: fields(

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { MAX_PENALTY_TOKENS, MeshError } from '../../../lib/protocol/index.js'
 
 /**
  * The bodies of the OpenAI door, as far as this mesh looks at them. Every field may be null, which means absent, and
@@ -60,6 +60,14 @@ const sampling = {
   top_k: z.int().min(0).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
   repeat_penalty: z.number().min(0).max(10).nullish(),
+  /** -1: as far as the engine looks back. */
+  repeat_last_n: z.int().min(-1).max(MAX_PENALTY_TOKENS).nullish(),
+  /** -1: until the model ends or the context is full. */
+  n_predict: z
+    .int()
+    .min(-1)
+    .refine((tokens) => tokens !== 0, 'expected at least 1, or -1 for no bound')
+    .nullish(),
 }
 export type SamplingBody = { [K in keyof typeof sampling]?: z.output<(typeof sampling)[K]> }
 
@@ -81,12 +89,18 @@ const responseFormat = z.discriminatedUnion(
   'type',
   [
     z.looseObject({ type: z.literal('text') }),
-    z.looseObject({ type: z.literal('json_object') }),
-    z.looseObject({ type: z.literal('json_schema'), json_schema: jsonSchemaFormat }),
+    z.looseObject({ type: z.literal('json_object'), schema: schema.nullish() }),
+    z.looseObject({
+      type: z.literal('json_schema'),
+      json_schema: jsonSchemaFormat.nullish(),
+      schema: schema.nullish(),
+    }),
   ],
   'expected the type text, json_object or json_schema',
 )
 export type ResponseFormat = z.output<typeof responseFormat>
+/** What an answer shall look like, in OpenAI's way and in llama-server's. */
+const format = { response_format: responseFormat.nullish(), json_schema: schema.nullish(), grammar: text.nullish() }
 
 const toolChoice = z
   .union(
@@ -119,7 +133,7 @@ export const chatBodySchema = z.looseObject({
   stream_options: streamOptions,
   logprobs: flag,
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-  response_format: responseFormat.nullish(),
+  ...format,
   tools: list(typed, MAX_TOOLS).nullish(),
   tool_choice: toolChoice,
   parallel_tool_calls: flag,
@@ -187,6 +201,7 @@ export const completionBodySchema = z.looseObject({
   stream: flag,
   stream_options: streamOptions,
   logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
+  ...format,
   prompt_cache_key: z.string().max(1000).nullish(),
 })
 export type CompletionBody = z.output<typeof completionBodySchema>

@@ -20,7 +20,7 @@ import { choicesOf } from './to-inference.js'
 /** `POST /v1/chat/completions`. */
 export async function chat(
   { requests, catalogue }: DoorOptions,
-  { request, n, style, streams, includesUsage, wantsLogprobs }: PreparedBody<'chat'>,
+  { request, n, style, streams, includesUsage, wantsLogprobs, words }: PreparedBody<'chat'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
@@ -29,13 +29,13 @@ export async function chat(
 
   if (!streams) {
     const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
-    const answers = await runAll(requests, collecting, call, (event, { collected }) => collected.add(event))
+    const answers = await runAll(requests, collecting, call, words, (event, { collected }) => collected.add(event))
     return chatCompletion(frame, answers, style, wantsLogprobs)
   }
 
   const chunks = new ChatChunks(frame, style, wantsLogprobs, includesUsage)
   return streamed(reply, call, async (stream) => {
-    const answers = await runAll(requests, choices, call, (event, { index }) => {
+    const answers = await runAll(requests, choices, call, words, (event, { index }) => {
       if (toldPlace(event, (text) => stream.comment(text))) return
       for (const chunk of chunks.of(index, event)) stream.data(chunk)
     })

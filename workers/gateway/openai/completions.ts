@@ -11,7 +11,7 @@ import { choicesOf } from './to-inference.js'
 /** `POST /v1/completions`. Choices are numbered prompt by prompt. */
 export async function completions(
   { requests, catalogue }: DoorOptions,
-  { requests: asked, n, echoes, streams, includesUsage, wantsLogprobs }: PreparedBody<'completions'>,
+  { requests: asked, n, echoes, streams, includesUsage, wantsLogprobs, words }: PreparedBody<'completions'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
@@ -22,7 +22,7 @@ export async function completions(
 
   if (!streams) {
     const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
-    const answers = await runAll(requests, collecting, call, (event, { collected }) => collected.add(event))
+    const answers = await runAll(requests, collecting, call, words, (event, { collected }) => collected.add(event))
     return textCompletion(frame, answers, n, wantsLogprobs)
   }
 
@@ -41,7 +41,7 @@ export async function completions(
       told.chars += whole.length
       stream.data(chunk([{ index, text: whole, logprobs, finish_reason }]))
     }
-    const answers = await runAll(requests, telling, call, (event, choice) => {
+    const answers = await runAll(requests, telling, call, words, (event, choice) => {
       if (toldPlace(event, (text) => stream.comment(text)) || event.type !== 'tokens') return
       const logprobs =
         wantsLogprobs && event.logprobs?.length ? completionLogprobs(event.logprobs, choice.told.offset) : null

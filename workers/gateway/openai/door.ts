@@ -10,7 +10,7 @@ import { modelById, modelList } from './models.js'
 import type { DoorOptions } from './options.js'
 import { ResponseStore } from './response-store.js'
 import { deleteResponse, getInputItems, getResponse, respond } from './responses.js'
-import { type Api, inOpenAiWords } from './to-inference.js'
+import { type Api, inOpenAiWords } from './words.js'
 
 /** A request to a route of ours: what its path names is always text. */
 type Request = FastifyRequest<Route>
@@ -68,7 +68,7 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
         try {
           return await handler(callOf(request, reply, principalOf(request)), request, reply)
         } catch (err) {
-          throw inOpenAiWords(err, api)
+          throw inOpenAiWords(err, { api })
         }
       }
 

@@ -1,8 +1,10 @@
 import { embeddingRequestSchema, inferenceRequestSchema, validate } from '../../../lib/protocol/index.js'
 import { parseBody } from '../http/index.js'
 import { chatBodySchema, completionBodySchema, embeddingBodySchema, refuse, responseBodySchema } from './bodies.js'
+import { formatIn } from './format.js'
 import type { CallStyle } from './objects.js'
 import { chatInference, completionInferences, inputsOf } from './to-inference.js'
+import type { Words } from './words.js'
 
 /**
  * All that a body is looked at for, from its bytes to what is asked of the mesh: nothing in it needs anything of the
@@ -21,6 +23,7 @@ function chat(given: unknown) {
     streams: body.stream === true,
     includesUsage: body.stream_options?.include_usage === true,
     wantsLogprobs: body.logprobs === true,
+    words: { api: 'chat', format: formatIn(body).param } satisfies Words,
   }
 }
 
@@ -33,6 +36,7 @@ function completions(given: unknown) {
     streams: body.stream === true,
     includesUsage: body.stream_options?.include_usage === true,
     wantsLogprobs: body.logprobs != null,
+    words: { api: 'completions', format: formatIn(body).param } satisfies Words,
   }
 }
 

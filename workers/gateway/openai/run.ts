@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events'
 import type { Finish, InferenceRequest } from '../../../lib/protocol/index.js'
 import type { Call } from '../http/index.js'
 import type { AnswerEvent, Requests } from '../requests/index.js'
+import { inOpenAiWords, type Words } from './words.js'
 
 /** One of the answers that a call asks for. */
 export interface Choice {
@@ -11,11 +12,26 @@ export interface Choice {
 
 /**
  * Runs the generations of one call at the same time. The first that fails ends the others.
+ * @param words in which the caller has asked, for errors: a stream tells them as they are
  * @param tell told each event, with the choice that it belongs to
  * @returns the choices with their ends, in their order
  * @throws MeshError
  */
 export async function runAll<C extends Choice>(
+  requests: Requests,
+  choices: readonly C[],
+  call: Call,
+  words: Words,
+  tell: (event: AnswerEvent, choice: C) => void,
+): Promise<(C & { finish: Finish })[]> {
+  try {
+    return await runEach(requests, choices, call, tell)
+  } catch (err) {
+    throw inOpenAiWords(err, words)
+  }
+}
+
+async function runEach<C extends Choice>(
   requests: Requests,
   choices: readonly C[],
   call: Call,

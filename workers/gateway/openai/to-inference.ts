@@ -4,8 +4,8 @@ import {
   type InferenceInput,
   type InferenceRequest,
   inferenceRequestSchema,
+  MAX_PENALTY_TOKENS,
   MeshError,
-  type OutputFormat,
   type Sampling,
   type Tool,
   type ToolChoice,
@@ -16,15 +16,16 @@ import {
   type CompletionBody,
   type FunctionBody,
   type ResponseBody,
-  type ResponseFormat,
   refuse,
   refuseParams,
   type SamplingBody,
-  type TextFormat,
   type Texts,
   toolFunctionSchema,
 } from './bodies.js'
+import { formatIn, textFormatOf } from './format.js'
 import { chatMessages } from './messages.js'
+import { refuseSamplers } from './samplers.js'
+import { inWords } from './words.js'
 
 /** The one place where OpenAI's bodies become inference requests. */
 
@@ -48,16 +49,22 @@ export function chatInference(body: ChatBody): InferenceRequest {
   refuseParams(body, NOT_IN_CHAT)
   if (body.modalities?.some((one) => one !== 'text')) refuse('modalities', 'only text is supported')
   if (body.top_logprobs != null && body.logprobs !== true) refuse('top_logprobs', 'wants logprobs: true')
-  return parsed({
-    kind: 'chat',
+  const { format, param } = formatIn(body)
+  const tools = chatTools(body)
+  if (isForced(tools) && (param === 'grammar' || param === 'json_schema')) {
+    refuse(param, 'stands beside a tool that must be called: the answer is the call, and has its form')
+  }
+  const request = {
+    kind: 'chat' as const,
     ...common(body),
     messages: chatMessages(body.messages),
-    ...chatTools(body),
-    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+    ...tools,
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? predicted(body),
     stop: stops(body.stop),
-    format: formatOf(body.response_format),
+    format,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : undefined,
-  })
+  }
+  return inWords({ api: 'chat', format: param }, () => parsed(request))
 }
 
 /** One request for each prompt. @throws MeshError BAD_REQUEST naming the parameter */
@@ -72,16 +79,30 @@ export function completionInferences(body: CompletionBody): InferenceRequest[] {
   if (prompts.length * (body.n ?? 1) > MAX_GENERATIONS) {
     refuse('prompt', `${prompts.length} prompts times ${body.n ?? 1} answers; at most ${MAX_GENERATIONS} at a time`)
   }
-  return prompts.map((prompt) =>
-    parsed({
-      kind: 'completion',
-      ...common(body),
-      prompt,
-      maxTokens: body.max_tokens ?? COMPLETION_TOKENS,
-      stop: stops(body.stop),
-      logprobs: body.logprobs ?? undefined,
-    }),
+  const { format, param } = formatIn(body)
+  const maxTokens = body.max_tokens ?? (body.n_predict == null ? COMPLETION_TOKENS : predicted(body))
+  return inWords({ api: 'completions', format: param }, () =>
+    prompts.map((prompt) =>
+      parsed({
+        kind: 'completion',
+        ...common(body),
+        prompt,
+        maxTokens,
+        stop: stops(body.stop),
+        format,
+        logprobs: body.logprobs ?? undefined,
+      }),
+    ),
   )
+}
+
+/** llama-server's own bound on an answer; -1 is none. */
+function predicted({ n_predict: tokens }: SamplingBody): number | undefined {
+  return tokens == null || tokens === -1 ? undefined : tokens
+}
+
+function isForced({ toolChoice }: Tools): boolean {
+  return toolChoice === 'required' || typeof toolChoice === 'object'
 }
 
 /** @param history what the earlier responses said and heard, without instructions */
@@ -123,7 +144,8 @@ function parsed(input: InferenceInput): InferenceRequest {
   return validate(inferenceRequestSchema, input, 'request')
 }
 
-function common(body: SamplingBody & { model?: string | null }) {
+function common(body: SamplingBody & { model?: string | null; [field: string]: unknown }) {
+  refuseSamplers(body)
   return {
     // Clients that must name a model and know none send an empty one.
     model: body.model ? body.model : undefined,
@@ -140,7 +162,9 @@ function samplingOf(body: SamplingBody): Sampling {
     repeatPenalty: body.repeat_penalty ?? undefined,
     presencePenalty: body.presence_penalty ?? undefined,
     frequencyPenalty: body.frequency_penalty ?? undefined,
-    seed: body.seed == null ? undefined : body.seed >>> 0,
+    repeatLastN: body.repeat_last_n === -1 ? MAX_PENALTY_TOKENS : (body.repeat_last_n ?? undefined),
+    // In llama.cpp -1 is another one each time.
+    seed: body.seed == null || body.seed === -1 ? undefined : body.seed >>> 0,
     logitBias: body.logit_bias ?? undefined,
   }
   return Object.fromEntries(Object.entries(sampling).filter(([, value]) => value !== undefined))
@@ -149,17 +173,6 @@ function samplingOf(body: SamplingBody): Sampling {
 function stops(stop: ChatBody['stop']): string[] {
   if (stop == null) return []
   return typeof stop === 'string' ? [stop] : stop
-}
-
-function formatOf(format: ResponseFormat | null | undefined): OutputFormat {
-  return textFormatOf(format?.type === 'json_schema' ? { ...format.json_schema, type: 'json_schema' } : format)
-}
-
-function textFormatOf(format: TextFormat | null | undefined): OutputFormat {
-  if (format == null || format.type === 'text') return { type: 'text' }
-  // A schema that is not given lets any object through.
-  if (format.type === 'json_object' || format.schema == null) return { type: 'json_object' }
-  return { type: 'json_schema', schema: format.schema }
 }
 
 // --- tools ---
@@ -245,50 +258,4 @@ function functionAt(value: unknown, where: string): FunctionBody {
 
 function toolOf({ name, description, parameters }: FunctionBody): Tool {
   return { name, description: description ?? undefined, parameters: parameters ?? undefined }
-}
-
-// --- names of parameters ---
-
-export type Api = 'chat' | 'completions' | 'embeddings' | 'responses'
-
-const COMMON_NAMES: [RegExp, string][] = [
-  [/^request\./, ''],
-  [/^sampling\.topP/, 'top_p'],
-  [/^sampling\.topK/, 'top_k'],
-  [/^sampling\.minP/, 'min_p'],
-  [/^sampling\.repeatPenalty/, 'repeat_penalty'],
-  [/^sampling\.presencePenalty/, 'presence_penalty'],
-  [/^sampling\.frequencyPenalty/, 'frequency_penalty'],
-  [/^sampling\.logitBias/, 'logit_bias'],
-  [/^sampling\./, ''],
-  [/^toolChoice/, 'tool_choice'],
-  [/^parallelToolCalls/, 'parallel_tool_calls'],
-]
-const NAMES: Record<Api, [RegExp, string][]> = {
-  chat: [
-    [/^maxTokens/, 'max_completion_tokens'],
-    [/^(format\.)?schema\b/, 'response_format.json_schema.schema'],
-    [/^format\b/, 'response_format'],
-    [/^tools\[(\d+)\]\.(?=name|description|parameters)/, 'tools[$1].function.'],
-    [/\.toolCallId/, '.tool_call_id'],
-    [/\.toolCalls\[(\d+)\]\.(?=name|arguments)/, '.tool_calls[$1].function.'],
-  ],
-  completions: [[/^maxTokens/, 'max_tokens']],
-  embeddings: [],
-  responses: [
-    [/^maxTokens/, 'max_output_tokens'],
-    [/^(format\.)?schema\b/, 'text.format.schema'],
-    [/^format\b/, 'text.format'],
-    [/^messages.*/, 'input'],
-  ],
-}
-
-/** An error about one of our fields as one about the caller's parameter. */
-export function inOpenAiWords(err: unknown, api: Api): unknown {
-  if (!(err instanceof MeshError) || typeof err.details.param !== 'string') return err
-  const param = [...COMMON_NAMES, ...NAMES[api]].reduce(
-    (text, [pattern, name]) => text.replace(pattern, name),
-    err.details.param,
-  )
-  return new MeshError(err.code, err.message, { ...err.details, param }, { cause: err })
 }

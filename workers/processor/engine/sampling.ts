@@ -7,7 +7,7 @@ import { logitBiasFor } from './vocabulary.js'
 
 /** llama.cpp's own defaults. */
 const DEFAULTS = { temperature: 0.8, topK: 40, topP: 0.95, minP: 0.05 } as const
-/** How far back the penalties look. */
+/** How far back the penalties look where a request does not say. */
 const PENALTY_TOKENS = 256
 
 /**
@@ -34,13 +34,13 @@ export function samplerOptions(
     evaluationPriority: slot.priority,
     grammarEvaluationState: mask && maskOption(model, mask),
   }
-  const { repeatPenalty = 1, presencePenalty = 0, frequencyPenalty = 0 } = sampling
-  if (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0) {
+  const { repeatPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, repeatLastN = PENALTY_TOKENS } = sampling
+  if (repeatLastN > 0 && (repeatPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0)) {
     options.repeatPenalty = {
       penalty: repeatPenalty,
       presencePenalty,
       frequencyPenalty,
-      punishTokens: () => generated.slice(-PENALTY_TOKENS),
+      punishTokens: () => generated.slice(-repeatLastN),
     }
   }
   if (sampling.logitBias !== undefined || never.length > 0) {
