@@ -25,6 +25,7 @@ const codes = {
   MODEL_INVALID: { http: 400, exit: USAGE },
   MODEL_CONFLICT: { http: 409, exit: USAGE },
   NOT_FOUND: { http: 404, exit: USAGE },
+  PREVIOUS_RESPONSE_NOT_FOUND: { http: 400, exit: USAGE },
   CONFLICT: { http: 409, exit: USAGE },
   UNKNOWN_METHOD: { http: 404, exit: USAGE },
   ENGINE_ENDED: { http: 422, exit: USAGE },

@@ -67,6 +67,7 @@ export {
 } from './ids.js'
 export {
   type ChatMessage,
+  chatMessageSchema,
   type Echoed,
   type EmbeddingRequest,
   type EmbeddingResult,
@@ -150,5 +151,13 @@ export {
   userSchema,
 } from './records.js'
 export { DEFAULT_SCOPES, SCOPES, type Scope, scopesOf, type UserRole } from './scopes.js'
+export {
+  MAX_LIVE_BYTES,
+  MAX_PIECE_BYTES,
+  type StoredObject,
+  type StoredPart,
+  type StoredView,
+  storedObjectSchema,
+} from './stored.js'
 export { isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
 export { validate } from './validate.js'

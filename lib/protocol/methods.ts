@@ -12,6 +12,7 @@ import { LONG_MS, type Method, method } from './method.js'
 import { pageEnd, pageRequest } from './page.js'
 import { limitsSchema, memberSchema, modelSchema, roleSchema, usageTotalsSchema } from './records.js'
 import { scopeSchema, userRoleSchema } from './scopes.js'
+import { storedMethods } from './stored.js'
 import { plainText } from './text.js'
 
 /** Longest text that a processor tells of a model: what a file says of itself is cut to it. */
@@ -122,6 +123,9 @@ const table = {
     z.strictObject({ name: modelNameSchema, processor: nameSchema.optional() }),
     z.object({ processors: z.array(z.string()) }),
   ),
+
+  // --- gateway, for other gateways ---
+  ...storedMethods,
 
   // --- processor ---
   'processor.embed': method(

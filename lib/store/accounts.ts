@@ -44,6 +44,9 @@ export interface KeyLimits {
 /** How many keys may stand above a key, each made with the next. */
 export const MAX_PARENTS = 4
 
+/** How far the authority's clock may be from a gateway's. */
+const CLOCK_SKEW_MS = 5 * 60_000
+
 /**
  * Whether a credential may be used for this.
  * @param what what is asked for, for the message
@@ -176,6 +179,25 @@ export class Accounts extends BeeView {
       mustBeInForce(parent, now, `${shown(key.id)} was made with the API key ${shown(parent.id)}, which`)
     mustBeInForce(key, now, shown(key.id))
     return [key, ...parents]
+  }
+
+  /**
+   * From when on what was made with a key may still belong to somebody, in milliseconds since the epoch: Infinity where the
+   * key, one above it or the user is gone for good. A key that only expired may be given a later end, and one whose entry
+   * cannot be read may be readable to a later version.
+   */
+  ownedFrom(keyId: string, user: string): number {
+    const owner = this.users.get(user)
+    if (owner === undefined) return this.unreadable.has(accountKeys.user(user)) ? 0 : Number.POSITIVE_INFINITY
+    // Tokens carry the user's name: what another user of that name made is not this one's.
+    if (loginUserOf(keyId) !== undefined) return owner.createdAt - CLOCK_SKEW_MS
+    for (let id: string | undefined = keyId, above = 0; id !== undefined && above <= MAX_PARENTS; above++) {
+      if (this.unreadable.has(accountKeys.apiKey(id))) return 0
+      const key = this.keys.get(id)
+      if (key === undefined || key.user !== user || key.revokedAt !== undefined) return Number.POSITIVE_INFINITY
+      id = key.parent
+    }
+    return 0
   }
 
   /** @throws MeshError INVALID_API_KEY: removed, or not readable */

@@ -102,6 +102,12 @@ export class AccountsReplica {
     return this.#complete
   }
 
+  /** From when on what was made with a key belongs to somebody, as far as is known here: see `Accounts.ownedFrom`. */
+  ownedFrom(keyId: string, user: string): number {
+    // Before all of the accounts are here, a good key looks like one that is gone.
+    return this.ready ? (this.#current?.view.ownedFrom(keyId, user) ?? 0) : 0
+  }
+
   /** @throws MeshError INVALID_API_KEY, or AUTHORITY_DOWN while nothing has been replicated yet */
   authenticate(key: string): Principal {
     if (this.#current === undefined || !this.ready) {

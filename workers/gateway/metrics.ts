@@ -8,6 +8,13 @@ const PER_TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 
 const DURATION_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
 const FAST_BUCKETS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05]
 
+/** What is looked at when the metrics are asked for. */
+interface Now {
+  running: () => number
+  depths: () => Map<string, number>
+  stored: () => { bytes: number; responses: number; chats: number }
+}
+
 /** What this gateway counts. Labels are bounded: models are those of the directory, never what a caller wrote. */
 export class GatewayMetrics implements RequestObserver {
   readonly #requests: Counter<'model' | 'route' | 'code'>
@@ -22,8 +29,9 @@ export class GatewayMetrics implements RequestObserver {
   readonly #limited: Counter<'kind'>
   readonly #records: Counter
   readonly #store: Histogram<'op'>
+  readonly #storedFailures: Counter<'op'>
 
-  constructor(registry: Registry, now: { running: () => number; depths: () => Map<string, number> }) {
+  constructor(registry: Registry, now: Now) {
     const registers = [registry]
     this.#requests = new Counter({
       name: 'infermesh_requests_total',
@@ -102,6 +110,31 @@ export class GatewayMetrics implements RequestObserver {
       buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1],
       registers,
     })
+    this.#storedFailures = new Counter({
+      name: 'infermesh_stored_failures_total',
+      help: 'Responses and stored chats that could not be written, or whose file could not be read.',
+      labelNames: ['op'],
+      registers,
+    })
+    new Gauge({
+      name: 'infermesh_stored_objects',
+      help: 'Responses and chats stored at this gateway.',
+      labelNames: ['kind'],
+      registers,
+      collect() {
+        const { responses, chats } = now.stored()
+        this.set({ kind: 'response' }, responses)
+        this.set({ kind: 'chat' }, chats)
+      },
+    })
+    new Gauge({
+      name: 'infermesh_stored_bytes',
+      help: 'What stored responses and chats take of the gateway’s disk.',
+      registers,
+      collect() {
+        this.set(now.stored().bytes)
+      },
+    })
     new Gauge({
       name: 'infermesh_requests_in_flight',
       help: 'Requests admitted and not settled.',
@@ -167,5 +200,9 @@ export class GatewayMetrics implements RequestObserver {
   stored(records: number, seconds: number): void {
     this.#records.inc(records)
     this.#store.observe({ op: 'journal_store' }, seconds)
+  }
+
+  storedFailed(op: 'read' | 'write'): void {
+    this.#storedFailures.inc({ op })
   }
 }

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type Hypercore from 'hypercore'
 import type { Registry } from 'prom-client'
 import { z } from 'zod'
@@ -9,9 +10,10 @@ import { AccountsReplica } from './accounts-replica.js'
 import { Catalogue } from './catalogue.js'
 import { JournalWriter } from './journal.js'
 import { GatewayMetrics } from './metrics.js'
-import { BodyReader } from './openai/index.js'
+import { BodyReader, interruptedResponse } from './openai/index.js'
 import { processorOf } from './processor.js'
 import { Limiter, Requests, Scheduler, systemClock } from './requests/index.js'
+import { LocalStored, otherGateways, Stored } from './stored/index.js'
 
 export const gatewayConfigSchema = z.strictObject({
   /** The model of requests that name none; empty: the mesh's. */
@@ -24,6 +26,10 @@ export const gatewayConfigSchema = z.strictObject({
   minFreeDiskBytes: z.int().min(0),
   /** Usage records that the authority has counted are kept for so many days. */
   retentionDays: z.int().min(1).max(3650),
+  /** Responses and stored chats are kept for so many days. */
+  storedDays: z.int().min(1).max(3650),
+  /** What they may take of the disk; 0: none is stored. */
+  storedBytes: z.int().min(0),
 })
 
 /** What a gateway is made of, besides what every worker has. */
@@ -35,6 +41,7 @@ export interface GatewayParts {
   limiter: Limiter
   requests: Requests
   scheduler: Scheduler
+  stored: Stored
 }
 
 /** What the parts need of their worker. */
@@ -63,6 +70,7 @@ export function gatewayParts(
   const metrics = new GatewayMetrics(registry, {
     running: () => requests.running,
     depths: () => scheduler.depths(),
+    stored: () => local.stats,
   })
   const catalogue = new Catalogue({
     models: net.directory.models,
@@ -106,5 +114,17 @@ export function gatewayParts(
     gateway: name,
     stallMs: config.stallMs,
   })
-  return { accounts, bodies: new BodyReader(), catalogue, journal, limiter, requests, scheduler }
+  const local = new LocalStored({
+    dir: join(workerDir, 'stored'),
+    days: config.storedDays,
+    bytes: config.storedBytes,
+    hasRoom: (bytes) => (disk.freeBytes ?? Number.POSITIVE_INFINITY) - bytes >= config.minFreeDiskBytes,
+    keptFrom: ({ keyId, user }) => accounts.ownedFrom(keyId, user),
+    interrupted: interruptedResponse,
+    log: sampled(log),
+    failed: (op) => metrics.storedFailed(op),
+    now: Date.now,
+  })
+  const stored = new Stored(local, () => otherGateways(net))
+  return { accounts, bodies: new BodyReader(), catalogue, journal, limiter, requests, scheduler, stored }
 }

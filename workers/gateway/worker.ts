@@ -9,11 +9,14 @@ import { serveDoors } from './doors.js'
 import { FetchDoor } from './fetch.js'
 import { serveMethods } from './methods.js'
 import { type GatewayParts, gatewayConfigSchema, gatewayParts } from './parts.js'
+import { serveStored } from './stored/index.js'
 
 const ENLIST_RETRY_MS = 1000
 const DAY_MS = 86_400_000
 /** How often old records are looked for. */
 const FORGET_MS = 3_600_000
+/** How soon after a change of the accounts what belonged to a key that is gone is deleted. */
+const SWEEP_MS = 500
 
 /** Admits, schedules and relays requests. */
 export class GatewayWorker extends BaseWorker {
@@ -24,6 +27,7 @@ export class GatewayWorker extends BaseWorker {
   #enlistTimer: NodeJS.Timeout | undefined
   #forgetTimer: NodeJS.Timeout | undefined
   #forgetting: Promise<void> | undefined
+  #sweepTimer: NodeJS.Timeout | undefined
 
   constructor(options: WorkerOptions) {
     super('gateway', options)
@@ -52,11 +56,15 @@ export class GatewayWorker extends BaseWorker {
     const { name, workerDir, disk, profile, net, store, log, registry, since } = this
     const core = store.journal()
     await core.ready()
-    const watch = (view: BeeView) => this.watch(view)
+    const watch = (view: BeeView) => {
+      this.watch(view)
+      view.on('change', () => this.#sweepSoon())
+    }
     const parts = gatewayParts(this.#config, { name, workerDir, disk, profile, net, store, log, registry, watch }, core)
     this.#parts = parts
     await parts.journal.open()
     await parts.accounts.open()
+    parts.stored.local.open()
     net.share(core, ({ role }) => role === 'auth')
     net.dispatcher.authenticate = (key) => parts.accounts.authenticate(key)
     net.dispatcher.settled = () => parts.accounts.settled()
@@ -65,9 +73,13 @@ export class GatewayWorker extends BaseWorker {
       return {}
     })
     serveMethods(net, profile.address, parts)
+    serveStored(net, parts.stored.local)
     serveDoors(this.#http.app, { net, log, since, bodyLimitBytes: this.#http.bodyLimitBytes }, parts)
     this.#followLinks(parts)
-    this.#forgetTimer = setInterval(() => void this.#forget(parts), FORGET_MS).unref()
+    this.#forgetTimer = setInterval(() => {
+      void this.#forget(parts)
+      this.#sweepSoon()
+    }, FORGET_MS).unref()
   }
 
   protected override async _drain(): Promise<void> {
@@ -77,10 +89,21 @@ export class GatewayWorker extends BaseWorker {
   protected override async _stop(): Promise<void> {
     clearTimeout(this.#enlistTimer)
     clearInterval(this.#forgetTimer)
+    clearTimeout(this.#sweepTimer)
     await this.#forgetting
+    await this.#parts?.stored.local.close()
     await this.#parts?.bodies.close()
     await this.#parts?.accounts.close()
     await this.#parts?.journal.close()
+  }
+
+  /** Deletes what is stored and belongs to nobody any more, once for many changes. */
+  #sweepSoon(): void {
+    if (this.#sweepTimer !== undefined) return
+    this.#sweepTimer = setTimeout(() => {
+      this.#sweepTimer = undefined
+      void this.#parts?.stored.local.sweep()
+    }, SWEEP_MS).unref()
   }
 
   /** Gives back the room of old records, as far as the authority has counted them: only it can say how far that is. */

@@ -227,10 +227,12 @@ export type TextFormat = z.output<typeof textFormat>
 
 export const responseBodySchema = z.looseObject({
   model,
-  input: z.union(
-    [text, list(z.looseObject({}), MAX_MESSAGES, 'expected at least one item')],
-    'expected a text or a list of items',
-  ),
+  input: z
+    .union(
+      [text, list(z.looseObject({}), MAX_MESSAGES, 'expected at least one item')],
+      'expected a text or a list of items',
+    )
+    .nullish(),
   instructions: text.nullish(),
   previous_response_id: text.nullish(),
   temperature: sampling.temperature,

@@ -8,7 +8,6 @@ import { embeddings } from './embeddings.js'
 import { rateHeaders } from './headers.js'
 import { modelById, modelList } from './models.js'
 import type { DoorOptions } from './options.js'
-import { ResponseStore } from './response-store.js'
 import { deleteResponse, getInputItems, getResponse, respond } from './responses.js'
 import { type Api, inOpenAiWords } from './words.js'
 
@@ -16,6 +15,7 @@ import { type Api, inOpenAiWords } from './words.js'
 type Request = FastifyRequest<Route>
 interface Route {
   Params: Record<string, string>
+  Querystring: Record<string, unknown>
 }
 type Handler = (call: Call, request: Request, reply: FastifyReply) => unknown
 type Answering = (request: Request, reply: FastifyReply) => Promise<unknown>
@@ -37,7 +37,6 @@ const KINDS: Partial<Record<string, JournalRecord['kind']>> = {
 export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
   const principals = new WeakMap<FastifyRequest, Principal>()
   const startedAt = new WeakMap<FastifyRequest, number>()
-  const responses = new ResponseStore()
   /** Whose request it is, checked once. @throws MeshError INVALID_API_KEY */
   const principalOf = (request: FastifyRequest): Principal => {
     const known = principals.get(request)
@@ -104,19 +103,22 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
     route(v1, '/v1/responses', {
       POST: answering(
         async (call, { body }, reply) =>
-          respond(options, responses, await bodies.read('responses', call.principal.user, body), call, reply),
+          respond(options, await bodies.read('responses', call.principal.user, body), call, reply),
         'responses',
       ),
     })
-    const idOf = ({ params }: Request): string => params.id ?? ''
     route(v1, '/v1/responses/:id', {
-      GET: answering(({ principal }, request) => getResponse(responses, principal.keyId, idOf(request))),
-      DELETE: answering(({ principal }, request) => deleteResponse(responses, principal.keyId, idOf(request))),
+      GET: answering((call, request, reply) => getResponse(options, call, idOf(request), reply)),
+      DELETE: answering((call, request) => deleteResponse(options, call, idOf(request))),
     })
     route(v1, '/v1/responses/:id/input_items', {
-      GET: answering(({ principal }, request) => getInputItems(responses, principal.keyId, idOf(request))),
+      GET: answering((call, request, reply) => getInputItems(options, call, idOf(request), request.query, reply)),
     })
   })
+}
+
+function idOf({ params }: Request): string {
+  return params.id ?? ''
 }
 
 /** A path of the door as KINDS has it, however it was called. */

@@ -1,3 +1,4 @@
 export { BodyReader } from './body-reader.js'
 export { serveOpenAi } from './door.js'
 export { openAiPart } from './openapi.js'
+export { interruptedResponse } from './response-records.js'

@@ -1,4 +1,10 @@
-import { embeddingRequestSchema, inferenceRequestSchema, validate } from '../../../lib/protocol/index.js'
+import { z } from 'zod'
+import {
+  chatMessageSchema,
+  embeddingRequestSchema,
+  inferenceRequestSchema,
+  validate,
+} from '../../../lib/protocol/index.js'
 import { parseBody } from '../http/index.js'
 import { chatBodySchema, completionBodySchema, embeddingBodySchema, refuse, responseBodySchema } from './bodies.js'
 import { formatIn } from './format.js'
@@ -12,6 +18,8 @@ import type { Words } from './words.js'
  */
 
 const MAX_INPUTS = 2048
+
+const historySchema = z.object({ messages: z.array(chatMessageSchema) })
 
 function chat(given: unknown) {
   const body = validate(chatBodySchema, given, 'body')
@@ -52,14 +60,23 @@ function embeddings(given: unknown) {
   }
 }
 
-/** What an earlier response said is added by the gateway that keeps it. */
-const responses = (given: unknown) => validate(responseBodySchema, given, 'body')
+/** What an earlier response said is added by the gateway. */
+function responses(given: unknown) {
+  const body = validate(responseBodySchema, given, 'body')
+  if (body.input == null && body.previous_response_id == null) {
+    refuse('input', 'is missing, and there is no previous_response_id to go on from')
+  }
+  return body
+}
+
+/** What an earlier response said, as it was stored. */
+const history = (given: unknown) => validate(historySchema, given, 'history', 'STORE_INVALID')
 
 /** A generation as a client of the mesh asks for it. */
 const generation = (given: unknown) => validate(inferenceRequestSchema, given, 'request')
 const embedding = (given: unknown) => validate(embeddingRequestSchema, given, 'request')
 
-const preparations = { chat, completions, embeddings, responses, generation, embedding }
+const preparations = { chat, completions, embeddings, responses, history, generation, embedding }
 
 /** The kinds of bodies. */
 export type BodyKind = keyof typeof preparations

@@ -1,4 +1,4 @@
-import type { Finish, TokenLogprob, ToolCall, ToolCallDelta, Usage } from '../../../lib/protocol/index.js'
+import type { ChatMessage, Finish, TokenLogprob, ToolCall, ToolCallDelta, Usage } from '../../../lib/protocol/index.js'
 import type { AnswerEvent } from '../requests/index.js'
 import type { ResponseBody } from './bodies.js'
 import { chatLogprobs, type Frame } from './objects.js'
@@ -20,12 +20,19 @@ interface CallItem {
 }
 type OutputItem = MessageItem | CallItem
 
+/** A response object. */
+export interface Answered {
+  id: string
+  model: string
+  [field: string]: unknown
+}
+
 type Emit = (type: string, fields: object) => void
 
 /** Builds one response out of the events of its generation, and tells each step as OpenAI's stream events. */
 export class ResponseBuilder {
   readonly id: string
-  readonly #base: object
+  readonly #base: { model: string; [field: string]: unknown }
   readonly #emit: Emit
   readonly #suffix: string
   readonly #output: OutputItem[] = []
@@ -67,14 +74,14 @@ export class ResponseBuilder {
   }
 
   /** What the model said, and whom it called: a message for a conversation that goes on. */
-  get said(): { content: string; toolCalls: ToolCall[] } {
+  get message(): Extract<ChatMessage, { role: 'assistant' }> {
     let content = ''
     const toolCalls: ToolCall[] = []
     for (const item of this.#output) {
       if (item.type === 'message') content += item.content.map(({ text }) => text).join('')
       else toolCalls.push({ id: item.call_id, name: item.name, arguments: item.arguments })
     }
-    return { content, toolCalls }
+    return { role: 'assistant', content, ...(toolCalls.length > 0 && { toolCalls }) }
   }
 
   add(event: AnswerEvent): void {
@@ -93,7 +100,7 @@ export class ResponseBuilder {
     this.#emit('response.in_progress', { response })
   }
 
-  finish({ reason, usage }: Finish) {
+  finish({ reason, usage }: Finish): { response: Answered; type: string } {
     this.begin()
     const status = reason === 'length' ? 'incomplete' : 'completed'
     // An answer without a word is a message all the same.
@@ -107,7 +114,7 @@ export class ResponseBuilder {
     return { ...this.#response('failed'), error: { code, message } }
   }
 
-  #response(status: string, usage?: Usage) {
+  #response(status: string, usage?: Usage): Answered {
     return {
       ...this.#base,
       id: this.id,
@@ -205,7 +212,7 @@ export class ResponseBuilder {
 function usageOf({ promptTokens, cachedTokens, completionTokens }: Usage) {
   return {
     input_tokens: promptTokens,
-    input_tokens_details: { cached_tokens: cachedTokens },
+    input_tokens_details: { cached_tokens: cachedTokens, cache_write_tokens: 0 },
     output_tokens: completionTokens,
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: promptTokens + completionTokens,

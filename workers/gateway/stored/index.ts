@@ -1,0 +1,5 @@
+export { type Listed, Stored } from './everywhere.js'
+export { type Found, type Live, LocalStored } from './local.js'
+export { otherGateways, serveStored } from './methods.js'
+export type { Draft } from './record.js'
+export type { Owner } from './shelves.js'

@@ -1,0 +1,379 @@
+import {
+  MAX_LIVE_BYTES,
+  MeshError,
+  type Page,
+  type PageRequest,
+  pageOf,
+  type StoredObject,
+  type StoredView,
+} from '../../../lib/protocol/index.js'
+import { Folder } from './folder.js'
+import { type Draft, encodeRecord, fileName } from './record.js'
+import { type Owner, type Shelved, Shelves } from './shelves.js'
+import { Turns } from './turns.js'
+
+const DAY_MS = 86_400_000
+/** What a small file takes of a disk. */
+const BLOCK_BYTES = 4096
+const PER_KEY = 1000
+const PER_USER = 4000
+const IN_ALL = 100_000
+/** Of `storedBytes`, what one key and what one user may have. */
+const SHARE_OF_KEY = 8
+const SHARE_OF_USER = 4
+const WRITES = { most: 4, mostPerUser: 2, mostWaiting: 256 }
+const READS = { most: 16, mostPerUser: 4, mostWaiting: 256 }
+
+export interface LocalOptions {
+  dir: string
+  /** What is older is deleted. */
+  days: number
+  /** What all of it may take of the disk; 0: nothing is kept. */
+  bytes: number
+  /** Whether the disk has room for so much more. */
+  hasRoom: (bytes: number) => boolean
+  /** Things of this owner that were made before this time are nobody's any more. In milliseconds since the epoch. */
+  keptFrom: (owner: Owner) => number
+  /** What becomes of an object that was being made when the process ended. @param object JSON */
+  interrupted: (object: string) => string
+  log: { warn(facts: { code: string; [fact: string]: unknown }, message: string): void }
+  /** Told of what could not be read or written. */
+  failed: (op: 'read' | 'write') => void
+  now: () => number
+}
+
+/** What this gateway knows of something without reading it. */
+export interface Entry extends Shelved {
+  readonly id: string
+  readonly kind: StoredObject['kind']
+  readonly createdAt: number
+  readonly model: string
+  readonly tags: readonly string[]
+  readonly background: boolean
+}
+
+/** Something that is being made: what there is of it so far. */
+export interface Live {
+  /** JSON. */
+  object(): string
+  /** Ends it; resolves once its end is kept. */
+  cancel(): Promise<void>
+}
+
+/** What is asked for of one key's things. */
+export interface Wanted extends PageRequest {
+  kind: StoredObject['kind']
+  order: 'asc' | 'desc'
+  model?: string | undefined
+  tags?: readonly string[] | undefined
+}
+
+export interface Found {
+  head: StoredObject
+  bytes: Buffer
+}
+
+/** Responses and chats on this gateway's disk. Each belongs to the key that it was made with. */
+export class LocalStored {
+  readonly #options: LocalOptions
+  readonly #folder: Folder
+  readonly #shelves: Shelves<Entry>
+  readonly #writes = new Turns(WRITES)
+  readonly #reads = new Turns(READS)
+  /** Files that hold nothing that can be read, with their times. */
+  readonly #unreadable = new Map<string, number>()
+  readonly #live = new Map<string, Live>()
+  /** Changes of one thing come one after the other. */
+  readonly #tails = new Map<string, Promise<unknown>>()
+  #opened: Promise<void> | undefined
+  #sweeping: Promise<void> | undefined
+  #sweepAgain = false
+
+  constructor(options: LocalOptions) {
+    this.#options = options
+    this.#folder = new Folder(options.dir)
+    this.#shelves = new Shelves({
+      perKey: PER_KEY,
+      perUser: PER_USER,
+      inAll: IN_ALL,
+      bytesPerKey: Math.floor(options.bytes / SHARE_OF_KEY),
+      bytesPerUser: Math.floor(options.bytes / SHARE_OF_USER),
+      bytesInAll: options.bytes,
+    })
+  }
+
+  /** Begins to read what is there; everything waits for that. */
+  open(): void {
+    this.#opened ??= this.#open().catch((err: unknown) => this.#tell('read', err, 'stored objects cannot be read'))
+  }
+
+  async #open(): Promise<void> {
+    const files: { entry: Entry; head: StoredObject }[] = []
+    await this.#folder.scan(
+      ({ name, head, sizeBytes }) => {
+        if (fileName(head.keyId, head.id) === name) files.push({ entry: entryOf(name, head, sizeBytes), head })
+        else this.#unreadable.set(name, 0)
+      },
+      (name, changedAt, err) => {
+        this.#unreadable.set(name, changedAt)
+        this.#tell('read', err, 'a file of the stored objects cannot be read', { file: name })
+      },
+    )
+    files.sort((a, b) => a.entry.createdAt - b.entry.createdAt)
+    for (const { entry } of files) await this.#removeAll(this.#shelves.put(entry))
+    for (const { entry, head } of files) if (head.pending) await this.#interrupt(entry)
+    void this.sweep()
+  }
+
+  /** Waits for what is under way. */
+  async close(): Promise<void> {
+    await this.#opened
+    await Promise.allSettled([...this.#tails.values(), this.#sweeping])
+  }
+
+  /** What is kept, for the metrics. */
+  get stats(): { bytes: number; responses: number; chats: number } {
+    let chats = 0
+    for (const { kind } of this.#shelves.values()) if (kind === 'chat') chats++
+    return { bytes: this.#shelves.sizeBytes, responses: this.#shelves.count - chats, chats }
+  }
+
+  /**
+   * Keeps something, in place of what the key had under its id.
+   * @returns false where it is not kept: it is too long, there is no room, or it could not be written
+   */
+  async put(owner: Owner, draft: Draft): Promise<boolean> {
+    await this.#opened
+    const key = fileName(owner.keyId, draft.id)
+    try {
+      const evicted = await this.#alone(key, () => this.#writes.run(owner.user, () => this.#put(key, owner, draft)))
+      if (evicted === undefined) return false
+      // Behind the turn of this one: two that drive out each other's would wait for each other.
+      await this.#removeAll(evicted)
+      return !evicted.some((entry) => entry.key === key)
+    } catch (err) {
+      this.#tell('write', err, 'something could not be stored')
+      return false
+    }
+  }
+
+  /** @returns what has to go for it; undefined where it is not kept */
+  async #put(key: string, owner: Owner, draft: Draft): Promise<Entry[] | undefined> {
+    const encoded = await encodeRecord(owner, draft)
+    if (encoded === undefined) return undefined
+    const entry = entryOf(key, encoded.head, encoded.sizeBytes)
+    const { hasRoom } = this.#options
+    if (!this.#shelves.fits(entry.sizeBytes) || !hasRoom(entry.sizeBytes) || this.#isOver(entry)) return undefined
+    await this.#folder.write(key, encoded.chunks)
+    return this.#shelves.put(entry)
+  }
+
+  /** What is known of it; undefined where this key has none such here. */
+  async find(owner: Owner, id: string): Promise<Entry | undefined> {
+    await this.#opened
+    const entry = this.#shelves.get(fileName(owner.keyId, id))
+    return entry?.owner.user === owner.user && !this.#isOver(entry) ? entry : undefined
+  }
+
+  /**
+   * A view of it, from an offset on and at most so long.
+   * @throws MeshError STORE_INVALID where its file is damaged, RATE_LIMITED
+   */
+  async read(
+    owner: Owner,
+    id: string,
+    view: StoredView,
+    piece: { offset?: number; most?: number } = {},
+  ): Promise<Found | undefined> {
+    const entry = await this.find(owner, id)
+    if (entry === undefined) return undefined
+    try {
+      return await this.#reads.run(owner.user, () => this.#folder.read(entry.key, view, piece))
+    } catch (err) {
+      const { code } = MeshError.from(err)
+      if (code === 'RATE_LIMITED') throw err
+      this.#tell('read', err, 'a file of the stored objects cannot be read', { file: entry.key })
+      throw MeshError.STORE_INVALID(`${id} is stored here, and its file cannot be read`, {}, { cause: err })
+    }
+  }
+
+  /** The object as it is now of something that is being made here, where it is not too long to be told. */
+  liveObject(owner: Owner, id: string): Buffer | undefined {
+    const object = this.live(owner, id)?.object()
+    const bytes = object === undefined ? undefined : Buffer.from(object)
+    return bytes !== undefined && bytes.byteLength <= MAX_LIVE_BYTES ? bytes : undefined
+  }
+
+  /** Something that is being made here. */
+  live(owner: Owner, id: string): Live | undefined {
+    return this.#live.get(fileName(owner.keyId, id))
+  }
+
+  /** Serves something while it is being made. @returns ends that */
+  attach(owner: Owner, id: string, live: Live): () => void {
+    const key = fileName(owner.keyId, id)
+    this.#live.set(key, live)
+    return () => this.#live.delete(key)
+  }
+
+  /** One page of what a key has, in the order of time. Cursors are the same at every gateway. */
+  async list(owner: Owner, wanted: Wanted): Promise<Page<Entry>> {
+    await this.#opened
+    const { kind, order, model, tags = [] } = wanted
+    const fitting = [...this.#shelves.of(owner.keyId)].filter(
+      (entry) =>
+        entry.kind === kind &&
+        entry.owner.user === owner.user &&
+        !this.#isOver(entry) &&
+        (model === undefined || entry.model === model) &&
+        tags.every((tag) => entry.tags.includes(tag)),
+    )
+    return pageOf(fitting, (entry) => cursorOf(entry, order), wanted)
+  }
+
+  /** Takes it off the disk. @returns false where there is none such. @throws the system's error */
+  async delete(owner: Owner, id: string): Promise<boolean> {
+    if ((await this.find(owner, id)) === undefined) return false
+    const key = fileName(owner.keyId, id)
+    return this.#alone(key, async () => {
+      if (this.#shelves.delete(key) === undefined) return false
+      await this.#folder.remove(key)
+      return true
+    })
+  }
+
+  /**
+   * Replaces the metadata of something that has it apart.
+   * @param metadata the part, as it is to lie in the file
+   * @returns false where there is none such
+   * @throws MeshError DISK_FULL, STORE_INVALID
+   */
+  async update(owner: Owner, id: string, metadata: string, tags: string[]): Promise<boolean> {
+    if ((await this.find(owner, id)) === undefined) return false
+    const key = fileName(owner.keyId, id)
+    const evicted = await this.#alone(key, () =>
+      this.#writes.run(owner.user, async () => {
+        const old = this.#shelves.get(key) && (await this.#folder.readParts(key))
+        if (old === undefined) return undefined
+        const parts = Object.fromEntries(partsOf(old.head, old.bytes).map(([name, text]) => [name, [text]]))
+        const gone = await this.#put(key, owner, { ...old.head, tags, parts: { ...parts, metadata: [metadata] } })
+        if (gone !== undefined) return gone
+        throw MeshError.DISK_FULL('There is no room to store this change', { retryAfterMs: 10_000 })
+      }),
+    )
+    if (evicted === undefined) return false
+    await this.#removeAll(evicted)
+    return true
+  }
+
+  /** Deletes what is too old, and what belongs to keys and users that are gone. Looks again where it is asked meanwhile. */
+  sweep(): Promise<void> {
+    this.#sweepAgain = true
+    this.#sweeping ??= this.#sweep().finally(() => {
+      this.#sweeping = undefined
+    })
+    return this.#sweeping
+  }
+
+  async #sweep(): Promise<void> {
+    await this.#opened
+    while (this.#sweepAgain) {
+      this.#sweepAgain = false
+      const { days, keptFrom, now } = this.#options
+      const gone: Entry[] = []
+      for (const oldest of this.#shelves.owners()) {
+        const from = Math.max(now() - days * DAY_MS, keptFrom(oldest.owner))
+        // In the order in which they came, which a clock that was put back is not.
+        if (oldest.createdAt >= from) continue
+        for (const entry of this.#shelves.of(oldest.owner.keyId)) if (entry.createdAt < from) gone.push(entry)
+      }
+      for (const { key } of gone) this.#shelves.delete(key)
+      await this.#removeAll(gone)
+      for (const [name, changedAt] of this.#unreadable) {
+        if (changedAt >= now() - days * DAY_MS) continue
+        this.#unreadable.delete(name)
+        await this.#remove(name)
+      }
+    }
+  }
+
+  /** What was being made when the process ended has failed. */
+  async #interrupt(entry: Entry): Promise<void> {
+    const { key, owner } = entry
+    try {
+      const old = await this.#folder.readParts(key)
+      if (old === undefined) return
+      const parts = Object.fromEntries(
+        partsOf(old.head, old.bytes).map(([name, text]) => [
+          name,
+          [name === 'object' ? this.#options.interrupted(text) : text],
+        ]),
+      )
+      if ((await this.#put(key, owner, { ...old.head, pending: false, parts })) !== undefined) return
+    } catch (err) {
+      this.#tell('read', err, 'a file of the stored objects cannot be read', { file: key })
+    }
+    // Better gone than for ever under way.
+    this.#shelves.delete(key)
+    await this.#remove(key)
+  }
+
+  #isOver({ owner, createdAt }: Entry): boolean {
+    const { days, keptFrom, now } = this.#options
+    return createdAt < Math.max(now() - days * DAY_MS, keptFrom(owner))
+  }
+
+  async #removeAll(entries: readonly Entry[]): Promise<void> {
+    for (const { key } of entries) await this.#alone(key, () => this.#removeGone(key))
+  }
+
+  async #removeGone(key: string): Promise<void> {
+    // It may have been stored anew meanwhile.
+    if (this.#shelves.get(key) === undefined) await this.#remove(key)
+  }
+
+  async #remove(name: string): Promise<void> {
+    try {
+      await this.#folder.remove(name)
+    } catch (err) {
+      this.#tell('write', err, 'a file of the stored objects cannot be deleted', { file: name })
+    }
+  }
+
+  async #alone<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#tails.get(key)
+    const own = (before ?? Promise.resolve()).then(work, work)
+    this.#tails.set(key, own)
+    try {
+      return await own
+    } finally {
+      if (this.#tails.get(key) === own) this.#tails.delete(key)
+    }
+  }
+
+  #tell(op: 'read' | 'write', err: unknown, message: string, facts: object = {}): void {
+    const { code, message: reason } = MeshError.from(err)
+    this.#options.failed(op)
+    this.#options.log.warn({ ...facts, code, reason }, message)
+  }
+}
+
+/** Where something stands in a list: what is made later stands behind, or before. */
+export function cursorOf({ createdAt, id }: { createdAt: number; id: string }, order: 'asc' | 'desc'): string {
+  const time = order === 'asc' ? createdAt : Number.MAX_SAFE_INTEGER - createdAt
+  return `${String(time).padStart(16, '0')}.${id}`
+}
+
+function entryOf(key: string, head: StoredObject, sizeBytes: number): Entry {
+  const { id, kind, keyId, user, createdAt, model, tags, background = false } = head
+  const size = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES
+  return { key, owner: { keyId, user }, id, kind, createdAt, model, tags, background, sizeBytes: size }
+}
+
+function partsOf({ parts }: StoredObject, bytes: Buffer): [StoredObject['parts'][number]['name'], string][] {
+  let at = 0
+  return parts.map(({ name, sizeBytes }) => {
+    at += sizeBytes
+    return [name, bytes.toString('utf8', at - sizeBytes, at)]
+  })
+}
