@@ -90,7 +90,15 @@ test('what llama-server’s clients send is done, or refused by its name', { tim
         const said = parsed(await ask(path, { ...base, ...asked, max_tokens: 400 })) as { ok: boolean; city: string }
         t.ok(typeof said.ok === 'boolean' && ['Paris', 'Rome'].includes(said.city), `${path} ${JSON.stringify(asked)}`)
       }
-      const any = parsed(await ask(path, { ...base, response_format: { type: 'json_object' }, max_tokens: 1000, seed: 1, temperature: 0.8 }))
+      const any = parsed(
+        await ask(path, {
+          ...base,
+          response_format: { type: 'json_object' },
+          max_tokens: 1000,
+          seed: 1,
+          temperature: 0.8,
+        }),
+      )
       t.ok(typeof any === 'object' && any !== null, `${path}: any object`)
     }
   })
