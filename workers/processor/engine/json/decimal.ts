@@ -29,3 +29,22 @@ export function isMultiple(value: Decimal, of: Decimal): boolean {
   const [a, b] = atOneScale(value, of)
   return a % b === 0n
 }
+
+/** The whole number of times that `step` fits into `value`, rounded down. */
+export function timesIn(value: Decimal, step: Decimal): bigint {
+  const [a, b] = atOneScale(value, step)
+  return floorOf(a, b)
+}
+
+/** The quotient, rounded down; `by` is more than 0. */
+export function floorOf(value: bigint, by: bigint): bigint {
+  const whole = value / by
+  return value < 0n && whole * by !== value ? whole - 1n : whole
+}
+
+/** As JSON writes it, with as many decimals as its scale says. */
+export function written({ digits, scale }: Decimal): string {
+  const text = String(digits < 0n ? -digits : digits).padStart(scale + 1, '0')
+  const whole = scale === 0 ? text : `${text.slice(0, -scale)}.${text.slice(-scale)}`
+  return digits < 0n ? `-${whole}` : whole
+}

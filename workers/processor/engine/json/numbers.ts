@@ -1,33 +1,44 @@
+import { alphabetOf } from './automaton.js'
+import { type Bound, MOST_DIGITS, numberPattern, type Range, wholePattern, wholeWithin } from './bounds.js'
+import { atOneScale, type Decimal, decimalOf } from './decimal.js'
+import { dfaOf } from './determinise.js'
+import { both, sizeOf } from './dfa.js'
 import { oneOf, quoted, refuse } from './gbnf.js'
 import type { EnforceMode } from './mode.js'
+import {
+  leastCommon,
+  multiple,
+  multiplesDfa,
+  reduced,
+  SIGNS_OF_NUMBERS,
+  stepsWithin,
+  wholeMultiple,
+} from './multiples.js'
+import { readRegex } from './regex.js'
 import type { GrammarRules } from './rules.js'
-
-/** Numbers within bounds, digit by digit. */
-
-/** So many digits before the point, as many as a double holds exactly. */
-const MOST_DIGITS = 16
-/** So many digits after the point, beyond those of the bounds. */
-const MOST_TAIL = 16
-
-interface Bound {
-  value: number
-  /** True where the number must not be the bound itself. */
-  open: boolean
-}
-
-interface Range {
-  min?: Bound
-  max?: Bound
-}
+import { writeDfa, writeRegex } from './write.js'
 
 /** What one schema says of a number, as it stands there. */
 export interface NumberLimits {
   readonly minimum?: unknown
   readonly maximum?: unknown
+  /** A bound, or, as it was in earlier drafts, whether `minimum` itself is left out. */
   readonly exclusiveMinimum?: unknown
   readonly exclusiveMaximum?: unknown
   readonly multipleOf?: unknown
 }
+
+/** Multiples are written out one by one where there are no more. */
+const MOST_WRITTEN_OUT = 1000
+/** What a multiple is of, in units of its last decimal. Each is a state for each digit. */
+const GREATEST_STEP = 5000
+/** States that digits before the point may take; fewer digits are written where that does not suffice, but so many. */
+const DIGIT_STATES = 20_000
+const LEAST_DIGITS = 6
+/** Numbers of so many digits are read exactly. */
+const EXACT_DIGITS = 15
+/** No number that is written here is as great. */
+const TOO_GREAT: Decimal = { digits: 10n ** BigInt(MOST_DIGITS), scale: 0 }
 
 /**
  * The expression for the numbers that satisfy every part.
@@ -35,157 +46,133 @@ export interface NumberLimits {
  * @throws MeshError BAD_REQUEST where no number fits, or it costs too much; in strict mode where a part cannot be enforced
  */
 export function numberOf(
-  _rules: GrammarRules,
+  rules: GrammarRules,
   type: 'number' | 'integer',
   parts: readonly NumberLimits[],
   path: string,
-  _mode: EnforceMode,
+  mode: EnforceMode,
 ): string {
-  const all = parts.map((part) => ({ ...part }))
-  const schema: Record<string, unknown> = Object.assign({}, ...all)
-  const range: Range = {
-    min: tighter(bound(schema, 'minimum', path), bound(schema, 'exclusiveMinimum', path), Math.max),
-    max: tighter(bound(schema, 'maximum', path), bound(schema, 'exclusiveMaximum', path), Math.min),
+  const asked = rangeOf(parts, path)
+  const steps = parts.flatMap(({ multipleOf }) => stepOf(multipleOf, path))
+  if (!asked.min && !asked.max && steps.length === 0) return type
+  if (asked.min && asked.max && isEmpty(asked.min, asked.max)) throw refuse(path, 'no number fits between its bounds')
+  const range = writable(asked)
+  if (range === undefined) {
+    if (mode === 'lenient') return type
+    throw refuse(path, `no number of up to ${MOST_DIGITS} digits fits between its bounds`)
   }
-  if (!range.min && !range.max) return type
-  const decimals = type === 'integer' ? 0 : Math.max(decimalsOf(range.min, path), decimalsOf(range.max, path))
-  const choices = type === 'integer' ? integers(range) : decimalNumbers(range, decimals)
-  if (choices.length === 0) throw refuse(path, 'no number fits between its bounds')
-  return oneOf(choices)
+  const [first, ...others] = steps
+  if (first !== undefined) {
+    const common = others.reduce(leastCommon, first)
+    const step = type === 'integer' ? wholeMultiple(common) : common
+    const expression = multiples(rules, range, step, path)
+    if (expression !== undefined) return expression
+    if (mode === 'strict') {
+      const why = `only multiples of a number of up to ${GREATEST_STEP}, without its point, can be enforced`
+      throw refuse(`${path}.multipleOf`, why, { limit: GREATEST_STEP })
+    }
+  }
+  const pattern = type === 'integer' ? wholePattern(wholeWithin(range)) : numberPattern(range)
+  if (pattern === undefined) {
+    // Some number is there, and has more digits than are written here.
+    if (mode === 'lenient' && type === 'number') return type
+    throw refuse(path, 'no number fits between its bounds')
+  }
+  return writeRegex(readRegex(pattern, path), rules) ?? type
 }
 
-function bound(schema: Readonly<Record<string, unknown>>, key: string, path: string): Bound | undefined {
-  const value = schema[key]
+/** @returns undefined where there are too many to be written one by one, and what they are multiples of is too great */
+function multiples(rules: GrammarRules, range: Range, step: Decimal, path: string): string | undefined {
+  const { first, last } = stepsWithin(range, step)
+  if (first !== undefined && last !== undefined) {
+    if (first > last) throw refuse(`${path}.multipleOf`, 'no multiple fits between the bounds')
+    const count = Number(last - first) + 1
+    if (count <= MOST_WRITTEN_OUT) {
+      rules.budget.spend(path, count)
+      return oneOf(Array.from({ length: count }, (_, i) => quoted(multiple(step, first + BigInt(i)))))
+    }
+  }
+  if (step.digits * BigInt(step.scale + 1) > BigInt(GREATEST_STEP)) return undefined
+  const most = Math.floor(DIGIT_STATES / (Number(step.digits) * (step.scale + 1)))
+  const digits = Math.min(EXACT_DIGITS - step.scale, Math.max(LEAST_DIGITS, most))
+  const times = (by: bigint): Bound => ({ value: reduced({ ...step, digits: step.digits * by }), open: false })
+  const within = { ...(first !== undefined && { min: times(first) }), ...(last !== undefined && { max: times(last) }) }
+  const exact = narrowed(within, digits)
+  const whole = step.scale === 0 ? wholePattern(wholeWithin(exact)) : numberPattern(exact)
+  if (whole === undefined) return undefined
+  const bounds = readRegex(whole, path)
+  const spend = (steps: number) => rules.budget.spendOnAutomata(path, steps)
+  const alphabet = alphabetOf([bounds, ...SIGNS_OF_NUMBERS], spend)
+  const dfa = both(dfaOf(bounds, alphabet, spend), multiplesDfa(step, alphabet, spend), spend)
+  if (sizeOf(dfa) === 0) return undefined
+  rules.budget.spendStates(path, sizeOf(dfa))
+  return writeDfa(dfa, alphabet, rules)
+}
+
+/** The range with no number of more digits, unless its bounds have as many themselves. */
+function narrowed({ min, max }: Range, digits: number): Range {
+  const greatest: Bound = { value: { digits: 10n ** BigInt(digits) - 1n, scale: 0 }, open: false }
+  const least: Bound = { value: { digits: -greatest.value.digits, scale: 0 }, open: false }
+  return {
+    min: !min || isLess(min.value, least.value) ? least : min,
+    max: !max || isLess(greatest.value, max.value) ? greatest : max,
+  }
+}
+
+/** The range without bounds that no number here can go beyond; undefined where none can be within. */
+function writable({ min, max }: Range): Range | undefined {
+  const least = { ...TOO_GREAT, digits: -TOO_GREAT.digits }
+  if ((min && !isLess(min.value, TOO_GREAT)) || (max && !isLess(least, max.value))) return undefined
+  return {
+    ...(min && isLess(least, min.value) && { min }),
+    ...(max && isLess(max.value, TOO_GREAT) && { max }),
+  }
+}
+
+function rangeOf(parts: readonly NumberLimits[], path: string): Range {
+  let min: Bound | undefined
+  let max: Bound | undefined
+  for (const { minimum, maximum, exclusiveMinimum, exclusiveMaximum } of parts) {
+    const low = bound(minimum, exclusiveMinimum === true, `${path}.minimum`)
+    const high = bound(maximum, exclusiveMaximum === true, `${path}.maximum`)
+    const above =
+      typeof exclusiveMinimum === 'boolean' ? undefined : bound(exclusiveMinimum, true, `${path}.exclusiveMinimum`)
+    const below =
+      typeof exclusiveMaximum === 'boolean' ? undefined : bound(exclusiveMaximum, true, `${path}.exclusiveMaximum`)
+    for (const one of [low, above]) if (one && (!min || isTighter(one, min, isLess(min.value, one.value)))) min = one
+    for (const one of [high, below]) if (one && (!max || isTighter(one, max, isLess(one.value, max.value)))) max = one
+  }
+  return { ...(min && { min }), ...(max && { max }) }
+}
+
+function bound(value: unknown, open: boolean, path: string): Bound | undefined {
   if (value === undefined) return undefined
-  if (typeof value !== 'number' || Math.abs(value) > Number.MAX_SAFE_INTEGER) {
-    throw refuse(`${path}.${key}`, `expected a number of at most ${Number.MAX_SAFE_INTEGER}`)
+  if (typeof value !== 'number' || !Number.isFinite(value)) throw refuse(path, 'expected a number')
+  return { value: decimalOf(value), open }
+}
+
+function stepOf(value: unknown, path: string): Decimal[] {
+  if (value === undefined) return []
+  if (typeof value !== 'number' || !Number.isFinite(value) || value <= 0) {
+    throw refuse(`${path}.multipleOf`, 'expected a number greater than 0')
   }
-  return { value, open: key.startsWith('exclusive') }
+  return [reduced(decimalOf(value))]
 }
 
-function tighter(a: Bound | undefined, b: Bound | undefined, pick: (a: number, b: number) => number) {
-  if (!a || !b) return a ?? b
-  if (a.value === b.value) return { value: a.value, open: true }
-  return pick(a.value, b.value) === a.value ? a : b
+/** @param further whether the bound is further within */
+function isTighter(one: Bound, other: Bound, further: boolean): boolean {
+  return further || (one.open && !other.open && isSame(one.value, other.value))
 }
 
-function decimalsOf(one: Bound | undefined, path: string): number {
-  const text = String(one?.value ?? 0)
-  if (text.includes('e')) throw refuse(path, `the bound ${text} has too many digits to be enforced`)
-  return text.split('.')[1]?.length ?? 0
+function isEmpty(min: Bound, max: Bound): boolean {
+  return isLess(max.value, min.value) || (isSame(min.value, max.value) && (min.open || max.open))
 }
 
-/** Without a sign and with one. */
-function integers({ min, max }: Range): string[] {
-  const low = min && (min.open ? Math.floor(min.value) + 1 : Math.ceil(min.value))
-  const high = max && (max.open ? Math.ceil(max.value) - 1 : Math.floor(max.value))
-  const choices: string[] = []
-  if (high === undefined || high >= 0) choices.push(...wholes(Math.max(0, low ?? 0), high))
-  if (low === undefined || low < 0) {
-    const negative = wholes(Math.max(1, -(high ?? 0)), low === undefined ? undefined : -low)
-    if (negative.length > 0) choices.push(`"-" ${oneOf(negative)}`)
-  }
-  return choices
+function isLess(a: Decimal, b: Decimal): boolean {
+  const [one, other] = atOneScale(a, b)
+  return one < other
 }
 
-/** Whole numbers from `low`, 0 or more, to `high`. */
-function wholes(low: number, high: number | undefined): string[] {
-  const choices: string[] = []
-  const last = high === undefined ? String(low).length : String(high).length
-  for (let length = String(low).length; length <= last; length++) {
-    const from = Math.max(low, length === 1 ? 0 : 10 ** (length - 1))
-    const to = Math.min(high ?? Number.POSITIVE_INFINITY, 10 ** length - 1)
-    if (from <= to) choices.push(between(String(from), String(to)))
-  }
-  if (high === undefined && last < MOST_DIGITS) choices.push(`[1-9] [0-9]{${last},${MOST_DIGITS - 1}}`)
-  return choices
-}
-
-function decimalNumbers({ min, max }: Range, decimals: number): string[] {
-  const choices: string[] = []
-  const zero: Bound = { value: 0, open: false }
-  if (!max || max.value >= 0) choices.push(...magnitudes(min && min.value > 0 ? min : positiveZero(min), max, decimals))
-  if (!min || min.value < 0) {
-    const low = max && max.value < 0 ? mirrored(max) : { ...zero, open: true }
-    const negative = magnitudes(low, min && mirrored(min), decimals)
-    if (negative.length > 0) choices.push(`"-" ${oneOf(negative)}`)
-  }
-  return choices
-}
-
-function positiveZero(min: Bound | undefined): Bound {
-  return { value: 0, open: min?.value === 0 && min.open }
-}
-
-function mirrored({ value, open }: Bound): Bound {
-  return { value: -value, open }
-}
-
-/** Numbers without a sign: so many decimals as the bounds have, and then any more, where these stay below the upper one. */
-function magnitudes(low: Bound, high: Bound | undefined, decimals: number): string[] {
-  const scale = 10 ** decimals
-  const from = Math.round(low.value * scale)
-  const to = high && Math.round(high.value * scale)
-  const tail = decimals === 0 ? `("." [0-9]{1,${MOST_TAIL}})?` : `[0-9]{0,${MOST_TAIL}}`
-  const choices: string[] = []
-  if (low.open && (to === undefined || from < to)) {
-    const more = `[0-9]{0,${MOST_TAIL - 1}} [1-9]`
-    choices.push(`${quoted(pointed(from, decimals))} ${decimals === 0 ? '"." ' : ''}${more}`)
-  }
-  for (const whole of scaled(low.open ? from + 1 : from, to === undefined ? undefined : to - 1, decimals)) {
-    choices.push(`${whole} ${tail}`)
-  }
-  if (high && to !== undefined && !high.open && (to > from || (to === from && !low.open))) {
-    choices.push(quoted(pointed(to, decimals)))
-  }
-  return choices
-}
-
-/** Numbers with exactly so many decimals, given and bounded as multiples of the last one. */
-function scaled(low: number, high: number | undefined, decimals: number): string[] {
-  if (high !== undefined && high < low) return []
-  if (decimals === 0) return wholes(low, high)
-  const choices: string[] = []
-  const last = high === undefined ? pointed(low, decimals).length : pointed(high, decimals).length
-  for (let length = pointed(low, decimals).length; length <= last; length++) {
-    const digits = length - 1
-    const from = Math.max(low, digits === decimals + 1 ? 0 : 10 ** (digits - 1))
-    const to = Math.min(high ?? Number.POSITIVE_INFINITY, 10 ** digits - 1)
-    if (from <= to) choices.push(between(pointed(from, decimals), pointed(to, decimals)))
-  }
-  const whole = last - 1 - decimals
-  if (high === undefined && whole < MOST_DIGITS) {
-    choices.push(`[1-9] [0-9]{${whole},${MOST_DIGITS - 1}} "." [0-9]{${decimals}}`)
-  }
-  return choices
-}
-
-function pointed(value: number, decimals: number): string {
-  if (decimals === 0) return String(value)
-  const digits = String(value).padStart(decimals + 1, '0')
-  return `${digits.slice(0, -decimals)}.${digits.slice(-decimals)}`
-}
-
-/** All texts of digits from one to another of the same length, with the point, if any, in the same place. */
-function between(low: string, high: string): string {
-  if (low === high) return quoted(low)
-  let same = 0
-  while (low[same] === high[same]) same++
-  const parts = same > 0 ? [quoted(low.slice(0, same))] : []
-  const [a, b] = [Number(low[same]), Number(high[same])]
-  const [lowRest, highRest] = [low.slice(same + 1), high.slice(same + 1)]
-  const choices: string[] = []
-  const lowest = /^[0.]*$/.test(lowRest)
-  const highest = /^[9.]*$/.test(highRest)
-  if (!lowest) choices.push(`"${a}" ${between(lowRest, lowRest.replace(/\d/g, '9'))}`)
-  const from = lowest ? a : a + 1
-  const to = highest ? b : b - 1
-  if (from <= to) choices.push([from === to ? `"${from}"` : `[${from}-${to}]`, ...anyDigits(lowRest)].join(' '))
-  if (!highest) choices.push(`"${b}" ${between(highRest.replace(/\d/g, '0'), highRest)}`)
-  return [...parts, oneOf(choices)].join(' ')
-}
-
-/** Any digits in the places of these. */
-function anyDigits(shape: string): string[] {
-  return shape.split(/(\.)/).flatMap((part) => (part === '' ? [] : part === '.' ? ['"."'] : [`[0-9]{${part.length}}`]))
+function isSame(a: Decimal, b: Decimal): boolean {
+  return !isLess(a, b) && !isLess(b, a)
 }
