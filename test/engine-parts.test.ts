@@ -99,19 +99,19 @@ test('a step waits until all running sequences have queued, and goes in the orde
 test('a schema that cannot be enforced is refused by the name of what is wrong', (t) => {
   const refusal = (schema: Record<string, unknown>) => {
     try {
-      jsonSchemaToGbnf(schema)
+      jsonSchemaToGbnf(schema, undefined, { mode: 'strict' })
     } catch (err) {
       return err instanceof MeshError && err.code === 'BAD_REQUEST' ? err.message : String(err)
     }
     return 'accepted'
   }
   t.ok(refusal({ type: 'text' }).includes('"text" is no type'))
-  t.ok(refusal({ type: 'string', pattern: 'a' }).includes('schema.pattern'))
-  t.ok(refusal({ type: 'object', properties: { a: { not: {} } } }).includes('format.schema.properties.a.not'))
-  t.ok(refusal({ type: 'object', properties: {}, required: ['x'] }).includes('"x" is no property'))
+  t.ok(refusal({ type: 'string', pattern: '(?<=a)b' }).includes('schema.pattern'))
+  t.ok(refusal({ type: 'object', properties: { a: { not: { multipleOf: 2 } } } }).includes('schema.properties.a.not'))
+  t.ok(refusal({ properties: { a: false }, type: 'object', required: ['a'] }).includes('schema.properties.a'))
   t.ok(refusal({ $ref: '#/$defs/gone' }).includes('#/$defs/gone does not exist'))
-  t.ok(refusal({ type: 'array', minItems: 3, maxItems: 2 }).includes('maxItems'))
-  t.ok(refusal({ type: 'string', maxLength: 1e9 }).includes('at most'))
+  t.ok(refusal({ type: 'array', minItems: 3, maxItems: 2 }).includes('more than maxItems'))
+  t.ok(refusal({ type: 'array', minItems: 1e9 }).includes('at most'))
   t.is(
     refusal({ $defs: { list: { anyOf: [{ type: 'null' }, { $ref: '#/$defs/list' }] } }, $ref: '#/$defs/list' }),
     'accepted',

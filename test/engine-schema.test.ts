@@ -1,15 +1,17 @@
 import test from 'brittle'
 import { MeshError } from '../lib/protocol/index.js'
 import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
+import type { EnforceMode } from '../workers/processor/engine/json/mode.js'
 import { JsonScan } from '../workers/processor/engine/json/scan.js'
 import { argumentsGrammar } from '../workers/processor/engine/tools/grammar.js'
+import { Walker } from './helpers/grammar.js'
 
 /** What of JSON schemas becomes a grammar and what is refused; no model is needed for that. */
 
 /** Where in a schema the refusal is, or that there is none. */
-function refusal(schema: Record<string, unknown>): string {
+function refusal(schema: Record<string, unknown>, mode: EnforceMode = 'strict'): string {
   try {
-    jsonSchemaToGbnf(schema, 's')
+    jsonSchemaToGbnf(schema, 's', { mode })
   } catch (err) {
     if (err instanceof MeshError && err.code === 'BAD_REQUEST') return String(err.details.param)
     throw err
@@ -20,16 +22,18 @@ function refusal(schema: Record<string, unknown>): string {
 test('a list whose limits contradict each other is refused', (t) => {
   const item = { type: 'null' }
   const cases: [Record<string, unknown>, string][] = [
-    [{ type: 'array', prefixItems: [item], items: item }, 's.items'],
+    [{ type: 'array', prefixItems: [item], items: item }, 'accepted'],
     [{ type: 'array', prefixItems: [item], items: false }, 'accepted'],
-    [{ type: 'array', prefixItems: [item], minItems: 2 }, 's.minItems'],
-    [{ type: 'array', prefixItems: [item, item], maxItems: 1 }, 's.maxItems'],
-    [{ type: 'array', maxItems: 0, minItems: 1 }, 's.maxItems'],
-    [{ type: 'array', items: false, minItems: 1 }, 's.minItems'],
+    [{ type: 'array', prefixItems: [item], minItems: 2 }, 'accepted'],
+    [{ type: 'array', prefixItems: [item], items: false, minItems: 2 }, 's.items'],
+    [{ type: 'array', prefixItems: [item, item], maxItems: 1 }, 'accepted'],
+    [{ type: 'array', maxItems: 0, minItems: 1 }, 's'],
+    [{ type: 'array', items: false, minItems: 1 }, 's.items'],
     [{ type: 'array', minItems: -1 }, 's.minItems'],
     [{ type: 'array', minItems: 1.5 }, 's.minItems'],
     [{ type: 'array', minItems: '2' }, 's.minItems'],
-    [{ type: 'array', maxItems: 2001 }, 's.maxItems'],
+    [{ type: 'array', maxItems: 2001 }, 'accepted'],
+    [{ type: 'array', minItems: 2001 }, 's.minItems'],
     [{ type: 'array', prefixItems: item }, 's.prefixItems'],
   ]
   for (const [schema, at] of cases) t.is(refusal(schema), at, JSON.stringify(schema))
@@ -41,12 +45,14 @@ test('a choice of nothing, and what is no schema, are refused', (t) => {
     [{ oneOf: [] }, 's.oneOf'],
     [{ oneOf: [{ type: 'null' }] }, 'accepted'],
     [{ enum: [] }, 's.enum'],
-    [{ enum: ['a'], type: 'object' }, 's.enum'],
+    [{ enum: ['a'], type: 'object' }, 's'],
     [{ enum: [true], type: 'boolean' }, 'accepted'],
     [{ enum: [[1], {}, null], type: ['array', 'object', 'null'] }, 'accepted'],
     [{ type: [] }, 's.type'],
     [{ properties: [] }, 's.properties'],
-    [{ properties: { a: false } }, 's.properties.a'],
+    [{ properties: { a: false } }, 'accepted'],
+    [{ type: 'object', properties: { a: false }, required: ['a'] }, 's.properties.a'],
+    [{ properties: { a: false }, required: ['a'] }, 'accepted'],
     [{ properties: { a: true } }, 'accepted'],
     [{ additionalProperties: { type: 'x' } }, 's.additionalProperties.type'],
     [{}, 'accepted'],
@@ -61,10 +67,13 @@ test('references and parts that apply together are followed into the schema, and
     [{ $ref: 3 }, 's.$ref'],
     [{ $ref: '#/title/length', title: 'abc' }, 's.$ref'],
     [{ $ref: '#/$defs/constructor', $defs: {} }, 's.$ref'],
-    [{ $ref: '#' }, 'accepted'],
+    [{ $ref: '#' }, 's'],
+    [{ anyOf: [{ $ref: '#' }, { type: 'null' }] }, 'accepted'],
+    [{ anyOf: [{ $ref: '#' }] }, 's.anyOf[0]'],
     [{ $ref: '#/$defs/a', minLength: 2, $defs: { a: { type: 'string' } } }, 'accepted'],
     [{ allOf: [{ minLength: 2 }, { minLength: 2 }] }, 'accepted'],
-    [{ allOf: [{ minLength: 2 }, { minLength: 3 }] }, 's.allOf[1].minLength'],
+    [{ allOf: [{ minLength: 2 }, { minLength: 3 }] }, 'accepted'],
+    [{ allOf: [{ type: 'string' }, { type: 'null' }] }, 's'],
     [{ allOf: [{ title: 'a' }, { title: 'b' }] }, 'accepted'],
     [{ allOf: {} }, 's.allOf'],
   ]
@@ -158,10 +167,53 @@ test('the end of a JSON object is found whatever its strings hold', (t) => {
   t.alike(new JsonScan().push('{"a'), { length: 3, ended: false })
 })
 
-test('arguments that a model need not give make way where their schema cannot be enforced', (t) => {
-  const tool = (parameters: Record<string, unknown>) => ({ name: 'x', parameters })
-  t.ok(argumentsGrammar(tool({ properties: { a: { not: {} } } }), 0).startsWith('root ::= object [^'))
-  t.ok(argumentsGrammar(tool({}), 0).startsWith('root ::= r'), 'without a description there are none')
-  const referring = { $ref: '#/$defs/a', $defs: { a: { type: 'object', properties: { b: { const: 1 } } } } }
-  t.absent(argumentsGrammar(tool(referring), 0).startsWith('root ::= object'))
+test('the arguments of a tool are an object that its schema fits; without a description an empty one', (t) => {
+  const lets = (parameters: Record<string, unknown> | undefined, text: string, strict?: boolean) =>
+    new Walker(argumentsGrammar({ name: 'x', parameters, strict }, 0), () => 0).accepts(text)
+  t.ok(lets(undefined, '{} and more'))
+  t.absent(lets({}, '{"a":1}'))
+  t.absent(lets({ type: 'object', properties: {} }, '{"a":1}'))
+  t.ok(lets({ type: 'object', additionalProperties: true }, '{"a":1}'))
+  const referring = { $ref: '#/$defs/a', $defs: { a: { properties: { b: { const: 1 } }, required: ['b'] } } }
+  t.ok(lets(referring, '{"b":1}'))
+  t.absent(lets(referring, '{"b":2}'))
+  t.absent(lets({ type: ['object', 'null'], properties: { a: { type: 'null' } } }, 'null'), 'an object in any case')
+  const unsure = { properties: { a: { type: 'integer', not: { multipleOf: 2 } } }, required: ['a'] }
+  t.ok(lets(unsure, '{"a":2}'), 'what cannot be enforced is left out')
+  t.exception(() => lets(unsure, '{"a":2}', true), /parameters\.properties\.a\.not/, 'unless the tool is strict')
+  t.exception(() => lets({ type: 'string' }, ''), /tools\[0\]\.parameters/)
+  t.exception(() => lets({ properties: { a: { type: 'banana' } } }, ''), /properties\.a\.type/, 'in any case')
+})
+
+test('what a lenient schema cannot enforce is left out; what is no JSON Schema, or fits nothing, is refused', (t) => {
+  const cases: [Record<string, unknown>, string][] = [
+    [{ type: 'array', uniqueItems: true }, 's.uniqueItems'],
+    [{ oneOf: [{ type: 'number' }, { type: 'integer' }] }, 's.oneOf'],
+    [{ type: 'integer', not: { multipleOf: 3 } }, 's.not'],
+    [{ type: 'object', additionalProperties: { type: 'null' }, minProperties: 2 }, 's.minProperties'],
+    [{ type: 'array', minItems: 5000 }, 's.minItems'],
+  ]
+  for (const [schema, at] of cases) {
+    t.is(refusal(schema), at, JSON.stringify(schema))
+    t.is(refusal(schema, 'lenient'), 'accepted', JSON.stringify(schema))
+  }
+  const wrong: [Record<string, unknown>, string][] = [
+    [{ type: 'banana' }, 's.type'],
+    [{ minLength: 'x' }, 's.minLength'],
+    [{ type: 'boolean', maximum: 'x' }, 's.maximum'],
+    [{ anyOf: [] }, 's.anyOf'],
+    [{ properties: { a: 3 } }, 's.properties'],
+    [{ not: {} }, 's'],
+    [
+      {
+        $ref: '#/$defs/a',
+        $defs: { a: { type: 'object', properties: { a: { $ref: '#/$defs/a' } }, required: ['a'] } },
+      },
+      's.$defs.a.properties.a',
+    ],
+  ]
+  for (const [schema, at] of wrong) {
+    t.is(refusal(schema), at, JSON.stringify(schema))
+    t.is(refusal(schema, 'lenient'), at, JSON.stringify(schema))
+  }
 })

@@ -194,7 +194,7 @@ test('a request whose tools do not fit together is refused by the place that is 
   t.is(await refusal({ tools: [NOW, text], toolChoice: 'required' }), 'tools[1].parameters.properties.a.type')
   t.is(
     await refusal({ tools: [{ name: 'x', parameters: { type: 'string' } }], toolChoice: { name: 'x' } }),
-    'tools[0].parameters.type',
+    'tools[0].parameters',
   )
   const asked = { role: 'user', content: 'x' }
   const made = { role: 'assistant', content: '', toolCalls: [{ id: 'a', name: 'now', arguments: '{}' }] }

@@ -42,6 +42,8 @@ export const toolSchema = z.strictObject({
   name: toolName,
   description: z.string().max(100_000).optional(),
   parameters: fields(z.unknown()).optional(),
+  /** As that of a format. */
+  strict: z.boolean().optional(),
 })
 export type Tool = z.infer<typeof toolSchema>
 
@@ -53,7 +55,12 @@ export type ToolChoice = z.infer<typeof toolChoiceSchema>
 export const outputFormatSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('text') }),
   z.strictObject({ type: z.literal('json_object') }),
-  z.strictObject({ type: z.literal('json_schema'), schema: fields(z.unknown()) }),
+  z.strictObject({
+    type: z.literal('json_schema'),
+    schema: fields(z.unknown()),
+    /** True: what of the schema cannot be enforced is refused. Otherwise it is left out. */
+    strict: z.boolean().optional(),
+  }),
   z.strictObject({ type: z.literal('grammar'), grammar: z.string().min(1).max(MAX_PROMPT_CHARS) }),
 ])
 export type OutputFormat = z.infer<typeof outputFormatSchema>

@@ -77,6 +77,7 @@ const functionSchema = z.looseObject({
   name: functionName,
   description: text.nullish(),
   parameters: schema.nullish(),
+  strict: flag,
 })
 export type FunctionBody = z.output<typeof functionSchema>
 const named = z.looseObject({ name: functionName })

@@ -53,5 +53,10 @@ export function textFormatOf(format: TextFormat | null | undefined): OutputForma
   if (format == null || format.type === 'text') return { type: 'text' }
   // A schema that is not given lets any object through.
   if (format.type === 'json_object' || format.schema == null) return { type: 'json_object' }
-  return { type: 'json_schema', schema: format.schema }
+  return { type: 'json_schema', schema: format.schema, ...strictly(format.strict) }
+}
+
+/** Only who asks for it is refused what cannot be enforced. */
+export function strictly(strict: boolean | null | undefined): { strict?: true } {
+  return strict === true ? { strict } : {}
 }

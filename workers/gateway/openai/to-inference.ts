@@ -22,7 +22,7 @@ import {
   type Texts,
   toolFunctionSchema,
 } from './bodies.js'
-import { formatIn, textFormatOf } from './format.js'
+import { formatIn, strictly, textFormatOf } from './format.js'
 import { chatMessages } from './messages.js'
 import { refuseSamplers } from './samplers.js'
 import { inWords } from './words.js'
@@ -256,6 +256,6 @@ function functionAt(value: unknown, where: string): FunctionBody {
   }
 }
 
-function toolOf({ name, description, parameters }: FunctionBody): Tool {
-  return { name, description: description ?? undefined, parameters: parameters ?? undefined }
+function toolOf({ name, description, parameters, strict }: FunctionBody): Tool {
+  return { name, description: description ?? undefined, parameters: parameters ?? undefined, ...strictly(strict) }
 }

@@ -1,13 +1,13 @@
 import type { Tool } from '../../../lib/protocol/index.js'
 import { type Program, parseGrammar } from './grammar/index.js'
-import { jsonSchemaToGbnf } from './json/index.js'
+import { type AskedSchema, jsonSchemaToGbnf } from './json/index.js'
 import { argumentsGrammar, type CallSyntax, callsGrammar, headGrammar } from './tools/index.js'
 
 /** What a grammar is made of. It goes to another thread as JSON. */
 export type GrammarSource =
   | { of: 'grammar'; text: string }
-  | { of: 'schema'; schema: Record<string, unknown> }
-  | { of: 'calls'; syntax: CallSyntax; tools: [number, Tool][]; most: number; orSchema?: Record<string, unknown> }
+  | ({ of: 'schema' } & AskedSchema)
+  | { of: 'calls'; syntax: CallSyntax; tools: [number, Tool][]; most: number; orSchema?: AskedSchema }
   | { of: 'head'; syntax: CallSyntax; names: string[] }
   | { of: 'arguments'; tool: Tool; index: number }
 
@@ -39,7 +39,7 @@ function textOf(source: GrammarSource): string {
     case 'grammar':
       return source.text
     case 'schema':
-      return jsonSchemaToGbnf(source.schema)
+      return jsonSchemaToGbnf(source.schema, paramOf(source), { mode: source.mode })
     case 'calls':
       return callsGrammar(source.syntax, source.tools, source.most, source.orSchema)
     case 'head':

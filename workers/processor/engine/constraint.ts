@@ -44,8 +44,8 @@ export async function constraintFor(
 
 function formatSource(format: OutputFormat): GrammarSource | undefined {
   if (format.type === 'grammar') return { of: 'grammar', text: format.grammar }
-  const schema = formatSchema(format)
-  return schema && { of: 'schema', schema }
+  const asked = formatSchema(format)
+  return asked && { of: 'schema', ...asked }
 }
 
 async function toolConstraint(

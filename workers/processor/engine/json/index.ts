@@ -1,5 +1,6 @@
-export { formatSchema } from './format.js'
+export { type AskedSchema, formatSchema, modeOf } from './format.js'
 export { oneOf, quoted } from './gbnf.js'
 export { addSchema, jsonSchemaToGbnf } from './grammar.js'
 export { GrammarRules } from './rules.js'
 export { JsonScan } from './scan.js'
+export { isAssertion } from './schema.js'

@@ -21,6 +21,7 @@ export const SCHEMA_LIMITS = {
 
 /** Counts what converting takes, over all schemas of one grammar. */
 export class SchemaBudget {
+  readonly #limit: number
   #steps = 0
   #automatonSteps = 0
   #automatonStates = 0
@@ -28,10 +29,18 @@ export class SchemaBudget {
   #enumValues = 0
   #chars = 0
 
+  constructor(limit: number = SCHEMA_LIMITS.steps) {
+    this.#limit = limit
+  }
+
+  get steps(): number {
+    return this.#steps
+  }
+
   /** @throws MeshError BAD_REQUEST */
   spend(path: string, steps: number): void {
     this.#steps += steps
-    check(path, 'steps to convert it', this.#steps, SCHEMA_LIMITS.steps)
+    check(path, 'steps to convert it', Math.ceil(this.#steps), this.#limit)
   }
 
   /** For automata. @throws MeshError BAD_REQUEST */
@@ -62,7 +71,9 @@ export class SchemaBudget {
       if (typeof one === 'string') this.#chars += one.length
       else if (Array.isArray(one)) for (const item of one) open.push(item)
       else if (isObject(one)) {
-        if (isObject(one.properties)) this.#properties += Object.keys(one.properties).length
+        for (const described of [one.properties, one.patternProperties]) {
+          if (isObject(described)) this.#properties += Object.keys(described).length
+        }
         if (Array.isArray(one.enum)) this.#enumValues += one.enum.length
         for (const [key, value] of Object.entries(one)) {
           this.#chars += key.length

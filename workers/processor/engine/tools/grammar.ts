@@ -1,10 +1,7 @@
-import { MeshError } from '../../../../lib/errors/index.js'
 import type { Tool } from '../../../../lib/protocol/index.js'
-import { addSchema, GrammarRules, oneOf, quoted } from '../json/index.js'
+import { type AskedSchema, addSchema, GrammarRules, isAssertion, modeOf, oneOf, quoted } from '../json/index.js'
 import type { ChatRequest } from './conversation.js'
 import { type CallSyntax, ID_SIGN, markOf, middles } from './syntax.js'
-
-type Parameters = Record<string, unknown>
 
 /** A model that has to call may call so often at most: a small one would not find its end. */
 const MOST_FORCED_CALLS = 8
@@ -32,18 +29,18 @@ export function callsGrammar(
   syntax: CallSyntax,
   tools: readonly [number, Tool][],
   most: number,
-  orSchema?: Record<string, unknown>,
+  orSchema?: AskedSchema,
 ): string {
   const rules = new GrammarRules()
   const heads = tools.map(([i, tool]) => {
-    const json = addSchema(rules, parametersOf(tool, i), `tools[${i}].parameters`)
+    const json = argumentsOf(rules, tool, i)
     return `${quoted(tool.name)} ${syntaxText(syntax.middle)} ${json}`
   })
   const call = rules.rule(`${syntaxText(syntax.prefix)} ${oneOf(heads)} ${syntaxText(syntax.suffix)}`)
   const more = most > 1 ? `(${syntaxText(syntax.between ?? '')} ${call}){0,${most - 1}}` : ''
   const calls = `${syntaxText(syntax.open)} ${call} ${more} ${syntaxText(syntax.close)}`
   return orSchema
-    ? rules.grammar(`${addSchema(rules, orSchema, 'format.schema')} | ${calls}`)
+    ? rules.grammar(`${addSchema(rules, orSchema.schema, 'format.schema', orSchema)} | ${calls}`)
     : rules.grammar(calls, true)
 }
 
@@ -56,31 +53,20 @@ export function headGrammar(syntax: CallSyntax, names: readonly string[]): strin
 
 /**
  * A tool's arguments, and then any text: what stands behind them is not the grammar's concern, and must not keep a token
- * away that holds both. Where a model may but need not call, a schema that cannot be enforced in full makes way for any
- * object: the caller asked for no guarantee.
+ * away that holds both.
+ * @throws MeshError BAD_REQUEST as `callsGrammar`
  */
 export function argumentsGrammar(tool: Tool, index: number): string {
   const rules = new GrammarRules()
-  let json = 'object'
-  try {
-    json = addSchema(rules, parametersOf(tool, index), `tools[${index}].parameters`)
-  } catch (err) {
-    if (!(err instanceof MeshError)) throw err
-  }
-  return rules.grammar(String.raw`${json} [^\x00]*`)
+  return rules.grammar(String.raw`${argumentsOf(rules, tool, index)} [^\x00]*`)
 }
 
-/** The schema of a tool's arguments: none where none are described. */
-function parametersOf({ parameters = {} }: Tool, index: number): Parameters {
-  const { type = 'object', properties, additionalProperties, ...rest } = parameters
-  if (type !== 'object') {
-    const param = `tools[${index}].parameters.type`
-    throw MeshError.BAD_REQUEST(`${param} is ${JSON.stringify(type)}; the arguments of a tool are an object`, { param })
-  }
-  const described = ['$ref', 'anyOf', 'oneOf', 'allOf'].some((key) => key in rest)
-  const none = !described && Object.keys(properties ?? {}).length === 0
-  if (none && additionalProperties === undefined) return { type, additionalProperties: false }
-  return parameters.type === undefined && !described ? { ...parameters, type } : parameters
+/** The expression for a tool's arguments, which are an object: an empty one where none are described. */
+function argumentsOf(rules: GrammarRules, { parameters = {}, strict }: Tool, index: number): string {
+  const { type: _, properties, ...rest } = parameters
+  const isDescribed = Object.keys(properties ?? {}).length > 0 || Object.keys(rest).some(isAssertion)
+  const schema = isDescribed ? parameters : { ...parameters, additionalProperties: false }
+  return addSchema(rules, schema, `tools[${index}].parameters`, { mode: modeOf(strict), isObject: true })
 }
 
 function looseText(text: string): string {

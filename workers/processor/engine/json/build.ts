@@ -1,0 +1,358 @@
+import { MeshError } from '../../../../lib/errors/index.js'
+import { arrayWay } from './arrays.js'
+import { Exclusivity } from './exclusive.js'
+import { commonTypes, Derived, Expander, type Keyword, type Not, type State } from './expand.js'
+import { refuse } from './gbnf.js'
+import { SchemaBudget } from './limits.js'
+import type { EnforceMode } from './mode.js'
+import { otherName } from './names.js'
+import { isAlways, opposites } from './negate.js'
+import { numberOf } from './numbers.js'
+import { objectWay } from './objects.js'
+import type { GrammarRules } from './rules.js'
+import { noneFits } from './scalars.js'
+import {
+  assertionsOf,
+  includesType,
+  KEYWORDS_OF,
+  listOf,
+  NEVER,
+  type Part,
+  partsOf,
+  type Schema,
+  type Type,
+  typeOf,
+} from './schema.js'
+import { settle } from './settle.js'
+import type { Node, Way } from './shape.js'
+import type { Source } from './source.js'
+import { stringOf } from './strings.js'
+import { saysNothing, Validator } from './validate.js'
+
+/** So many steps may one proof take. */
+const PROOF_STEPS = 2000
+/** So many steps may all proofs of one grammar take. */
+const ALL_PROOF_STEPS = 50_000
+/** A proof looks so deep. */
+const PROOF_DEPTH = 3
+
+export interface Options {
+  readonly mode: EnforceMode
+  /** Told what is not enforced. */
+  readonly onLeftOut: (one: Keyword) => void
+  /** True where types that a schema does not name, but has keywords for, are the only ones that are made. */
+  readonly hints: boolean
+}
+
+/** Makes nodes of schemas: all that applies to a value as one, and for each type what its values are like. */
+export class Builder {
+  readonly source: Source
+  readonly rules: GrammarRules
+  readonly budget: SchemaBudget
+  readonly derived: Derived
+  readonly validator: Validator
+  readonly #options: Options
+  /** True for a proof that nothing fits: it lets more through than the schemas do, never less. */
+  readonly isProof: boolean
+  readonly #expander: Expander
+  readonly #exclusivity: Exclusivity
+  readonly #nodes = new Map<string, Node>()
+  readonly #ids = new Map<Schema, number>()
+  readonly #open: Node[] = []
+  #proofSteps = 0
+
+  constructor(source: Source, rules: GrammarRules, options: Options, proofOf?: Builder) {
+    this.source = source
+    this.rules = rules
+    this.#options = options
+    this.isProof = proofOf !== undefined
+    this.budget = proofOf ? new SchemaBudget(PROOF_STEPS) : rules.budget
+    this.derived = proofOf?.derived ?? new Derived()
+    this.validator = new Validator(source, this.budget)
+    this.#exclusivity = new Exclusivity(source, this.budget)
+    this.#expander = new Expander(source, this.budget, this.derived, (part) =>
+      this.isProof ? true : this.#exclusivity.isExclusive(part, this.#expander),
+    )
+  }
+
+  /** True where what keywords suggest, but do not say, is followed. */
+  get hints(): boolean {
+    return this.#options.hints && !this.isProof
+  }
+
+  /** The node for all that these let through together. It is filled when its turn comes. */
+  node(parts: readonly Part[], path: string, depth = 0): Node {
+    const apply = new Map(parts.filter((part) => !saysNothing(part)).map((part) => [part.schema, part]))
+    const never = apply.get(NEVER)
+    const key = never
+      ? 'never'
+      : [...apply.keys()]
+          .map((schema) => this.#idOf(schema))
+          .sort((a, b) => a - b)
+          .join()
+    const known = this.#nodes.get(key)
+    if (known !== undefined) return known
+    const node: Node = {
+      parts: [...apply.values()],
+      path,
+      depth,
+      ways: [],
+      why: undefined,
+      alive: false,
+      rule: undefined,
+    }
+    this.#nodes.set(key, node)
+    if (never !== undefined) node.why = refuse(never.path, 'nothing fits the schema false')
+    else if (apply.size === 0) node.ways.push({ kind: 'text', text: 'value' })
+    else if (this.isProof && depth > PROOF_DEPTH) node.ways.push({ kind: 'text', text: '""' })
+    else this.#open.push(node)
+    return node
+  }
+
+  /** All nodes, filled and found to be alive or not. @throws MeshError BAD_REQUEST */
+  whole(root: readonly Part[], path: string): Node {
+    const node = this.node(root, path)
+    this.#run()
+    settle([...this.#nodes.values()])
+    return node
+  }
+
+  /** Says that a keyword is not enforced. @throws MeshError BAD_REQUEST in strict mode */
+  leaveOut(part: Part, keyword: string, why = 'cannot be enforced here; leave it out'): void {
+    if (this.isProof) return
+    const origins = this.derived.origins({ ...part, keyword })
+    if (this.#options.mode === 'strict') {
+      const [{ path, keyword: at } = { path: part.path, keyword }] = origins
+      throw refuse(`${path}.${at}`, why)
+    }
+    for (const one of origins) this.#options.onLeftOut(one)
+  }
+
+  #idOf(schema: Schema): number {
+    const known = this.#ids.get(schema)
+    if (known !== undefined) return known
+    this.#ids.set(schema, this.#ids.size)
+    return this.#ids.size - 1
+  }
+
+  #run(): void {
+    for (let node = this.#open.pop(); node !== undefined; node = this.#open.pop()) this.#fill(node)
+  }
+
+  #fill(node: Node): void {
+    const [part, ...others] = node.parts
+    const plain = part && others.length === 0 && part.excluded === undefined ? this.#plainChoices(part) : undefined
+    if (plain !== undefined) {
+      for (const one of plain) node.ways.push({ kind: 'same', node: this.node([one], one.path, node.depth) })
+      return
+    }
+    const states = this.#expander.expand({ atoms: [], nots: [] }, node.parts)
+    if (states.length === 0) node.why = refuse(node.path, 'no value fits all that applies here')
+    for (const state of states) this.#addWays(state, node)
+  }
+
+  /** The schemas that a schema is a choice of, where it says nothing else. */
+  #plainChoices(part: Part): Part[] | undefined {
+    const { schema, path } = part
+    const [keyword, ...more] = assertionsOf(schema)
+    if (keyword === undefined || more.length > 0) return undefined
+    const target = this.source.target(schema)
+    if (target !== undefined) return [target]
+    if (keyword === 'anyOf') return partsOf(schema.anyOf, `${path}.anyOf`)
+    const isPlain = keyword === 'oneOf' && (this.isProof || this.#exclusivity.isExclusive(part, this.#expander))
+    return isPlain ? partsOf(schema.oneOf, `${path}.oneOf`) : undefined
+  }
+
+  #addWays(state: State, node: Node): void {
+    const values = this.#valuesFor(state)
+    if (values !== undefined) {
+      if (values.length > 0) node.ways.push({ kind: 'values', values })
+      else node.why ??= refuse(node.path, 'none of the values it names fits what else applies')
+      return
+    }
+    const types = commonTypes(state.atoms)
+    const isFree = this.hints && state.atoms.every(({ schema }) => schema.type === undefined)
+    const hinted = isFree ? types.filter((type) => isSuggested(state.atoms, type)) : []
+    for (const type of hinted.length > 0 ? hinted : types) {
+      const open = [state]
+      for (let one = open.pop(); one !== undefined; one = open.pop()) {
+        const [not, ...nots] = one.nots
+        if (not === undefined) this.#addWay(type, one.atoms, node)
+        else open.push(...this.#without(not, { atoms: one.atoms, nots }, type, node))
+      }
+    }
+  }
+
+  /** The values that a state names and lets through; undefined where it names none. */
+  #valuesFor({ atoms, nots }: State): unknown[] | undefined {
+    const lists = atoms
+      .filter(({ schema }) => schema.const !== undefined || schema.enum !== undefined)
+      .map(({ schema }) => (schema.const === undefined ? listOf(schema.enum) : [schema.const]))
+    if (lists.length === 0) return undefined
+    const list = lists.reduce((least, one) => (one.length < least.length ? one : least))
+    return list.filter((value) => {
+      for (const part of atoms) {
+        const fits = this.validator.fitsOwn(value, part)
+        if (fits === false) return false
+        if (fits === undefined) this.#leaveOutUnsure(part)
+      }
+      if (this.isProof) return true
+      return nots.every((not) => {
+        const fits = this.validator.fits(value, not.part)
+        if (fits === undefined) this.#leaveOutNot(not)
+        return fits !== true
+      })
+    })
+  }
+
+  #leaveOutUnsure(part: Part): void {
+    for (const keyword of ['format', 'unevaluatedProperties', 'unevaluatedItems']) {
+      if (part.schema[keyword] !== undefined) this.leaveOut(part, keyword)
+    }
+    for (const keyword of ['properties', 'patternProperties', 'additionalProperties', 'items', 'prefixItems']) {
+      if (part.schema[keyword] !== undefined) this.leaveOut(part, keyword)
+    }
+  }
+
+  /** What is left of a state once something must not fit as well. */
+  #without(not: Not, rest: State, type: Type, node: Node): State[] {
+    if (this.isProof) return [rest]
+    this.budget.spend(not.part.path, 1)
+    const ways = opposites(not.part, type, this.source, this.derived)
+    if (isAlways(ways) || this.#isApart(rest.atoms, type, not.part)) return [rest]
+    if (ways === undefined) {
+      this.#leaveOutNot(not)
+      return [rest]
+    }
+    this.derived.use(not)
+    return ways
+      .flatMap((parts) => this.#expander.expand(rest, parts))
+      .flatMap((state) => {
+        const values = this.#valuesFor(state)
+        if (values === undefined)
+          return commonTypes(state.atoms).some((one) => includesType([type], one)) ? [state] : []
+        const fitting = values.filter((value) => includesType([type], typeOf(value)))
+        if (fitting.length > 0) node.ways.push({ kind: 'values', values: fitting })
+        return []
+      })
+  }
+
+  #leaveOutNot({ by, keyword }: Not): void {
+    const why = {
+      oneOf:
+        'cannot be enforced where a value may fit more than one of its schemas; give each a tag or a type of its own',
+      if: 'cannot be enforced where its opposite cannot be said',
+    }[keyword]
+    this.leaveOut(by, keyword, why)
+  }
+
+  /** True where it is proven that no value of a type fits both what is there and a schema. */
+  #isApart(atoms: readonly Part[], type: Type, part: Part): boolean {
+    if (this.#proofSteps >= ALL_PROOF_STEPS) return false
+    const proof = new Builder(this.source, this.rules, this.#options, this)
+    try {
+      return proof.#isEmpty(atoms, type, part)
+    } catch (err) {
+      if (err instanceof MeshError) return false
+      throw err
+    } finally {
+      this.#proofSteps += proof.budget.steps
+    }
+  }
+
+  #isEmpty(atoms: readonly Part[], type: Type, part: Part): boolean {
+    const typed = { schema: { type }, path: part.path }
+    const node: Node = { parts: [], path: part.path, depth: 0, ways: [], why: undefined, alive: false, rule: undefined }
+    for (const state of this.#expander.expand({ atoms: [...atoms, typed], nots: [] }, [part]))
+      this.#addWays(state, node)
+    this.#run()
+    settle([...this.#nodes.values(), node])
+    return !node.alive
+  }
+
+  #addWay(type: Type, atoms: readonly Part[], node: Node): void {
+    try {
+      const way = this.#wayOf(type, atoms, node)
+      if (way !== undefined) node.ways.push(way)
+      else node.why ??= refuse(node.path, 'no value fits all that applies here')
+    } catch (err) {
+      // What costs too much ends it; that nothing fits ends this way alone.
+      if (!(err instanceof MeshError) || err.details.limit !== undefined || !this.#fitsNone(type, atoms, node.path))
+        throw err
+      node.why ??= err
+    }
+  }
+
+  /** True where an error says that nothing fits, and not that it cannot be enforced. */
+  #fitsNone(type: Type, atoms: readonly Part[], path: string): boolean {
+    if (type === 'object' || type === 'array') return false
+    if (this.#options.mode === 'lenient') return true
+    try {
+      if (type === 'string') stringOf(this.rules, limitsOf(atoms, 'string'), path, 'lenient')
+      else if (type === 'number' || type === 'integer')
+        numberOf(this.rules, type, limitsOf(atoms, 'number'), path, 'lenient')
+      return false
+    } catch (err) {
+      return err instanceof MeshError && err.details.limit === undefined
+    }
+  }
+
+  #wayOf(type: Type, atoms: readonly Part[], node: Node): Way | undefined {
+    switch (type) {
+      case 'object':
+        return objectWay(this, atoms, node)
+      case 'array':
+        return arrayWay(this, atoms, node)
+      case 'null':
+        return { kind: 'values', values: [null] }
+      case 'boolean':
+        return { kind: 'values', values: [true, false] }
+      case 'string':
+        if (this.isProof) return noneFits(type, atoms) ? undefined : { kind: 'text', text: 'string' }
+        return { kind: 'text', text: this.textOf(atoms, node.path) }
+      default: {
+        if (this.isProof) return noneFits(type, atoms) ? undefined : { kind: 'text', text: type }
+        const text = numberOf(this.rules, type, limitsOf(atoms, 'number'), node.path, this.#options.mode)
+        return { kind: 'text', text }
+      }
+    }
+  }
+
+  /** The ways of strings that all of these let through: what they name one by one, and expressions for others. */
+  textsOf(parts: readonly Part[], path: string): { names: string[]; expressions: string[] } {
+    const node: Node = { parts: [], path, depth: 0, ways: [], why: undefined, alive: false, rule: undefined }
+    const typed = { schema: { type: 'string' }, path }
+    for (const state of this.#expander.expand({ atoms: [typed], nots: [] }, parts)) this.#addWays(state, node)
+    return {
+      names: node.ways.flatMap((way) => (way.kind === 'values' ? way.values.map(String) : [])),
+      expressions: node.ways.flatMap((way) => (way.kind === 'text' ? [way.text] : [])),
+    }
+  }
+
+  /** The expression for strings. @throws MeshError BAD_REQUEST where none fits; in strict mode where it cannot be said */
+  textOf(atoms: readonly Part[], path: string): string {
+    const limits = limitsOf(atoms, 'string')
+    const excluded = new Set(atoms.flatMap((part) => [...(part.excluded ?? [])]))
+    if (limits.length === 0) return excluded.size === 0 ? 'string' : otherName(this.rules, [...excluded], path)
+    for (const part of atoms) {
+      const inTheWay = [...(part.excluded ?? [])].some((text) =>
+        atoms.every((one) => this.validator.fitsOwn(text, { ...one, excluded: new Set() }) !== false),
+      )
+      if (inTheWay) this.leaveOut({ ...part, path }, 'not')
+    }
+    return stringOf(this.rules, limits, path, this.#options.mode)
+  }
+}
+
+/** Schemas that say something of values of one type. */
+export function limitsOf(atoms: readonly Part[], type: keyof typeof KEYWORDS_OF): Schema[] {
+  return atoms
+    .map(({ schema }) => schema)
+    .filter((schema) => KEYWORDS_OF[type].some((key) => schema[key] !== undefined))
+}
+
+/** True where a schema that names no type has keywords for values of this one, or names it alone. */
+function isSuggested(atoms: readonly Part[], type: Type): boolean {
+  const of = type === 'integer' ? 'number' : type
+  return (of === 'object' || of === 'array' || of === 'string' || of === 'number') && limitsOf(atoms, of).length > 0
+}
