@@ -1,6 +1,8 @@
 import { Transform } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { type HeldRoom, SMALL_BODY_BYTES } from './body-room.js'
+import { throughStep } from './body-steps.js'
+import { isCompressed } from './inflate-bodies.js'
 
 /**
  * Has each body of the app's routes take room before it is read, until its answer is complete: as much as the headers
@@ -9,13 +11,14 @@ import { type HeldRoom, SMALL_BODY_BYTES } from './body-room.js'
  */
 export function holdBodies(app: FastifyInstance, hold: (request: FastifyRequest, bytes: number) => HeldRoom): void {
   app.addHook('preParsing', async (request, reply, payload) => {
-    const length = request.headers['content-length']
+    const { 'content-length': length, 'content-encoding': coding } = request.headers
     const told = Number(length)
+    const isTold = length !== undefined && !isCompressed(coding)
     // One that is too long is refused without being read.
-    if (length !== undefined && (told <= SMALL_BODY_BYTES || told > request.routeOptions.bodyLimit)) return payload
-    const room = hold(request, length === undefined ? 0 : told)
+    if ((isTold && told <= SMALL_BODY_BYTES) || told > request.routeOptions.bodyLimit) return payload
+    const room = hold(request, isTold ? told : 0)
     reply.raw.once('close', () => room.release())
-    return length === undefined ? throughStep(payload, counting(room)) : payload
+    return isTold ? payload : throughStep(payload, counting(room))
   })
 }
 
@@ -30,10 +33,4 @@ function counting(room: HeldRoom): Transform {
       }
     },
   })
-}
-
-/** A body by way of a step. A step that fails leaves the body as it is: without its socket nobody could be told why. */
-export function throughStep<T extends Transform>(payload: NodeJS.ReadableStream, step: T): T {
-  payload.once('error', (err: Error) => step.destroy(err))
-  return payload.pipe(step)
 }

@@ -1,5 +1,6 @@
 import { errorCodes, type FastifyInstance, type FastifyRequest } from 'fastify'
 import { jsonFault, MeshError, messageOf, REQUEST_BOUNDS } from '../../../lib/protocol/index.js'
+import { inflateBodies } from './inflate-bodies.js'
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: false })
 
@@ -13,9 +14,10 @@ export function keepJsonBodies(app: FastifyInstance): void {
   takeJson(app, (_request, bytes) => bytes)
 }
 
-/** Takes JSON and nothing else: a body of another type or charset is answered with 415. */
+/** Takes JSON and nothing else, compressed or not: a body of another type or charset is answered with 415. */
 function takeJson(app: FastifyInstance, read: (request: FastifyRequest, bytes: Buffer) => unknown): void {
   app.removeAllContentTypeParsers()
+  inflateBodies(app)
   app.addContentTypeParser(
     'application/json',
     { parseAs: 'buffer' },
