@@ -86,7 +86,7 @@ test('what is no call comes back as it was written', (t) => {
   }
 })
 
-test('once a call has begun of its own accord, the schema rules its arguments, and only them', async (t) => {
+test('once a call has begun of its own accord it is made, and the schema rules its arguments, and only them', async (t) => {
   const loaded = await loadModel(engineOptions({ slots: 1 }), () => {})
   t.teardown(() => loaded.context.dispose())
   const { model, context, batching, info, llama } = loaded
@@ -109,14 +109,21 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
     maxTokens: 200,
   })
   const slots = new Slots(context, batching)
-  for (const begun of ['{', '{"', '{ "days": ']) {
+  const head = 'Sure. <tool_call>\n{"name": "now", "arguments": '
+  for (const [words, marked] of [
+    [`${head}{`, false],
+    [`${head}{"`, false],
+    [`${head}{ "days": `, false],
+    // From the mark on the model must make a call of it.
+    ['Sure. <tool_call>', true],
+    ['Sure. <tool_call>{"na', true],
+  ] as const) {
     const prompt = await (await Prompts.of(model)).render(request)
     const { signal } = new AbortController()
     const constraint = await constraintFor(request, prompt, grammars, model, signal)
     if (!constraint?.calls) throw new Error('Tools make a constraint')
     const { calls, matcher } = constraint
     // The embedded model calls no tools on its own, so its first words are put into its mouth.
-    const words = `Sure. <tool_call>\n{"name": "now", "arguments": ${begun}`
     const text = String.raw`root ::= ${JSON.stringify(words)} [^\x00]*`
     const forced = grammars.matcher(await grammars.compile({ of: 'grammar', text }, signal))
     const slot = slots.take(prompt.tokens)
@@ -127,7 +134,13 @@ test('once a call has begun of its own accord, the schema rules its arguments, a
       { id: 1, request, signal, steps: 0, usage: { promptTokens: 0, cachedTokens: 0, completionTokens: 0 } },
       slot,
       prompt,
-      { ...constraint, matcher: () => (calls.inArguments || calls.complete > 0 ? matcher() : forced) },
+      {
+        ...constraint,
+        matcher: () => {
+          const own = calls.inArguments || calls.complete > 0 || (marked && calls.inHead)
+          return own ? matcher() : forced
+        },
+      },
       (batch) => batches.push(batch),
     )
     slots.give(slot)

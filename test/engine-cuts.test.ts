@@ -5,7 +5,7 @@ import { TextStream } from '../workers/processor/engine/text-stream.js'
 import { CallReader, type CallReaderOptions } from '../workers/processor/engine/tools/reader.js'
 import { type CallSyntax, GENERIC_SYNTAX, ID_SIGN, markOf } from '../workers/processor/engine/tools/syntax.js'
 import type { Engine } from '../workers/processor/index.js'
-import { chat, startEngine, TINY } from './engine-kit.js'
+import { chat, failure, startEngine, TINY } from './engine-kit.js'
 import { TOOL_TEMPLATES, withTemplate } from './gguf-kit.js'
 
 /** Answers with calls, cut at every place: what is told is a beginning of what the whole answer says. */
@@ -173,6 +173,7 @@ interface Called {
   text: string
   calls: ToolCall[]
   reason: string
+  prompt: number
   tokens: number
 }
 
@@ -186,7 +187,7 @@ async function call(engine: Engine, request: InferenceRequest): Promise<Called> 
       calls[index].arguments += json
     }
   })
-  return { text, calls, reason, tokens: usage.completionTokens }
+  return { text, calls, reason, prompt: usage.promptTokens, tokens: usage.completionTokens }
 }
 
 const isJson = (text: string): boolean => {
@@ -223,7 +224,7 @@ test('an answer of the model that is cut after any number of tokens tells no mar
       const all = await ask(150)
       const what = `${name} ${JSON.stringify(how)}`
       t.ok(all.calls.length > 0, `${what}: ${all.text}`)
-      for (let most = 1; most < Math.min(all.tokens, 80); most += name === 'generic' ? 1 : 4) {
+      for (let most = 1; most < Math.min(all.tokens, 80); most += name === 'generic' && how.format ? 1 : 5) {
         const part = await ask(most)
         cuts++
         const where = `${what} after ${most} tokens: ${JSON.stringify(part)} of ${JSON.stringify(all)}`
@@ -238,7 +239,58 @@ test('an answer of the model that is cut after any number of tokens tells no mar
     }
     await engine.stop()
   }
-  t.ok(cuts > 200, `${cuts} cuts`)
+  t.ok(cuts > 100, `${cuts} cuts`)
+})
+
+test('stop strings, a full context and cancelling tell no more of a call than maxTokens does', {
+  timeout: 60_000,
+}, async (t) => {
+  const engine = await startEngine(t, { slots: 1, contextLength: 512 })
+  const written = `Let me see. ${freely('generic', '{"c": "Rome", "n": 2}')}`
+  const format = { type: 'grammar', grammar: `root ::= ${JSON.stringify(written)}` }
+  const ask = (words: number, more: object = {}) =>
+    chat('rain '.repeat(words), { tools, format, ...more } as Partial<InferenceInput>)
+  const stop = ['<tool', '"name"', 'weather', '</tool_call>']
+  const all = await call(engine, ask(1, { stop }))
+  t.is(all.text, 'Let me see.')
+  t.is(all.calls.map((one) => one.arguments).join(), '{"c": "Rome", "n": 2},{}')
+  t.is(all.reason, 'tool_calls', 'in a call stop strings mean nothing')
+  t.is((await call(engine, ask(1, { stop: ['see'] }))).text, 'Let me ')
+
+  const promptOf = async (words: number) => (await call(engine, ask(words, { maxTokens: 1 }))).prompt
+  const short = await promptOf(1)
+  const perWord = ((await promptOf(101)) - short) / 100
+  let cuts = 0
+  for (let left = 3; left < all.tokens; left += 5) {
+    const part = await call(engine, ask(1 + Math.ceil((512 - short - left) / perWord)))
+    if (part.prompt + part.tokens !== 512) continue
+    cuts++
+    const { text, calls, reason } = part
+    if (!all.text.startsWith(text)) t.fail(JSON.stringify(part))
+    if (!calls.every((one, i) => all.calls[i]?.arguments.startsWith(one.arguments))) t.fail(JSON.stringify(part))
+    if (reason === 'tool_calls' ? !calls.every((one) => isJson(one.arguments)) : reason !== 'length') t.fail(reason)
+  }
+  t.ok(cuts > 5, `${cuts} cuts`)
+
+  for (let after = 1; after < all.tokens; after += 8) {
+    const stopped = new AbortController()
+    let text = ''
+    let json = ''
+    let tokens = 0
+    const running = engine.generate(
+      ask(1),
+      (batch) => {
+        text += batch.text
+        for (const piece of batch.calls ?? []) json += piece.arguments
+        tokens += batch.ids.length
+        if (tokens >= after) stopped.abort()
+      },
+      stopped.signal,
+    )
+    const err = await failure(running).catch(() => undefined)
+    if (err !== undefined && err.code !== 'CANCELLED') t.fail(err.message)
+    if (!'Let me see.'.startsWith(text) || !'{"c": "Rome", "n": 2}{}'.startsWith(json)) t.fail(`${text} ${json}`)
+  }
 })
 
 /** Two calls where the template has them, else one, in its form. */
