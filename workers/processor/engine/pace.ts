@@ -5,7 +5,7 @@ const PIECE_MS = 80
  * generated: behind 1,700 tokens of the embedded model 24 cost five times as much as 128.
  */
 export const TILE = 64
-/** A whole tile may take so long. A slower model gets smaller pieces, whatever they cost. */
+/** A whole tile may take so long. A slower model gets smaller pieces, as long as they are really sooner done. */
 const TILE_MS = 160
 const SMALLEST_PIECE = 16
 
@@ -42,6 +42,9 @@ class Pace {
   /** Tokens a millisecond, of all prompts together. */
   #speed = TILE / PIECE_MS
   #size = TILE
+  #tileMs = 0
+  /** False once a smaller piece has taken about as long as a tile. */
+  #smallerIsSooner = true
 
   constructor(pacing: Pacing, batchSize: number) {
     this.#pacing = pacing
@@ -53,14 +56,18 @@ class Pace {
     const fair = Math.max(1, Math.floor(this.#batchSize / this.#pacing.running))
     const wanted = Math.min(fair, (this.#speed * PIECE_MS) / this.#pacing.running)
     const tiles = Math.floor(wanted / TILE)
-    const smaller = TILE / this.#speed <= TILE_MS ? TILE : Math.max(SMALLEST_PIECE, Math.round(wanted))
+    const isQuick = TILE / this.#speed <= TILE_MS || !this.#smallerIsSooner
+    const smaller = isQuick ? TILE : Math.max(SMALLEST_PIECE, Math.round(wanted))
     this.#size = Math.min(this.#batchSize, tiles > 0 ? tiles * TILE : smaller)
     return this.#size
   }
 
-  /** What a piece took. One that is shorter than a tile says nothing of those that are not. */
+  /** What a piece took. The last one of a prompt says nothing of those before it. */
   took(tokens: number, ms: number): void {
-    if (tokens >= Math.min(TILE, this.#size)) this.#speed = (tokens * this.#pacing.running) / Math.max(0.001, ms)
+    if (tokens >= TILE) this.#tileMs = (ms * TILE) / tokens
+    else if (tokens < this.#size) return
+    else if (ms > this.#tileMs / 2) this.#smallerIsSooner = false
+    this.#speed = (tokens * this.#pacing.running) / Math.max(0.001, ms)
   }
 }
 
