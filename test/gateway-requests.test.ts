@@ -149,6 +149,7 @@ test('what a takeover would need is in the state of a generation', async (t) => 
   t.alike(state.told, {
     ids: [100, 101, 7, 8, 9],
     textChars: 6,
+    echo: { ids: 0, chars: 0 },
     calls: [
       { id: 'c0', name: 'find', arguments: '{"a":1}' },
       { id: '', name: '', arguments: '{' },

@@ -188,10 +188,11 @@ export function setup({ processors = [], maxTokens, clock = new TestClock(), lim
         fail(faults.limits)
         seen.demands.push(demand)
         if (limiter !== undefined) return limiter.admit(principal, model, demand)
-        return { maxTokens, correct: () => {}, settle: (tokens) => seen.settledTokens.push(tokens) }
+        return { maxTokens, correct: () => {}, withdraw: () => {}, settle: (tokens) => seen.settledTokens.push(tokens) }
       },
     },
     scheduler: {
+      assertRoom: () => {},
       acquire: async (request) => {
         const { model, keyId, front, avoid, preparedFor } = request
         seen.prepared.push(preparedFor)

@@ -11,7 +11,7 @@ export interface Choice {
 }
 
 /**
- * Runs the generations of one call at the same time. The first that fails ends the others.
+ * Runs the generations of one call at the same time: all of them, or none is begun. The first that fails ends the others.
  * @param words in which the caller has asked, for errors: a stream tells them as they are
  * @param tell told each event, with the choice that it belongs to
  * @returns the choices with their ends, in their order
@@ -44,28 +44,26 @@ async function runEach<C extends Choice>(
   const failed = new AbortController()
   const signal = AbortSignal.any([call.signal, failed.signal])
   setMaxListeners(0, signal)
-  /** Each begins in a turn of the loop of its own: what is sent for it may be long. */
-  let turn = Promise.resolve()
+  const asked = choices.map(({ request, index }) => {
+    // Ids are at most 64 characters long.
+    const requestId = index === 0 ? call.requestId : `${call.requestId.slice(0, 60)}.${index}`
+    return { request, context: { ...call, requestId, signal } }
+  })
   try {
-    return await Promise.all(
-      choices.map(async (choice) => {
-        const own = turn
-        turn = own.then(nextTurn)
-        await own
-        // Ids are at most 64 characters long.
-        const requestId = choice.index === 0 ? call.requestId : `${call.requestId.slice(0, 60)}.${choice.index}`
-        const context = { ...call, requestId, signal }
-        return { ...choice, finish: await requests.generate(choice.request, context, (event) => tell(event, choice)) }
+    const finishes = await Promise.all(
+      requests.generateAll(asked, (event, i) => {
+        const choice = choices[i]
+        if (choice !== undefined) tell(event, choice)
       }),
     )
+    return choices.flatMap((choice, i) => {
+      const finish = finishes[i]
+      return finish === undefined ? [] : [{ ...choice, finish }]
+    })
   } catch (err) {
     failed.abort(err)
     throw err
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve))
 }
 
 /** Tells a waiting client its place; true where the event was such. */

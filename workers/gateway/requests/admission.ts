@@ -81,6 +81,12 @@ export class Admission {
     }
   }
 
+  /** Takes a request back that was let in, and of which nothing has been begun. */
+  withdraw({ reservation, context }: RequestState): void {
+    reservation.withdraw()
+    this.leave(context)
+  }
+
   #refused(
     kind: JournalRecord['kind'],
     model: string | undefined,

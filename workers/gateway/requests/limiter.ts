@@ -32,6 +32,8 @@ export interface Reservation {
   correct(promptTokens: number): void
   /** @param tokens prompt and completion tokens that were really used */
   settle(tokens: number): void
+  /** Takes it back, as if it had never been let in. */
+  withdraw(): void
 }
 
 export interface Demand {
@@ -93,6 +95,17 @@ export class Limiter {
       meter.tokens.add(estimate, now, now)
     }
     let settled = false
+    const leave = (requests: number, tokens: number): void => {
+      if (settled) return
+      settled = true
+      const then = this.#clock()
+      for (const meter of meters) {
+        meter.running--
+        meter.reserved -= held.prompt + held.answer
+        meter.requests.add(-requests, now, then)
+        meter.tokens.add(tokens - held.rated, now, then)
+      }
+    }
     const isBoundByBudget = demand.maxTokens === undefined && maxTokens !== undefined
     return {
       get maxTokens() {
@@ -118,16 +131,8 @@ export class Limiter {
           meter.tokens.add(more, now, then)
         }
       },
-      settle: (tokens) => {
-        if (settled) return
-        settled = true
-        const then = this.#clock()
-        for (const meter of meters) {
-          meter.running--
-          meter.reserved -= held.prompt + held.answer
-          meter.tokens.add(tokens - held.rated, now, then)
-        }
-      },
+      settle: (tokens) => leave(0, tokens),
+      withdraw: () => leave(1, 0),
     }
   }
 
@@ -245,7 +250,7 @@ export class Limiter {
     const { tokens, period } = limits.budget
     const left = tokens - this.#ledger.spent(subject, period) - meter.reserved
     const room = left - demand.promptTokens
-    if (room < 1 || (demand.maxTokens !== undefined && demand.maxTokens > room)) {
+    if (room < Math.min(1, demand.maxTokens ?? 1) || (demand.maxTokens !== undefined && demand.maxTokens > room)) {
       const asked =
         demand.maxTokens === undefined
           ? `about ${demand.promptTokens}`

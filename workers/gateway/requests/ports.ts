@@ -22,7 +22,12 @@ export interface RequestsParts {
     /** @throws MeshError */
     assertMayAsk(principal: Principal): void
   }
-  scheduler: { /** @throws MeshError */ acquire(request: SlotRequest): Promise<Slot> }
+  scheduler: {
+    /** @throws MeshError */
+    acquire(request: SlotRequest): Promise<Slot>
+    /** Says no where so many requests would not find room together. @throws MeshError QUEUE_FULL, RATE_LIMITED */
+    assertRoom(request: Pick<SlotRequest, 'model' | 'user' | 'preparedFor'>, count: number): void
+  }
   /** The processor with this public key, while it is linked. */
   processorAt: (publicKey: string) => Processor | undefined
   journal: {

@@ -1,4 +1,5 @@
 import { type FinishReason, type GenerateEvent, MeshError } from '../../../lib/protocol/index.js'
+import { EchoReader } from './echo.js'
 import type { Processor, RequestsParts, Tell } from './ports.js'
 import { addBatch, type GenerationState, heed, NO_TOKENS } from './state.js'
 
@@ -17,6 +18,7 @@ export async function relay(
   const { context, request, told, model } = generation
   const most = request.maxTokens ?? model.contextLength
   const answer = processor.generate({ requestId: context.requestId, request }, context.signal)
+  const echoed = new EchoReader(told.echo, model.contextLength, request.logprobs !== undefined)
   let stalled = false
   let failure: unknown
   let full = false
@@ -43,6 +45,16 @@ export async function relay(
       if (event.usage !== undefined) {
         heed(generation, event.usage)
         holdPrompt(generation, end)
+      }
+      if (event.echo !== undefined) {
+        const echo = echoed.take(event.echo)
+        if (echo === undefined || failure !== undefined || context.signal.aborted) continue
+        try {
+          tell({ type: 'tokens', index: 0, ids: [], text: '', echo })
+        } catch (err) {
+          end(err)
+        }
+        continue
       }
       if (isUsageAlone(event)) continue
       if (event.index !== told.ids.length) {

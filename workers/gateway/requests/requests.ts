@@ -1,16 +1,17 @@
-import type {
-  EmbeddingRequest,
-  EmbeddingResult,
-  Finish,
-  InferenceRequest,
-  JournalRecord,
-  Route,
+import {
+  type EmbeddingRequest,
+  type EmbeddingResult,
+  type Finish,
+  type InferenceRequest,
+  type JournalRecord,
+  MeshError,
+  type Route,
 } from '../../../lib/protocol/index.js'
 import { Admission } from './admission.js'
 import { demandOf, isPrepared } from './demand.js'
 import { embed } from './embed.js'
 import { Placement } from './placement.js'
-import type { RequestsParts, Tell } from './ports.js'
+import type { AnswerEvent, RequestsParts, Tell } from './ports.js'
 import { relay } from './relay.js'
 import { Settlement } from './settlement.js'
 import { generationState, type RequestContext, type RequestState } from './state.js'
@@ -50,12 +51,65 @@ export class Requests {
    * @throws MeshError; a request that was let in is recorded all the same
    */
   async generate(request: InferenceRequest, context: RequestContext, tell: Tell): Promise<Finish> {
-    const admitted = this.#admission.admit(request.kind, request.model, demandOf(request), context)
+    return this.#run(this.#admission.admit(request.kind, request.model, demandOf(request), context), request, tell)
+  }
+
+  /**
+   * Runs several generations of one caller at the same time. They are let in together: where the limits or the queue have
+   * no room for all, none is begun and nothing is charged.
+   * @param tell told each event, with the number of the generation
+   * @returns a promise for each
+   * @throws MeshError
+   */
+  generateAll(
+    asked: readonly { request: InferenceRequest; context: RequestContext }[],
+    tell: (event: AnswerEvent, index: number) => void,
+  ): Promise<Finish>[] {
+    const admitted = this.#admitAll(asked)
+    /** Each is sent in a turn of the loop of its own: it may be long. */
+    let turn = Promise.resolve()
+    return asked.map(({ request }, i) => {
+      const own = turn
+      turn = own.then(nextTurn)
+      const state = admitted[i]
+      if (state === undefined) throw MeshError.INTERNAL('A request was let in and is not there')
+      return this.#run(state, request, (event) => tell(event, i), own)
+    })
+  }
+
+  #admitAll(asked: readonly { request: InferenceRequest; context: RequestContext }[]): RequestState[] {
+    const admitted: RequestState[] = []
+    try {
+      for (const { request, context } of asked) {
+        admitted.push(this.#admission.admit(request.kind, request.model, demandOf(request), context))
+      }
+      const [first] = asked
+      const model = admitted[0]?.model.name
+      if (first !== undefined && model !== undefined && asked.length > 1) {
+        const { user } = first.context.principal
+        const preparedFor = isPrepared(first.request) ? user : undefined
+        this.#parts.scheduler.assertRoom({ model, user, preparedFor }, asked.length)
+      }
+      return admitted
+    } catch (err) {
+      for (const state of admitted) this.#admission.withdraw(state)
+      throw asked.length > 1 ? noneBegun(MeshError.from(err), asked.length) : err
+    }
+  }
+
+  async #run(
+    admitted: RequestState,
+    request: InferenceRequest,
+    tell: Tell,
+    ready: Promise<void> | undefined = undefined,
+  ): Promise<Finish> {
+    const { context } = admitted
     const generation = generationState(admitted, request)
     try {
       const reason = await this.#placement.serve(
         generation,
-        (processor, begun) => {
+        async (processor, begun) => {
+          await ready
           const telling: Tell = (event) => {
             if (event.type === 'tokens') begun()
             tell(event)
@@ -98,4 +152,17 @@ export class Requests {
     const { name, hash, quantisation } = model
     return { model: name, modelHash: hash, quantisation, processor, gateway: this.#parts.gateway }
   }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
+
+/** What has refused one of several, in words about all. */
+function noneBegun({ code, message, details }: MeshError, count: number): MeshError {
+  return new MeshError(
+    code,
+    `${message}. ${count} answers were asked for at once, and each counts; none was begun`,
+    details,
+  )
 }

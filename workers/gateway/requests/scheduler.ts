@@ -128,23 +128,42 @@ export class Scheduler {
     return [...this.#queues.values()].reduce((sum, queue) => sum + queue.length, 0)
   }
 
+  /**
+   * Says no where so many requests of one user, asked for in this turn of the loop, would not all find a slot or a place.
+   * @throws MeshError QUEUE_FULL, RATE_LIMITED
+   */
+  assertRoom(request: Pick<SlotRequest, 'model' | 'user' | 'preparedFor'>, count: number): void {
+    const { model, preparedFor } = request
+    const line = this.#queues.get(model)
+    const free = line === undefined ? this.#options.candidates(model).map((one) => this.#freeAt(one, model)) : []
+    // Of those that are prepared, one begins at each processor.
+    const begun = free.reduce((sum, slots) => sum + (preparedFor === undefined ? slots : Math.min(1, slots)), 0)
+    if (count > begun) this.#assertRoom(request, line, count - begun)
+  }
+
   /** @throws MeshError QUEUE_FULL, RATE_LIMITED */
-  #assertRoom({ model, user }: SlotRequest, line: Line | undefined): void {
+  #assertRoom({ model, user }: Pick<SlotRequest, 'model' | 'user'>, line: Line | undefined, count = 1): void {
     const { queueLimit } = this.#options
     const queued = line?.length ?? 0
     const ofUser = line?.ofUser(user) ?? 0
-    if (queued >= queueLimit) {
+    if (queued + count > queueLimit) {
       throw MeshError.QUEUE_FULL(`${queued} requests wait for ${model}; no more are queued`, {
         retryAfterMs: this.#waitMs(model, queued),
       })
     }
     const share = Math.max(USER_PLACES, Math.floor(queueLimit * USER_SHARE))
-    if (ofUser >= share) {
+    if (ofUser + count > share) {
       throw MeshError.RATE_LIMITED(
-        `The user ${user} has ${ofUser} requests waiting for ${model}; one user may have ${share} of the ${queueLimit} places`,
+        `The user ${user} has ${ofUser} requests waiting for ${model}; one user may have ${share} of the ${queueLimit} places${count > 1 ? `, and this needs ${count}` : ''}`,
         { retryAfterMs: this.#waitMs(model, ofUser) },
       )
     }
+  }
+
+  /** Slots that this gateway may give at a processor. */
+  #freeAt(candidate: Candidate, model: string): number {
+    if (this.#bounced.has(candidate.id)) return 0
+    return Math.max(0, candidate.slots - (this.#running.get(placeOf(candidate, model)) ?? 0))
   }
 
   /** The free slot with the least load. */
@@ -152,8 +171,8 @@ export class Scheduler {
     let best: { candidate: Candidate; load: number } | undefined
     for (const candidate of candidates) {
       if (this.#preparing.has(preparationOf(candidate, { model, preparedFor }) ?? '')) continue
+      if (this.#freeAt(candidate, model) === 0) continue
       const running = this.#running.get(placeOf(candidate, model)) ?? 0
-      if (running >= candidate.slots || this.#bounced.has(candidate.id)) continue
       // A processor that would first have to load the model comes after all that have it.
       const load = running / candidate.slots + (candidate.loaded ? 0 : 1)
       if (best === undefined || load < best.load || (load === best.load && this.#random() < 0.5))

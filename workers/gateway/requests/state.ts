@@ -9,6 +9,7 @@ import {
 } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
 import { mostPromptTokens } from './demand.js'
+import type { EchoedSoFar } from './echo.js'
 import type { Reservation } from './limiter.js'
 
 /** Whose request it is, and how it is stopped. */
@@ -64,6 +65,8 @@ export interface ToldAnswer {
   textChars: number
   /** The calls of tools, the last of which may be open still. */
   readonly calls: ToolCall[]
+  /** Of the prompt, where it is echoed. That another processor can tell, too. */
+  readonly echo: EchoedSoFar
 }
 
 /** Makes the state of a request that was let in that of a generation: the same one, for a copy of it is dear. */
@@ -71,7 +74,7 @@ export function generationState(admitted: RequestState, request: InferenceReques
   const maxTokens = admitted.reservation.maxTokens ?? request.maxTokens
   return Object.assign(admitted, {
     request: { ...request, model: admitted.model.name, maxTokens },
-    told: { ids: [], textChars: 0, calls: [] },
+    told: { ids: [], textChars: 0, calls: [], echo: { ids: 0, chars: 0 } },
   })
 }
 
