@@ -92,6 +92,7 @@ const SAMPLING: Record<string, Sample> = {
 
 const CHAT: Record<string, Sample> = {
   ...SAMPLING,
+  metadata: { value: { a: 'b' }, with: { store: true } },
   messages: { value: user('Hello') },
   max_completion_tokens: { value: 2, with: { max_tokens: 6 } },
   logprobs: { value: true },
@@ -217,6 +218,11 @@ async function ask(door: Door, path: string, body: Body): Promise<{ status: numb
   const same = text
     .replace(/\b(chatcmpl|cmpl|resp|msg|call|fc|req)[-_]\w+/g, '')
     .replace(/"(created(_at)?|cached_tokens)":\d+/g, '"$1":0')
+  if (path === '/v1/chat/completions') {
+    const kept = await door.ask(`${path}/${(JSON.parse(text) as { id: string }).id}`)
+    const { metadata } = (await kept.json()) as { metadata?: object }
+    return { status: 200, answer: JSON.stringify([same, kept.status, metadata]) }
+  }
   if (path !== '/v1/responses') return { status: 200, answer: same }
   // A response repeats what was asked for; only what came of it counts.
   const { output, usage } = JSON.parse(same) as { output: unknown; usage: unknown }

@@ -285,7 +285,7 @@ test('what is wrong with a request is said', { timeout: 120_000 }, async (t) => 
     for (const [path, method, status] of [
       ['/v1/nothing', 'GET', 404],
       ['/nothing', 'POST', 404],
-      ['/v1/chat/completions', 'GET', 405],
+      ['/v1/chat/completions', 'DELETE', 405],
       ['/v1/models', 'DELETE', 405],
       ['/v1/models/infermesh-tiny', 'DELETE', 405],
       ['/v1/responses/resp_none', 'GET', 404],

@@ -158,6 +158,134 @@ test('a response that one gateway made is read, continued and deleted at another
   })
 })
 
+test('stored chats: listed over all gateways, read, changed and deleted at any', { timeout: 120_000 }, async (t) => {
+  const door = await startDoor(t)
+  const other = await secondGateway(t, door)
+  const [here, there] = [clientOf(door, door.key), clientOf(other, door.key)]
+  const ask = { model, max_tokens: 3, temperature: 0 }
+  const chat = (content: string) => [{ role: 'user' as const, content }]
+  const unkept = await here.chat.completions.create({ ...ask, messages: chat('Not kept') })
+  const ids: string[] = []
+  for (let i = 0; i < 12; i++) {
+    const client = i % 3 === 0 ? there : here
+    const messages = chat(`Question ${i}`)
+    const metadata = { turn: String(i), side: i % 2 === 0 ? 'even' : 'odd' }
+    if (i % 4 === 0) {
+      const stream = await client.chat.completions.create({ ...ask, messages, store: true, metadata, stream: true })
+      let id = ''
+      for await (const chunk of stream) {
+        id = chunk.id
+        t.absent('store' in chunk)
+      }
+      ids.push(id)
+    } else ids.push((await client.chat.completions.create({ ...ask, messages, store: true, metadata })).id)
+  }
+
+  await t.test('lists', async (t) => {
+    const listed = async (client: OpenAI, query: OpenAI.ChatCompletionListParams) => {
+      const found: string[] = []
+      for await (const { id } of client.chat.completions.list(query)) found.push(id)
+      return found
+    }
+    t.alike(await listed(here, {}), ids, 'the oldest first, without what was not to be stored')
+    t.alike(await listed(there, { limit: 5 }), ids, 'in pages, at the other gateway')
+    t.alike(await listed(there, { limit: 1, order: 'desc' }), ids.toReversed())
+    t.alike(
+      await listed(here, { metadata: { side: 'odd' }, limit: 2 }),
+      ids.filter((_, i) => i % 2 === 1),
+    )
+    t.alike(await listed(here, { metadata: { side: 'odd', turn: '3' }, model }), [ids[3]])
+    t.alike(await listed(here, { metadata: { side: 'od' } }), [])
+    t.alike(await listed(here, { model: 'another' }), [])
+    const page = await here.chat.completions.list({ limit: 2 })
+    t.is(page.data[0]?.choices[0]?.message.role, 'assistant')
+    t.is(page.has_more, true)
+    const last = await here.chat.completions.list({ limit: 2, after: ids[9] ?? '' })
+    t.is(last.has_more, false)
+    for (const [query, param] of [
+      [{ limit: 101 }, 'limit'],
+      [{ after: 'chatcmpl-none' }, 'after'],
+      [{ order: 'up' }, 'order'],
+      [{ metadata: 'a' }, 'metadata'],
+    ] as const) {
+      const { status, param: named } = await failure(here.chat.completions.list(query as never))
+      t.alike([status, named], [400, param])
+    }
+  })
+
+  await t.test('one of the other gateway', async (t) => {
+    const id = ids[1] ?? ''
+    const read = await there.chat.completions.retrieve(id)
+    t.alike(read, await here.chat.completions.retrieve(id))
+    t.alike((read as { metadata?: object }).metadata, { turn: '1', side: 'odd' })
+    t.is(read.choices[0]?.finish_reason, 'length')
+    const messages = await there.chat.completions.messages.list(id)
+    t.alike(messages.data[0], { id: `${id}-0`, role: 'user', content: 'Question 1', content_parts: null } as never)
+    t.is(messages.has_more, false)
+    const streamed = await here.chat.completions.retrieve(ids[0] ?? '')
+    const plain = await here.chat.completions.create({ ...ask, messages: chat('Question 0') })
+    t.is(streamed.choices[0]?.message.content, plain.choices[0]?.message.content, 'what was streamed is kept whole')
+
+    const changed = await there.chat.completions.update(id, { metadata: { turn: 'new' } })
+    t.alike((changed as { metadata?: object }).metadata, { turn: 'new' })
+    t.is(changed.choices[0]?.message.content, read.choices[0]?.message.content)
+    t.alike(
+      (await here.chat.completions.list({ metadata: { turn: 'new' } })).data.map((one) => one.id),
+      [id],
+    )
+    t.alike((await here.chat.completions.list({ metadata: { turn: '1' } })).data, [])
+    const wrong = await failure(there.chat.completions.update(id, { metadata: { a: 'x'.repeat(513) } }))
+    t.alike([wrong.status, wrong.param], [400, 'metadata.a'])
+
+    t.alike(await there.chat.completions.delete(id), { object: 'chat.completion.deleted', id, deleted: true })
+    for (const client of [here, there]) {
+      t.is((await failure(client.chat.completions.retrieve(id))).status, 404)
+      t.is((await failure(client.chat.completions.delete(id))).status, 404)
+      t.is((await failure(client.chat.completions.update(id, { metadata: {} }))).status, 404)
+      t.is((await failure(client.chat.completions.messages.list(id))).status, 404)
+    }
+    t.is((await failure(here.chat.completions.retrieve(unkept.id))).status, 404)
+    t.is((await failure(here.responses.retrieve(ids[2] ?? ''))).status, 404, 'a chat is no response')
+  })
+
+  await t.test('content in parts, tools, and many messages in pages', async (t) => {
+    const parts = [
+      { type: 'text' as const, text: 'One' },
+      { type: 'text' as const, text: 'two' },
+    ]
+    const messages = Array.from({ length: 30 }, (_, i) => ({
+      role: 'user' as const,
+      content: i === 0 ? parts : `${i}`,
+    }))
+    const { id } = await here.chat.completions.create({ ...ask, messages, store: true })
+    const all: string[] = []
+    for await (const message of there.chat.completions.messages.list(id, { limit: 7 })) all.push(message.id)
+    t.alike(
+      all,
+      messages.map((_, i) => `${id}-${i}`),
+    )
+    const first = (await there.chat.completions.messages.list(id)).data[0]
+    t.alike(first?.content_parts, parts)
+    t.is(first?.content, 'One\ntwo')
+  })
+
+  await t.test('metadata that is none is refused where it would be stored', async (t) => {
+    const body = { ...ask, messages: chat('Hi'), metadata: { a: 1 } }
+    const refused = await failure(here.chat.completions.create({ ...body, store: true } as never))
+    t.alike([refused.status, refused.param], [400, 'metadata.a'])
+    t.ok(await here.chat.completions.create(body as never))
+  })
+
+  await t.test('while a gateway is away, no list looks as if it were whole', async (t) => {
+    await other.gateway.stop()
+    const missed = await until(async () => {
+      const err = await failure(here.chat.completions.list())
+      return err.status === 503 && err
+    }, 'it is missed')
+    t.ok(missed.message.includes('g2'), missed.message)
+  })
+})
+
 test('what a gateway keeps is there after its restart; without it that is said', { timeout: 90_000 }, async (t) => {
   const door = await startDoor(t)
   const other = await secondGateway(t, door)

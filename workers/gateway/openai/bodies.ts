@@ -18,7 +18,7 @@ const MAX_MESSAGES = 10_000
 const MAX_TOKEN_IDS = 300_000
 /** Entries of a logit bias. */
 const MAX_ENTRIES = 1024
-/** What a response carries along for its caller, in entries and in characters of a key and a value: as OpenAI bounds it. */
+/** What a response or a stored chat carries along for its caller, in entries and in characters of a key and a value: as OpenAI bounds it. */
 const METADATA = { entries: 16, key: 64, value: 512 }
 
 /**
@@ -42,6 +42,7 @@ function entries<T extends z.ZodType>(key: z.ZodString, value: T, max = MAX_ENTR
 const model = z.string().max(200).nullish()
 const text = z.string()
 const flag = z.boolean().nullish()
+const metadata = entries(z.string().max(METADATA.key), z.string().max(METADATA.value), METADATA.entries).nullish()
 const tokens = z.int().min(1).nullish()
 const stopText = z.string().min(1)
 const stop = z
@@ -142,6 +143,9 @@ export const chatBodySchema = z.looseObject({
   function_call: z.union([z.enum(['none', 'auto']), named], 'expected none, auto, or the name of a function').nullish(),
   modalities: list(text, MAX_KINDS).nullish(),
   prompt_cache_key: z.string().max(1000).nullish(),
+  store: flag,
+  /** Looked at where the chat is stored. */
+  metadata: z.unknown().optional(),
 })
 export type ChatBody = z.output<typeof chatBodySchema>
 
@@ -262,12 +266,15 @@ export const responseBodySchema = z.looseObject({
   store: flag,
   background: flag,
   truncation: z.enum(['auto', 'disabled']).nullish(),
-  metadata: entries(z.string().max(METADATA.key), z.string().max(METADATA.value), METADATA.entries).nullish(),
+  metadata,
   user: text.nullish(),
   safety_identifier: text.nullish(),
   prompt_cache_key: z.string().max(1000).nullish(),
 })
 export type ResponseBody = z.output<typeof responseBodySchema>
+
+/** What is carried along with what is stored. */
+export const metadataBodySchema = z.looseObject({ metadata })
 
 /** A function among tools, once its type is known to be that. */
 export const toolFunctionSchema = functionSchema

@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import { AnswerCollector, type ToolCallDelta } from '../../../lib/protocol/index.js'
+import { AnswerCollector, type Finish, type ToolCallDelta } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
 import type { AnswerEvent } from '../requests/index.js'
 import { frameOf } from './frame.js'
@@ -14,31 +14,43 @@ import {
 } from './objects.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
+import { ownerOf } from './response-records.js'
 import { runAll, toldPlace } from './run.js'
+import { chatDraft } from './stored-chats.js'
 import { choicesOf } from './to-inference.js'
 
 /** `POST /v1/chat/completions`. */
 export async function chat(
-  { requests, catalogue }: DoorOptions,
-  { request, n, style, streams, includesUsage, wantsLogprobs, words }: PreparedBody<'chat'>,
+  { requests, catalogue, stored }: DoorOptions,
+  { request, n, style, streams, includesUsage, wantsLogprobs, words, record }: PreparedBody<'chat'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
   const choices = choicesOf(request, n).map((one, index) => ({ request: one, index }))
   const frame = frameOf('chatcmpl-', catalogue, request.model, call)
+  const createdAt = Date.now()
+  const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
+  /** What an answer says besides: that it is not stored, where it should be. */
+  const kept = async (answers: readonly ((typeof collecting)[number] & { finish: Finish })[]): Promise<object> => {
+    if (record === undefined) return {}
+    const completion = chatCompletion(frame, answers, style, wantsLogprobs)
+    const draft = chatDraft(completion, record, call.requestId, createdAt)
+    return (await stored.local.put(ownerOf(call), draft)) ? {} : { store: false }
+  }
 
   if (!streams) {
-    const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
     const answers = await runAll(requests, collecting, call, words, (event, { collected }) => collected.add(event))
-    return chatCompletion(frame, answers, style, wantsLogprobs)
+    return { ...chatCompletion(frame, answers, style, wantsLogprobs), ...(await kept(answers)) }
   }
 
   const chunks = new ChatChunks(frame, style, wantsLogprobs, includesUsage)
   return streamed(reply, call, async (stream) => {
-    const answers = await runAll(requests, choices, call, words, (event, { index }) => {
+    const answers = await runAll(requests, collecting, call, words, (event, { index, collected }) => {
       if (toldPlace(event, (text) => stream.comment(text))) return
+      if (record !== undefined) collected.add(event)
       for (const chunk of chunks.of(index, event)) stream.data(chunk)
     })
+    chunks.add(await kept(answers))
     for (const { index, finish } of answers) {
       for (const chunk of chunks.last(index, chatFinishReason(finish.reason, style))) stream.data(chunk)
     }
@@ -51,7 +63,7 @@ export async function chat(
 /** The events of a streamed chat as chunks, in JSON. */
 class ChatChunks {
   readonly includesUsage: boolean
-  readonly #frame: object
+  #frame: object
   readonly #style: CallStyle
   readonly #wantsLogprobs: boolean
   /** The choices whose role has been told. */
@@ -62,6 +74,11 @@ class ChatChunks {
     this.#style = style
     this.#wantsLogprobs = wantsLogprobs
     this.includesUsage = includesUsage
+  }
+
+  /** Has the chunks from here on say something more. */
+  add(fields: object): void {
+    this.#frame = { ...this.#frame, ...fields }
   }
 
   *of(choice: number, event: AnswerEvent): Generator<string> {

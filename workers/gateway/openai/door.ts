@@ -9,6 +9,7 @@ import { rateHeaders } from './headers.js'
 import { modelById, modelList } from './models.js'
 import type { DoorOptions } from './options.js'
 import { deleteResponse, getInputItems, getResponse, respond } from './responses.js'
+import { deleteChat, getChat, getMessages, listChats, updateChat } from './stored-chats.js'
 import { type Api, inOpenAiWords } from './words.js'
 
 /** A request to a route of ours: what its path names is always text. */
@@ -73,9 +74,26 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
 
     const { bodies } = options
     route(v1, '/v1/chat/completions', {
+      GET: answering((call, { query }, reply) => listChats(options, call, query, reply)),
       POST: answering(async (call, { body }, reply) =>
         chat(options, await bodies.read('chat', call.principal.user, body), call, reply),
       ),
+    })
+    route(v1, '/v1/chat/completions/:id', {
+      GET: answering((call, request, reply) => getChat(options, call, idOf(request), reply)),
+      POST: answering(async (call, request, reply) =>
+        updateChat(
+          options,
+          await bodies.read('metadata', call.principal.user, request.body),
+          call,
+          idOf(request),
+          reply,
+        ),
+      ),
+      DELETE: answering((call, request) => deleteChat(options, call, idOf(request))),
+    })
+    route(v1, '/v1/chat/completions/:id/messages', {
+      GET: answering((call, request, reply) => getMessages(options, call, idOf(request), request.query, reply)),
     })
     route(v1, '/v1/completions', {
       POST: answering(

@@ -1,6 +1,12 @@
 import type { z } from 'zod'
 import { errorContent, type Json, jsonContent, jsonSchema, type OpenApiPart, ref } from '../http/index.js'
-import { chatBodySchema, completionBodySchema, embeddingBodySchema, responseBodySchema } from './bodies.js'
+import {
+  chatBodySchema,
+  completionBodySchema,
+  embeddingBodySchema,
+  metadataBodySchema,
+  responseBodySchema,
+} from './bodies.js'
 
 const body = (schema: z.ZodType): Json => jsonSchema(schema, 'input')
 const failure = { description: 'What went wrong', content: errorContent }
@@ -26,6 +32,17 @@ export const openAiPart: OpenApiPart = {
   paths: {
     '/v1/chat/completions': {
       post: post('Answers a conversation', 'ChatBody', answer('The answer', object('chat.completion'), true)),
+      get: get('The stored chats, in pages', answer('The chats', object('list'))),
+    },
+    '/v1/chat/completions/{id}': {
+      parameters: idParameter,
+      get: get('A stored chat', answer('The chat', object('chat.completion'))),
+      post: post('Replaces its metadata', 'MetadataBody', answer('The chat', object('chat.completion'))),
+      delete: get('Deletes a stored chat', answer('That it is deleted', object('chat.completion.deleted'))),
+    },
+    '/v1/chat/completions/{id}/messages': {
+      parameters: idParameter,
+      get: get('What was sent for a stored chat, in pages', answer('The messages', object('list'))),
     },
     '/v1/completions': {
       post: post('Continues texts', 'CompletionBody', answer('The continuations', object('text_completion'), true)),
@@ -58,5 +75,6 @@ export const openAiPart: OpenApiPart = {
     CompletionBody: body(completionBodySchema),
     EmbeddingBody: body(embeddingBodySchema),
     ResponseBody: body(responseBodySchema),
+    MetadataBody: body(metadataBodySchema),
   },
 }

@@ -6,9 +6,19 @@ import {
   validate,
 } from '../../../lib/protocol/index.js'
 import { parseBody } from '../http/index.js'
-import { chatBodySchema, completionBodySchema, embeddingBodySchema, refuse, responseBodySchema } from './bodies.js'
+import {
+  type ChatBody,
+  chatBodySchema,
+  completionBodySchema,
+  embeddingBodySchema,
+  metadataBodySchema,
+  refuse,
+  responseBodySchema,
+} from './bodies.js'
 import { formatIn } from './format.js'
+import { textOf } from './messages.js'
 import type { CallStyle } from './objects.js'
+import type { ChatRecord } from './stored-chats.js'
 import { chatInference, completionInferences, inputsOf } from './to-inference.js'
 import type { Words } from './words.js'
 
@@ -32,7 +42,23 @@ function chat(given: unknown) {
     includesUsage: body.stream_options?.include_usage === true,
     wantsLogprobs: body.logprobs === true,
     words: { api: 'chat', format: formatIn(body).param } satisfies Words,
+    ...(body.store === true && { record: chatRecord(body) }),
   }
+}
+
+/** What is stored with a chat's answer. */
+function chatRecord({ messages, metadata }: ChatBody): ChatRecord {
+  return {
+    ...metadataBody({ metadata }),
+    messages: messages.map(({ id: _, content, ...message }, i) => {
+      const content_parts = Array.isArray(content) ? content : null
+      return JSON.stringify({ ...message, content: textOf(content, `messages[${i}].content`) ?? null, content_parts })
+    }),
+  }
+}
+
+function metadataBody(given: unknown): { metadata: Record<string, string> } {
+  return { metadata: validate(metadataBodySchema, given, 'body').metadata ?? {} }
 }
 
 function completions(given: unknown) {
@@ -76,7 +102,16 @@ const history = (given: unknown) => validate(historySchema, given, 'history', 'S
 const generation = (given: unknown) => validate(inferenceRequestSchema, given, 'request')
 const embedding = (given: unknown) => validate(embeddingRequestSchema, given, 'request')
 
-const preparations = { chat, completions, embeddings, responses, history, generation, embedding }
+const preparations = {
+  chat,
+  completions,
+  embeddings,
+  responses,
+  history,
+  metadata: metadataBody,
+  generation,
+  embedding,
+}
 
 /** The kinds of bodies. */
 export type BodyKind = keyof typeof preparations

@@ -1,3 +1,4 @@
+import type { FastifyReply } from 'fastify'
 import { type ChatMessage, MeshError } from '../../../lib/protocol/index.js'
 import type { Call } from '../http/index.js'
 import type { Draft, Owner } from '../stored/index.js'
@@ -44,8 +45,8 @@ export function responseDraft(record: ResponseRecord, createdAt: number): Draft 
 
 function* itemLines(items: readonly Item[], responseId: string): Generator<string> {
   for (const [i, item] of items.entries()) {
-    const shown = shownItem(item, responseId, i)
-    yield lineOf(shown.id, shown)
+    const { id, ...shown } = shownItem(item, responseId, i)
+    yield lineOf(id, JSON.stringify(shown))
   }
 }
 
@@ -72,6 +73,7 @@ export async function historyOf(
   { stored, bodies }: Pick<DoorOptions, 'stored' | 'bodies'>,
   call: Call,
   id: string | null | undefined,
+  reply: FastifyReply,
 ): Promise<ChatMessage[]> {
   if (id == null) return []
   const shown = JSON.stringify(id.slice(0, 100))
@@ -87,6 +89,9 @@ export async function historyOf(
       `the response ${shown} has not been completed: there is nothing to go on from`,
     )
   }
+  // With the request it is a part of what its user has under way.
+  const room = bodies.hold(call.principal.user, found.bytes.byteLength)
+  reply.raw.once('close', () => room.release())
   const { messages } = await bodies.read('history', call.principal.user, found.bytes)
   return messages
 }

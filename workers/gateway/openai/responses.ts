@@ -19,7 +19,7 @@ export async function respond(
 ): Promise<unknown> {
   const { requests, catalogue, stored } = options
   const items = itemsOf(body.input ?? [])
-  const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id))
+  const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
   const request = responseInference(body, messages)
   const frame = frameOf('resp_', catalogue, request.model, call)
   const createdAt = Date.now()

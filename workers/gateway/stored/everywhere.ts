@@ -6,7 +6,8 @@ import {
   type StoredObject,
   type StoredView,
 } from '../../../lib/protocol/index.js'
-import { cursorOf, type Found, type LocalStored, type Wanted } from './local.js'
+import { cursorOf } from './entry.js'
+import type { Found, LocalStored, Wanted } from './local.js'
 import { isWhole, placeOf } from './record.js'
 import type { Owner } from './shelves.js'
 import { Turns } from './turns.js'
@@ -14,6 +15,7 @@ import { Turns } from './turns.js'
 const RETRY_MS = 2000
 /** How often something that changed while it was read is read anew. */
 const READS = 2
+const LISTS = { most: 16, mostPerUser: 2, mostWaiting: 64 }
 const ASKS = { most: 64, mostPerUser: 8, mostWaiting: 256 }
 /** Of what is missing, as many names are told. */
 const MOST_NAMES = 5
@@ -54,6 +56,8 @@ export class Stored {
   readonly #others: () => OtherGateways
   /** One caller's questions are many: each goes to all gateways. */
   readonly #asks = new Turns(ASKS)
+  /** Lists of objects are long. */
+  readonly lists = new Turns(LISTS)
 
   constructor(local: LocalStored, others: () => OtherGateways) {
     this.local = local
@@ -84,12 +88,12 @@ export class Stored {
     return at === undefined ? this.#readHere(owner, id, view) : this.#readAll(at, owner, id, view)
   }
 
-  /** When something was made, in milliseconds since the epoch. @returns as `read` does @throws as `read` does */
-  async createdAt(owner: Owner, id: string): Promise<number | undefined> {
+  /** Where something stands in a list, for `after`. @returns undefined where no gateway has it @throws as `read` does */
+  async place(owner: Owner, id: string, order: Wanted['order']): Promise<string | undefined> {
     const here = await this.local.find(owner, id)
-    if (here !== undefined) return here.createdAt
+    if (here !== undefined) return cursorOf(here, order)
     const { answer } = await this.#first('stored.find', { ...owner, id }, ({ createdAt }) => createdAt !== undefined)
-    return answer?.createdAt
+    return answer?.createdAt === undefined ? undefined : cursorOf({ id, createdAt: answer.createdAt }, order)
   }
 
   /** Deletes it wherever it is. @returns false where no gateway has it @throws MeshError PEER_NOT_FOUND */
@@ -129,8 +133,8 @@ export class Stored {
    * @throws MeshError PEER_NOT_FOUND where one of them does not answer
    */
   async list(owner: Owner, wanted: Wanted): Promise<{ items: Listed[]; hasMore: boolean }> {
-    const { tags, ...rest } = wanted
-    const body = { ...owner, ...rest, ...(tags !== undefined && { tags: [...tags] }) }
+    const { tags = [], after, ...rest } = wanted
+    const body = { ...owner, ...rest, tags: [...tags], ...(after !== undefined && { after }) }
     const [here, { answers, silent }] = await Promise.all([
       this.local.list(owner, wanted),
       this.#all('stored.list', body),

@@ -7,14 +7,14 @@ import {
   type StoredObject,
   type StoredView,
 } from '../../../lib/protocol/index.js'
+import { cursorOf, type Entry, entryOf, partsOf } from './entry.js'
 import { Folder } from './folder.js'
+import { OneAtATime } from './one-at-a-time.js'
 import { type Draft, encodeRecord, fileName } from './record.js'
-import { type Owner, type Shelved, Shelves } from './shelves.js'
+import { type Owner, Shelves } from './shelves.js'
 import { Turns } from './turns.js'
 
 const DAY_MS = 86_400_000
-/** What a small file takes of a disk. */
-const BLOCK_BYTES = 4096
 const PER_KEY = 1000
 const PER_USER = 4000
 const IN_ALL = 100_000
@@ -40,16 +40,6 @@ export interface LocalOptions {
   /** Told of what could not be read or written. */
   failed: (op: 'read' | 'write') => void
   now: () => number
-}
-
-/** What this gateway knows of something without reading it. */
-export interface Entry extends Shelved {
-  readonly id: string
-  readonly kind: StoredObject['kind']
-  readonly createdAt: number
-  readonly model: string
-  readonly tags: readonly string[]
-  readonly background: boolean
 }
 
 /** Something that is being made: what there is of it so far. */
@@ -83,8 +73,7 @@ export class LocalStored {
   /** Files that hold nothing that can be read, with their times. */
   readonly #unreadable = new Map<string, number>()
   readonly #live = new Map<string, Live>()
-  /** Changes of one thing come one after the other. */
-  readonly #tails = new Map<string, Promise<unknown>>()
+  readonly #changes = new OneAtATime()
   #opened: Promise<void> | undefined
   #sweeping: Promise<void> | undefined
   #sweepAgain = false
@@ -128,7 +117,7 @@ export class LocalStored {
   /** Waits for what is under way. */
   async close(): Promise<void> {
     await this.#opened
-    await Promise.allSettled([...this.#tails.values(), this.#sweeping])
+    await Promise.all([this.#changes.settled(), this.#sweeping])
   }
 
   /** What is kept, for the metrics. */
@@ -146,7 +135,9 @@ export class LocalStored {
     await this.#opened
     const key = fileName(owner.keyId, draft.id)
     try {
-      const evicted = await this.#alone(key, () => this.#writes.run(owner.user, () => this.#put(key, owner, draft)))
+      const evicted = await this.#changes.run(key, () =>
+        this.#writes.run(owner.user, () => this.#put(key, owner, draft)),
+      )
       if (evicted === undefined) return false
       // Behind the turn of this one: two that drive out each other's would wait for each other.
       await this.#removeAll(evicted)
@@ -235,7 +226,7 @@ export class LocalStored {
   async delete(owner: Owner, id: string): Promise<boolean> {
     if ((await this.find(owner, id)) === undefined) return false
     const key = fileName(owner.keyId, id)
-    return this.#alone(key, async () => {
+    return this.#changes.run(key, async () => {
       if (this.#shelves.delete(key) === undefined) return false
       await this.#folder.remove(key)
       return true
@@ -244,19 +235,20 @@ export class LocalStored {
 
   /**
    * Replaces the metadata of something that has it apart.
-   * @param metadata the part, as it is to lie in the file
+   * @param metadata an object in JSON
    * @returns false where there is none such
    * @throws MeshError DISK_FULL, STORE_INVALID
    */
   async update(owner: Owner, id: string, metadata: string, tags: string[]): Promise<boolean> {
     if ((await this.find(owner, id)) === undefined) return false
     const key = fileName(owner.keyId, id)
-    const evicted = await this.#alone(key, () =>
+    const beginning = `{"metadata":${metadata},`
+    const evicted = await this.#changes.run(key, () =>
       this.#writes.run(owner.user, async () => {
         const old = this.#shelves.get(key) && (await this.#folder.readParts(key))
-        if (old === undefined) return undefined
+        if (!old?.head.parts.some(({ name }) => name === 'metadata')) return undefined
         const parts = Object.fromEntries(partsOf(old.head, old.bytes).map(([name, text]) => [name, [text]]))
-        const gone = await this.#put(key, owner, { ...old.head, tags, parts: { ...parts, metadata: [metadata] } })
+        const gone = await this.#put(key, owner, { ...old.head, tags, parts: { ...parts, metadata: [beginning] } })
         if (gone !== undefined) return gone
         throw MeshError.DISK_FULL('There is no room to store this change', { retryAfterMs: 10_000 })
       }),
@@ -324,7 +316,7 @@ export class LocalStored {
   }
 
   async #removeAll(entries: readonly Entry[]): Promise<void> {
-    for (const { key } of entries) await this.#alone(key, () => this.#removeGone(key))
+    for (const { key } of entries) await this.#changes.run(key, () => this.#removeGone(key))
   }
 
   async #removeGone(key: string): Promise<void> {
@@ -340,40 +332,9 @@ export class LocalStored {
     }
   }
 
-  async #alone<T>(key: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#tails.get(key)
-    const own = (before ?? Promise.resolve()).then(work, work)
-    this.#tails.set(key, own)
-    try {
-      return await own
-    } finally {
-      if (this.#tails.get(key) === own) this.#tails.delete(key)
-    }
-  }
-
   #tell(op: 'read' | 'write', err: unknown, message: string, facts: object = {}): void {
     const { code, message: reason } = MeshError.from(err)
     this.#options.failed(op)
     this.#options.log.warn({ ...facts, code, reason }, message)
   }
-}
-
-/** Where something stands in a list: what is made later stands behind, or before. */
-export function cursorOf({ createdAt, id }: { createdAt: number; id: string }, order: 'asc' | 'desc'): string {
-  const time = order === 'asc' ? createdAt : Number.MAX_SAFE_INTEGER - createdAt
-  return `${String(time).padStart(16, '0')}.${id}`
-}
-
-function entryOf(key: string, head: StoredObject, sizeBytes: number): Entry {
-  const { id, kind, keyId, user, createdAt, model, tags, background = false } = head
-  const size = Math.ceil(sizeBytes / BLOCK_BYTES) * BLOCK_BYTES
-  return { key, owner: { keyId, user }, id, kind, createdAt, model, tags, background, sizeBytes: size }
-}
-
-function partsOf({ parts }: StoredObject, bytes: Buffer): [StoredObject['parts'][number]['name'], string][] {
-  let at = 0
-  return parts.map(({ name, sizeBytes }) => {
-    at += sizeBytes
-    return [name, bytes.toString('utf8', at - sizeBytes, at)]
-  })
 }

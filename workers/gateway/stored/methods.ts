@@ -1,4 +1,4 @@
-import { MAX_PIECE_BYTES } from '../../../lib/protocol/index.js'
+import { MAX_PIECE_BYTES, parseJson } from '../../../lib/protocol/index.js'
 import type { Net } from '../../../lib/worker-base/index.js'
 import type { OtherGateways } from './everywhere.js'
 import type { LocalStored } from './local.js'
@@ -30,9 +30,10 @@ export function serveStored({ dispatcher }: Pick<Net, 'dispatcher'>, local: Loca
     return { items: items.map(({ id, createdAt }) => ({ id, createdAt })), ...end }
   })
   dispatcher.respond('stored.delete', async ({ id, ...owner }) => ({ deleted: await local.delete(owner, id) }))
-  dispatcher.respond('stored.update', async ({ id, metadata, tags, ...owner }) => ({
-    updated: await local.update(owner, id, metadata, tags),
-  }))
+  dispatcher.respond('stored.update', async ({ id, metadata, tags, ...owner }) => {
+    parseJson(Buffer.from(metadata), 'The metadata')
+    return { updated: await local.update(owner, id, metadata, tags) }
+  })
   dispatcher.respond('stored.cancel', async ({ id, ...owner }) => {
     const live = local.live(owner, id)
     await live?.cancel()
