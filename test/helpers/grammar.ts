@@ -1,14 +1,15 @@
 import { Effort } from '../../workers/processor/engine/grammar/effort.js'
 import { Automaton, parseGrammar, Room } from '../../workers/processor/engine/grammar/index.js'
+import type { Dice } from './dice.js'
 
 /** The engine's own automaton at work on a grammar, without a model. */
 export class Walker {
   readonly #automaton: Automaton
-  readonly #random: () => number
+  readonly #dice: Dice
 
-  constructor(gbnf: string, random: () => number) {
+  constructor(gbnf: string, dice: Dice) {
     this.#automaton = new Automaton(parseGrammar(gbnf, 'grammar'), new Room())
-    this.#random = random
+    this.#dice = dice
   }
 
   /** True where the whole text fits. */
@@ -35,12 +36,12 @@ export class Walker {
     for (let length = 0; length < longest; length++) {
       const sets = [...state.groups.map(({ set }) => set), ...[...state.single.keys()].map((sign) => [sign, sign])]
       if (sets.length === 0 && !state.complete) throw new Error(`a dead end behind ${JSON.stringify(text)}`)
-      if (state.complete && (sets.length === 0 || this.#random() < 0.3)) return text
-      const set = this.#one(sets)
-      const range = this.#below(set.length / 2) * 2
+      if (state.complete && (sets.length === 0 || this.#dice.below(3) === 0)) return text
+      const set = this.#dice.one(sets)
+      const range = this.#dice.below(set.length / 2) * 2
       const [first = 0, last = 0] = set.slice(range, range + 2)
       // Often an end of a range, where mistakes are.
-      const sign = this.#random() < 0.3 ? (this.#random() < 0.5 ? first : last) : first + this.#below(last - first + 1)
+      const sign = this.#dice.one([first, last, first + this.#dice.below(last - first + 1)])
       const next = this.#automaton.step(state, sign, effort)
       if (next === undefined) throw new Error(`the sign ${sign} was offered behind ${JSON.stringify(text)}`)
       effort.next()
@@ -48,22 +49,5 @@ export class Walker {
       state = next
     }
     return state.complete ? text : undefined
-  }
-
-  #below(count: number): number {
-    return Math.floor(this.#random() * count)
-  }
-
-  #one(sets: readonly (readonly number[])[]): readonly number[] {
-    return sets[this.#below(sets.length)] ?? []
-  }
-}
-
-/** Numbers from 0 up to 1 that are the same in each run: a linear congruential generator. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
-    return state / 2 ** 32
   }
 }

@@ -94,6 +94,13 @@ function magnitudes(low: Edge, high: Edge | undefined, decimals: number): string
   if (low.open && more > 0 && (to === undefined || low.at < to)) {
     choices.push(`${pointed(low.at, decimals)}${decimals === 0 ? '[.]' : ''}\\d{0,${more - 1}}[1-9]`)
   }
+  // As well with fewer decimals: nobody writes 3.0 for 3.
+  for (let fewer = 0; fewer < decimals; fewer++) {
+    const by = 10n ** BigInt(decimals - fewer)
+    const from = floorOf(low.open ? low.at : low.at - 1n, by) + 1n
+    const last = high && floorOf(high.open ? high.at - 1n : high.at, by)
+    choices.push(...scaled(from, last, fewer))
+  }
   for (const whole of scaled(low.open ? low.at + 1n : low.at, to === undefined ? undefined : to - 1n, decimals)) {
     choices.push(`${whole}${tail}`)
   }

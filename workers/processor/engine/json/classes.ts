@@ -59,33 +59,47 @@ export function rangesOf(set: SignSet): [number, number][] {
 
 const PROPERTY = /^[A-Za-z_]{1,40}(?:=[A-Za-z_]{1,40})?$/
 const PLANE = 0x10000
-/** Properties are looked up in this engine's own tables, which takes some milliseconds each. */
-const known = new Map<string, SignSet>()
+/** Properties are looked up in this engine's own tables, which takes some 10 ms each. */
+const LOOKUP_STEPS = 20_000
 const MOST_KNOWN = 64
+const known = new Map<string, SignSet>()
+/** All signs there are, one range behind the other. */
+const texts: { from: number; width: number; text: string }[] = []
 
-/** The signs with a property of Unicode, such as `L` or `Script=Greek`; undefined where there is none of this name. */
-export function propertySet(name: string): SignSet | undefined {
+/**
+ * The signs with a property of Unicode, such as `L` or `Script=Greek`; undefined where there is none of this name.
+ * @throws MeshError BAD_REQUEST as `spend`
+ */
+export function propertySet(name: string, spend: (steps: number) => void): SignSet | undefined {
   if (!PROPERTY.test(name)) return undefined
   const before = known.get(name)
   if (before !== undefined) return before
+  spend(LOOKUP_STEPS)
   let run: RegExp
   try {
     run = new RegExp(`\\p{${name}}+`, 'gu')
   } catch {
     return undefined
   }
-  const pairs: [number, number][] = []
-  for (let plane = 0; plane <= LAST_SIGN; plane += PLANE) {
-    for (const [from, to] of rangesOf(common(ANY, [plane, plane + PLANE - 1]))) {
-      const signs = Array.from({ length: to - from + 1 }, (_, i) => String.fromCodePoint(from + i)).join('')
-      const width = from < PLANE ? 1 : 2
-      for (const { index, 0: text } of signs.matchAll(run)) {
-        pairs.push([from + index / width, from + (index + text.length) / width - 1])
-      }
-    }
-  }
+  const pairs = allTexts().flatMap(({ from, width, text }) =>
+    [...text.matchAll(run)].map(({ index, 0: found }): [number, number] => [
+      from + index / width,
+      from + (index + found.length) / width - 1,
+    ]),
+  )
   const set = signSet(pairs)
   if (known.size >= MOST_KNOWN) known.clear()
   known.set(name, set)
   return set
+}
+
+function allTexts(): readonly { from: number; width: number; text: string }[] {
+  if (texts.length > 0) return texts
+  for (let plane = 0; plane <= LAST_SIGN; plane += PLANE) {
+    for (const [from, to] of rangesOf(common(ANY, [plane, plane + PLANE - 1]))) {
+      const signs = Array.from({ length: to - from + 1 }, (_, i) => String.fromCodePoint(from + i))
+      texts.push({ from, width: from < PLANE ? 1 : 2, text: signs.join('') })
+    }
+  }
+  return texts
 }

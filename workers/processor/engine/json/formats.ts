@@ -37,15 +37,19 @@ const PERCENT = '%[0-9A-Fa-f]{2}'
 const UNRESERVED = String.raw`A-Za-z0-9\-._~!$&'()*+,;=`
 /** A name whose last part begins with a letter, or nobody could tell it from an address. */
 const HOST_LABEL = '[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*'
-const HOST = String.raw`(?:(?:${HOST_LABEL}\.)*[a-zA-Z][a-zA-Z0-9]*(?:-[a-zA-Z0-9]+)*|${IPV4})`
-const PORT = String.raw`(?::(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5]))`
+const NAME = String.raw`(?:${HOST_LABEL}\.)*[a-zA-Z][a-zA-Z0-9]*(?:-[a-zA-Z0-9]+)*`
+const HOST = `(?:${NAME}|${IPV4})`
+const PORT = String.raw`(?::[1-9]\d{0,3})`
 const PATH = `(?:[${UNRESERVED}:@/]|${PERCENT})*`
 const AFTER_PATH = String.raw`(?:\?(?:[${UNRESERVED}:@/?]|${PERCENT})*)?(?:#(?:[${UNRESERVED}:@/?]|${PERCENT})*)?`
-const WEB = `(?:https?|wss?|ftp)://${HOST}${PORT}?(?:/${PATH})?${AFTER_PATH}`
+const WEB = `(?:https?|wss?|ftp)://${HOST}${PORT}?(?:/${PATH})?`
+/** Of a host with a name that anybody could look up. */
+const PUBLIC = String.raw`(?:https?|ftp)://(?:${HOST_LABEL}\.)+[a-zA-Z]{2,10}(?::[1-9]\d{1,3})?(?:/${PATH}${AFTER_PATH})?`
+/** Schemes that lead to a host have one, whoever else is named before it. */
 const USER = '(?:[a-zA-Z0-9._~-]+(?::[a-zA-Z0-9._~-]+)?@)?'
 const OTHER_SCHEME = '(?!(?:https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*:'
 const NO_HOST = `(?:[${UNRESERVED}:@]|${PERCENT})${PATH}`
-const URI = `(?:${WEB}|file:///${PATH}|${OTHER_SCHEME}(?://${USER}${HOST}${PORT}?(?:/${PATH})?|/?${NO_HOST})${AFTER_PATH})`
+const URI = `(?:${WEB}|file:///${PATH}|${OTHER_SCHEME}(?://${USER}${NAME}${PORT}?(?:/${PATH})?|/?${NO_HOST}))${AFTER_PATH}`
 const RELATIVE = `(?:/(?:${NO_HOST})?|(?:[${UNRESERVED}@]|${PERCENT})+(?:/${PATH})?)?${AFTER_PATH}`
 
 const base64 = (signs: string) => `(?:[${signs}]{4})*`
@@ -92,7 +96,7 @@ const WHOLE: Readonly<Record<string, string>> = {
   ipvanynetwork: `${NETWORK4}|${NETWORK6}`,
   'multi-host-uri': URI,
   uri: URI,
-  url: WEB,
+  url: PUBLIC,
   iri: URI,
   'uri-template': URI,
   'uri-reference': `(?:${URI}|${RELATIVE})`,

@@ -78,7 +78,8 @@ export function numberOf(
     if (mode === 'lenient' && type === 'number') return type
     throw refuse(path, 'no number fits between its bounds')
   }
-  return writeRegex(readRegex(pattern, path), rules) ?? type
+  const regex = readRegex(pattern, path, (steps) => rules.budget.spendOnAutomata(path, steps))
+  return writeRegex(regex, rules) ?? type
 }
 
 /** @returns undefined where there are too many to be written one by one, and what they are multiples of is too great */
@@ -100,8 +101,8 @@ function multiples(rules: GrammarRules, range: Range, step: Decimal, path: strin
   const exact = narrowed(within, digits)
   const whole = step.scale === 0 ? wholePattern(wholeWithin(exact)) : numberPattern(exact)
   if (whole === undefined) return undefined
-  const bounds = readRegex(whole, path)
   const spend = (steps: number) => rules.budget.spendOnAutomata(path, steps)
+  const bounds = readRegex(whole, path, spend)
   const alphabet = alphabetOf([bounds, ...SIGNS_OF_NUMBERS], spend)
   const dfa = both(dfaOf(bounds, alphabet, spend), multiplesDfa(step, alphabet, spend), spend)
   if (sizeOf(dfa) === 0) return undefined

@@ -1,4 +1,5 @@
 import type { SignSet } from '../grammar/index.js'
+import type { Spend } from './alphabet.js'
 import { ANY, common, NAMED, NO_LINE_END, propertySet, unionOf, without } from './classes.js'
 import { refuse } from './gbnf.js'
 
@@ -16,6 +17,8 @@ export type Regex =
 
 /** Characters of one pattern. */
 const LONGEST = 100_000
+/** So many of them count as a step. */
+const SIGNS_A_STEP = 4
 const MOST_REPEATS = 2000
 /** Signs of a count in braces; one that is longer is out of bounds anyway. */
 const LONGEST_COUNT = 32
@@ -29,20 +32,23 @@ const LONGEST_ESCAPE = 90
  * Reads a pattern.
  * @throws MeshError BAD_REQUEST where it is malformed, or has what no automaton can follow: references back, looking behind
  */
-export function readRegex(pattern: string, path: string): Regex {
+export function readRegex(pattern: string, path: string, spend: Spend): Regex {
   if (pattern.length > LONGEST) throw refuse(path, `has more than ${LONGEST} characters`, { limit: LONGEST })
-  return new Reader(pattern, path).whole()
+  spend(pattern.length / SIGNS_A_STEP)
+  return new Reader(pattern, path, spend).whole()
 }
 
 class Reader {
   readonly #signs: string[]
   readonly #path: string
+  readonly #spend: Spend
   #at = 0
   #depth = 0
 
-  constructor(pattern: string, path: string) {
+  constructor(pattern: string, path: string, spend: Spend) {
     this.#signs = [...pattern]
     this.#path = path
+    this.#spend = spend
   }
 
   whole(): Regex {
@@ -131,7 +137,7 @@ class Reader {
     }
     const [property = '', kind, name = ''] = /^([pP])\{([^}]{0,81})\}/.exec(rest) ?? []
     if (property !== '') {
-      const set = propertySet(name)
+      const set = propertySet(name, this.#spend)
       if (set === undefined) throw this.#unknown(`\\${property}${where}`)
       this.#at += property.length
       return kind === 'P' ? without(set) : common(set, ANY)

@@ -1,4 +1,5 @@
 import { MeshError } from '../../../../lib/errors/index.js'
+import type { Spend } from './alphabet.js'
 import { alphabetOf, meetingOf, searched } from './automaton.js'
 import { sizeOf } from './dfa.js'
 import { FORMATS } from './formats.js'
@@ -33,22 +34,22 @@ export function stringOf(rules: GrammarRules, parts: readonly StringLimits[], pa
   const patterns = new Set(parts.flatMap((part) => patternsOf(part, path)))
   const formats = new Set(parts.flatMap((part) => formatOf(part, path, mode)))
   const lengths = lengthsOf(parts, path)
+  const spend = (steps: number) => rules.budget.spendOnAutomata(path, steps)
   const key = JSON.stringify(['string', [...patterns], [...formats], lengths, mode])
   return rules.once(key, () => {
-    const read = [...patterns].flatMap((pattern) => readPattern(pattern, path, mode))
-    const known = [...formats].map((pattern) => searched(readRegex(pattern, `${path}.format`)))
-    const expression = inside(rules, [...read, ...known], lengths, path)
+    const read = [...patterns].flatMap((pattern) => readPattern(pattern, path, mode, spend))
+    const known = [...formats].map((pattern) => searched(readRegex(pattern, `${path}.format`, spend)))
+    const expression = inside(rules, [...read, ...known], lengths, path, spend)
     return expression === 'char*' ? 'string' : String.raw`"\"" ${expression} "\""`
   })
 }
 
-function inside(rules: GrammarRules, regexes: readonly Regex[], asked: Lengths, path: string): string {
+function inside(rules: GrammarRules, regexes: readonly Regex[], asked: Lengths, path: string, spend: Spend): string {
   const [only] = regexes
   const free = asked.least === 0 && asked.most === undefined
   if (only === undefined) return free ? 'char*' : run('sign', asked, rules)
   const asItStands = free && regexes.length === 1 ? writeRegex(only, rules) : undefined
   if (asItStands !== undefined) return asItStands
-  const spend = (steps: number) => rules.budget.spendOnAutomata(path, steps)
   const alphabet = alphabetOf(regexes, spend)
   const { dfa: met, lengths } = meetingOf(regexes, alphabet, asked, spend)
   const tally = tallyOf(met)
@@ -74,9 +75,9 @@ function patternsOf({ pattern }: StringLimits, path: string): string[] {
 }
 
 /** A pattern's expression; none in lenient mode where it has what cannot be followed. */
-function readPattern(pattern: string, path: string, mode: EnforceMode): Regex[] {
+function readPattern(pattern: string, path: string, mode: EnforceMode, spend: Spend): Regex[] {
   try {
-    return [searched(readRegex(pattern, `${path}.pattern`))]
+    return [searched(readRegex(pattern, `${path}.pattern`, spend))]
   } catch (err) {
     if (mode === 'lenient' && err instanceof MeshError && err.details.limit === undefined) return []
     throw err
