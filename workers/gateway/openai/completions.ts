@@ -11,13 +11,18 @@ import { choicesOf } from './to-inference.js'
 /** `POST /v1/completions`. Choices are numbered prompt by prompt. */
 export async function completions(
   { requests, catalogue }: DoorOptions,
-  { requests: asked, n, echoes, streams, includesUsage, wantsLogprobs, words }: PreparedBody<'completions'>,
+  { requests: asked, n, echoes, streams, includesUsage, wantsLogprobs, words, hasPrompts }: PreparedBody<'completions'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
   const choices = asked
     .flatMap((request) => choicesOf(request, n))
-    .map((request, index) => ({ request, index, echo: echoes ? promptText(request) : '' }))
+    .map((request, index) => ({
+      request,
+      index,
+      echo: echoes ? promptText(request) : '',
+      ...(hasPrompts && { prompt: `prompt[${Math.floor(index / n)}]` }),
+    }))
   const frame = frameOf('cmpl-', catalogue, choices[0]?.request.model, call)
 
   if (!streams) {

@@ -15,11 +15,10 @@ import {
   refuse,
   responseBodySchema,
 } from './bodies.js'
-import { formatIn } from './format.js'
 import { textOf } from './messages.js'
 import type { CallStyle } from './objects.js'
 import type { ChatRecord } from './stored-chats.js'
-import { chatInference, completionInferences, inputsOf } from './to-inference.js'
+import { chatInference, chatWords, completionInferences, completionWords, inputsOf, isSingle } from './to-inference.js'
 import type { Words } from './words.js'
 
 /**
@@ -41,7 +40,7 @@ function chat(given: unknown) {
     streams: body.stream === true,
     includesUsage: body.stream_options?.include_usage === true,
     wantsLogprobs: body.logprobs === true,
-    words: { api: 'chat', format: formatIn(body).param } satisfies Words,
+    words: chatWords(body),
     ...(body.store === true && { record: chatRecord(body) }),
   }
 }
@@ -70,7 +69,8 @@ function completions(given: unknown) {
     streams: body.stream === true,
     includesUsage: body.stream_options?.include_usage === true,
     wantsLogprobs: body.logprobs != null,
-    words: { api: 'completions', format: formatIn(body).param } satisfies Words,
+    words: completionWords(body),
+    hasPrompts: !isSingle(body.prompt),
   }
 }
 
@@ -82,6 +82,7 @@ function embeddings(given: unknown) {
     model: body.model ? body.model : undefined,
     input,
     dimensions: body.dimensions ?? undefined,
+    words: { api: 'embeddings', isSingle: isSingle(body.input) } satisfies Words,
     inBase64: body.encoding_format === 'base64',
   }
 }

@@ -1,6 +1,7 @@
 import type { ChatMessage, ToolCall } from '../../../lib/protocol/index.js'
 import { refuse } from './bodies.js'
 import { objectAt, stringAt, ToolCallIds, textOf } from './messages.js'
+import type { ItemPlace, Words } from './words.js'
 
 export type Item = Record<string, unknown>
 
@@ -50,6 +51,36 @@ export function messagesOf(items: readonly Item[], history: readonly ChatMessage
     }
   }
   return messages
+}
+
+/**
+ * In which words a response is asked for.
+ * @param messages what was made of its items, behind what an earlier response said
+ */
+export function responseWords(
+  items: readonly Item[],
+  messages: readonly ChatMessage[],
+  hasInstructions: boolean,
+): Words {
+  const places = placesOf(items)
+  const from = messages.length - places.length + (hasInstructions ? 1 : 0)
+  return { api: 'responses', places: { from, hasInstructions, items: places } }
+}
+
+/** The items of each message, as messagesOf joins them. */
+function placesOf(items: readonly Item[]): ItemPlace[] {
+  const places: (ItemPlace & { isAssistant: boolean })[] = []
+  for (const [i, { type = 'message', role }] of items.entries()) {
+    const last = places.at(-1)
+    if (type === 'reasoning') continue
+    if (type === 'function_call' && last?.isAssistant === true) last.calls.push(i)
+    else {
+      const isCall = type === 'function_call'
+      const content = type === 'function_call_output' ? 'output' : 'content'
+      places.push({ item: i, content, calls: isCall ? [i] : [], isAssistant: isCall || role === 'assistant' })
+    }
+  }
+  return places
 }
 
 function messageOf(item: Item, at: string): ChatMessage {

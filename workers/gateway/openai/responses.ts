@@ -3,12 +3,13 @@ import { type Call, streamed } from '../http/index.js'
 import { frameOf } from './frame.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
-import { itemsOf, messagesOf } from './response-input.js'
+import { itemsOf, messagesOf, responseWords } from './response-input.js'
 import { type Answered, ResponseBuilder } from './response-objects.js'
 import { historyOf, notStored, ownerOf, responseDraft, storedView } from './response-records.js'
-import { toldPlace } from './run.js'
+import { runOne, toldPlace } from './run.js'
 import { pageOfLines, pageQuery, type Query, sendJson } from './stored-pages.js'
 import { responseInference } from './to-inference.js'
+import { inWords } from './words.js'
 
 /** `POST /v1/responses`. */
 export async function respond(
@@ -20,7 +21,8 @@ export async function respond(
   const { requests, catalogue, stored } = options
   const items = itemsOf(body.input ?? [])
   const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
-  const request = responseInference(body, messages)
+  const words = responseWords(items, messages, Boolean(body.instructions))
+  const request = inWords(words, () => responseInference(body, messages))
   const frame = frameOf('resp_', catalogue, request.model, call)
   const createdAt = Date.now()
 
@@ -34,7 +36,7 @@ export async function respond(
 
   if (body.stream !== true) {
     const built = new ResponseBuilder(frame, body)
-    const finish = await requests.generate(request, call, (event) => built.add(event))
+    const finish = await runOne(requests, request, call, words, (event) => built.add(event))
     return kept(built, built.finish(finish).response)
   }
 
@@ -47,7 +49,7 @@ export async function respond(
     async (stream) => {
       tell.emit = (type, fields) =>
         stream.event(type, JSON.stringify({ type, ...fields, sequence_number: sequence_number++ }))
-      const finish = await requests.generate(request, call, (event) => {
+      const finish = await runOne(requests, request, call, words, (event) => {
         if (!toldPlace(event, (text) => stream.comment(text))) built.add(event)
       })
       const { response, type } = built.finish(finish)

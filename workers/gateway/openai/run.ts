@@ -8,6 +8,8 @@ import { inOpenAiWords, type Words } from './words.js'
 export interface Choice {
   request: InferenceRequest
   index: number
+  /** The name of its prompt, where a call has many. */
+  prompt?: string
 }
 
 /**
@@ -24,22 +26,11 @@ export async function runAll<C extends Choice>(
   words: Words,
   tell: (event: AnswerEvent, choice: C) => void,
 ): Promise<(C & { finish: Finish })[]> {
-  try {
-    return await runEach(requests, choices, call, tell)
-  } catch (err) {
-    throw inOpenAiWords(err, words)
-  }
-}
-
-async function runEach<C extends Choice>(
-  requests: Requests,
-  choices: readonly C[],
-  call: Call,
-  tell: (event: AnswerEvent, choice: C) => void,
-): Promise<(C & { finish: Finish })[]> {
+  const wordsOf = (choice?: C): Words => ({ ...words, ...(choice?.prompt !== undefined && { prompt: choice.prompt }) })
   const [first] = choices
   if (choices.length === 1 && first !== undefined) {
-    return [{ ...first, finish: await requests.generate(first.request, call, (event) => tell(event, first)) }]
+    const finish = await runOne(requests, first.request, call, wordsOf(first), (event) => tell(event, first))
+    return [{ ...first, finish }]
   }
   const failed = new AbortController()
   const signal = AbortSignal.any([call.signal, failed.signal])
@@ -51,10 +42,16 @@ async function runEach<C extends Choice>(
   })
   try {
     const finishes = await Promise.all(
-      requests.generateAll(asked, (event, i) => {
-        const choice = choices[i]
-        if (choice !== undefined) tell(event, choice)
-      }),
+      requests
+        .generateAll(asked, (event, i) => {
+          const choice = choices[i]
+          if (choice !== undefined) tell(event, choice)
+        })
+        .map((finish, i) =>
+          finish.catch((err: unknown) => {
+            throw inOpenAiWords(err, wordsOf(choices[i]))
+          }),
+        ),
     )
     return choices.flatMap((choice, i) => {
       const finish = finishes[i]
@@ -62,7 +59,22 @@ async function runEach<C extends Choice>(
     })
   } catch (err) {
     failed.abort(err)
-    throw err
+    throw inOpenAiWords(err, words)
+  }
+}
+
+/** Runs one generation. @throws MeshError in the caller's words */
+export async function runOne(
+  requests: Requests,
+  request: InferenceRequest,
+  call: Call,
+  words: Words,
+  tell: (event: AnswerEvent) => void,
+): Promise<Finish> {
+  try {
+    return await requests.generate(request, call, tell)
+  } catch (err) {
+    throw inOpenAiWords(err, words)
   }
 }
 

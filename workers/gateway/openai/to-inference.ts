@@ -25,7 +25,7 @@ import {
 import { formatIn, strictly, textFormatOf } from './format.js'
 import { chatMessages } from './messages.js'
 import { refuseSamplers } from './samplers.js'
-import { inWords } from './words.js'
+import { inWords, type Words } from './words.js'
 
 /** The one place where OpenAI's bodies become inference requests. */
 
@@ -64,7 +64,7 @@ export function chatInference(body: ChatBody): InferenceRequest {
     format,
     logprobs: body.logprobs === true ? (body.top_logprobs ?? 0) : undefined,
   }
-  return inWords({ api: 'chat', format: param }, () => parsed(request))
+  return inWords(chatWords(body), () => parsed(request))
 }
 
 /** One request for each prompt. @throws MeshError BAD_REQUEST naming the parameter */
@@ -79,10 +79,11 @@ export function completionInferences(body: CompletionBody): InferenceRequest[] {
   if (prompts.length * (body.n ?? 1) > MAX_GENERATIONS) {
     refuse('prompt', `${prompts.length} prompts times ${body.n ?? 1} answers; at most ${MAX_GENERATIONS} at a time`)
   }
-  const { format, param } = formatIn(body)
+  const { format } = formatIn(body)
   const maxTokens = body.max_tokens ?? (body.n_predict == null ? COMPLETION_TOKENS : predicted(body))
-  return inWords({ api: 'completions', format: param }, () =>
-    prompts.map((prompt) =>
+  const words = completionWords(body)
+  return prompts.map((prompt, i) =>
+    inWords({ ...words, ...(!isSingle(body.prompt) && { prompt: `prompt[${i}]` }) }, () =>
       parsed({
         kind: 'completion',
         ...common(body),
@@ -94,6 +95,25 @@ export function completionInferences(body: CompletionBody): InferenceRequest[] {
       }),
     ),
   )
+}
+
+/** In which words a chat is asked for. */
+export function chatWords(body: ChatBody): Words {
+  const { max_completion_tokens: newer, max_tokens: older, n_predict } = body
+  const maxTokens =
+    newer == null && older != null ? 'max_tokens' : newer == null && n_predict != null ? 'n_predict' : undefined
+  return {
+    api: 'chat',
+    format: formatIn(body).param,
+    isLegacy: Boolean(body.functions?.length),
+    ...(maxTokens !== undefined && { maxTokens }),
+  }
+}
+
+/** In which words completions are asked for. */
+export function completionWords(body: CompletionBody): Words {
+  const isPredicted = body.max_tokens == null && body.n_predict != null
+  return { api: 'completions', format: formatIn(body).param, ...(isPredicted && { maxTokens: 'n_predict' }) }
 }
 
 /** llama-server's own bound on an answer; -1 is none. */
@@ -126,6 +146,11 @@ export function responseInference(body: ResponseBody, messages: ChatMessage[]): 
 export function inputsOf(given: Texts): EmbeddingRequest['input'] {
   if (typeof given === 'string') return [given]
   return isTokenIds(given) ? [given] : given
+}
+
+/** Whether there is one text or list of token ids, which stands in no list. */
+export function isSingle(given: Texts): boolean {
+  return typeof given === 'string' || isTokenIds(given)
 }
 
 function isTokenIds(given: Exclude<Texts, string>): given is number[] {

@@ -4,14 +4,41 @@ import { MeshError } from '../../../lib/protocol/index.js'
 
 export type Api = 'chat' | 'completions' | 'embeddings' | 'responses'
 
-/** In which words a caller has asked. */
+/** In which words a caller has asked. Absent fields: as OpenAI's own clients do. */
 export interface Words {
   api: Api
-  /** Where its format stands. Absent: where OpenAI has it. */
+  /** Where its format stands. */
   format?: string
+  /** What says how long an answer may be. */
+  maxTokens?: string
+  /** Tools are told in the older way. */
+  isLegacy?: boolean
+  /** The prompt, where there are many of them: `prompt[3]`. */
+  prompt?: string
+  /** One text to embed, which stands in no list. */
+  isSingle?: boolean
+  /** Messages as the items that they were made of. */
+  places?: MessagePlaces
 }
 
-const COMMON_NAMES: [RegExp, string][] = [
+/** Where in the input of a response its messages stand. */
+export interface MessagePlaces {
+  /** Index of the first message that comes from the input, and whether there are instructions before. */
+  from: number
+  hasInstructions: boolean
+  items: readonly ItemPlace[]
+}
+export interface ItemPlace {
+  item: number
+  /** Which field of the item is the message's content. */
+  content: 'content' | 'output'
+  /** The items of its calls. */
+  calls: number[]
+}
+
+type Name = [pattern: RegExp, name: string]
+
+const COMMON_NAMES: Name[] = [
   [/^request\./, ''],
   [/^sampling\.topP/, 'top_p'],
   [/^sampling\.topK/, 'top_k'],
@@ -22,37 +49,94 @@ const COMMON_NAMES: [RegExp, string][] = [
   [/^sampling\.frequencyPenalty/, 'frequency_penalty'],
   [/^sampling\.logitBias/, 'logit_bias'],
   [/^sampling\./, ''],
-  [/^toolChoice/, 'tool_choice'],
+  [/^ignoreEos/, 'ignore_eos'],
   [/^parallelToolCalls/, 'parallel_tool_calls'],
 ]
-const NAMES: Record<Api, [RegExp, string][]> = {
+const IN_CHAT: Name[] = [
+  [/^maxTokens/, 'max_completion_tokens'],
+  [/^(format\.)?schema\b/, 'response_format.json_schema.schema'],
+  [/^format\b/, 'response_format'],
+  [/\.toolCallId/, '.tool_call_id'],
+  [/\.toolCalls\[(\d+)\]\.(?=name|arguments)/, '.tool_calls[$1].function.'],
+  [/\.toolCalls\b/, '.tool_calls'],
+]
+const NAMES: Record<Api, Name[]> = {
   chat: [
-    [/^maxTokens/, 'max_completion_tokens'],
+    ...IN_CHAT,
+    [/^toolChoice\.name/, 'tool_choice.function.name'],
+    [/^toolChoice/, 'tool_choice'],
+    [/^tools\[(\d+)\]\.(?=name|description|parameters)/, 'tools[$1].function.'],
+  ],
+  completions: [
+    [/^maxTokens/, 'max_tokens'],
     [/^(format\.)?schema\b/, 'response_format.json_schema.schema'],
     [/^format\b/, 'response_format'],
-    [/^tools\[(\d+)\]\.(?=name|description|parameters)/, 'tools[$1].function.'],
-    [/\.toolCallId/, '.tool_call_id'],
-    [/\.toolCalls\[(\d+)\]\.(?=name|arguments)/, '.tool_calls[$1].function.'],
   ],
-  completions: [[/^maxTokens/, 'max_tokens']],
   embeddings: [],
   responses: [
     [/^maxTokens/, 'max_output_tokens'],
     [/^(format\.)?schema\b/, 'text.format.schema'],
     [/^format\b/, 'text.format'],
+    [/^toolChoice/, 'tool_choice'],
     [/^messages.*/, 'input'],
   ],
 }
+const LEGACY_NAMES: Name[] = [...IN_CHAT, [/^toolChoice/, 'function_call'], [/^tools\b/, 'functions']]
 
-/** An error about one of our fields as one about the caller's parameter. */
-export function inOpenAiWords(err: unknown, { api, format }: Words): unknown {
-  if (!(err instanceof MeshError) || typeof err.details.param !== 'string') return err
-  const own: [RegExp, string][] = format === undefined ? [] : [[/^(format\.)?(schema|grammar)\b/, format]]
-  const param = [...COMMON_NAMES, ...own, ...NAMES[api]].reduce(
-    (text, [pattern, name]) => text.replace(pattern, name),
-    err.details.param,
-  )
-  return new MeshError(err.code, err.message, { ...err.details, param }, { cause: err })
+/** What in a message of ours can be nothing but the name of a field. */
+const FIELDS =
+  /\b(request: )?((sampling\.|toolChoice|parallelToolCalls|ignoreEos|maxTokens|format\.(schema|grammar)\b|tools\[\d+\]\.|messages\[\d+\])[\w$.[\]-]*)/g
+
+/** Errors that are in the caller's words already. */
+const translated = new WeakSet<MeshError>()
+
+/** An error about one of our fields as one about the caller's parameter. Its message is told in the same words. */
+export function inOpenAiWords(err: unknown, words: Words): unknown {
+  if (!(err instanceof MeshError) || typeof err.details.param !== 'string' || translated.has(err)) return err
+  const name = nameFor(words)
+  const given = err.details.param
+  const param = name(given)
+  const told = err.message.replace(FIELDS, (_all, _what, field: string) => {
+    const end = /[.]+$/.exec(field)?.[0] ?? ''
+    return name(field.slice(0, field.length - end.length)) + end
+  })
+  // A name without any sign of one is sought where messages have it: at their beginning.
+  const beginning = new RegExp(`^(request: )?${given.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}(?![\\w.[])`)
+  const message = told.replace(beginning, () => param)
+  const inTheirs = new MeshError(err.code, message, { ...err.details, param }, { cause: err })
+  translated.add(inTheirs)
+  return inTheirs
+}
+
+function nameFor(words: Words): (field: string) => string {
+  const { api, format, maxTokens, isLegacy, prompt, isSingle, places } = words
+  const own: Name[] = [
+    ...(format === undefined ? [] : [named(/^(format\.)?(schema|grammar)\b/, format)]),
+    ...(format === undefined || format.startsWith('response_format') ? [] : [named(/^format\b/, format)]),
+    ...(maxTokens === undefined ? [] : [named(/^maxTokens/, maxTokens)]),
+    ...(prompt === undefined ? [] : [named(/^prompt\b/, prompt)]),
+    ...(isSingle === true ? [named(/^input\[0\]/, 'input')] : []),
+  ]
+  const names = [...COMMON_NAMES, ...own, ...(isLegacy === true ? LEGACY_NAMES : NAMES[api])]
+  return (field) => {
+    const placed = places === undefined ? field : inputName(field, places)
+    return names.reduce((text, [pattern, name]) => text.replace(pattern, name), placed)
+  }
+}
+
+const named = (pattern: RegExp, name: string): Name => [pattern, name]
+
+/** A field of a message as one of the item that it was made of. */
+function inputName(field: string, { from, hasInstructions, items }: MessagePlaces): string {
+  const { index, rest = '' } = /^messages\[(?<index>\d+)\](?<rest>.*)$/.exec(field)?.groups ?? {}
+  if (index === undefined) return field
+  const place = items[Number(index) - from]
+  if (place === undefined) return hasInstructions && Number(index) === 0 ? 'instructions' : 'previous_response_id'
+  const { at, of = '' } = /^\.toolCalls(\[(?<at>\d+)\])?(?<of>.*)$/.exec(rest)?.groups ?? {}
+  if (rest.startsWith('.toolCalls')) {
+    return `input[${place.calls[Number(at ?? 0)] ?? place.item}]${of.replace(/^\.id\b/, '.call_id')}`
+  }
+  return `input[${place.item}]${rest.replace(/^\.toolCallId\b/, '.call_id').replace(/^\.content\b/, `.${place.content}`)}`
 }
 
 /** What `work` gives. @throws what it throws, in the caller's words */

@@ -33,7 +33,7 @@ export async function embed(
     const asked = { model: model.name, input: batch }
     const part = await processor.embed(asked, { requestId, signal }).catch((err: unknown) => {
       used(tokensBefore(err))
-      throw err
+      throw inPlace(err, embeddings.length)
     })
     // One by one: a large answer spread as arguments overflows the stack.
     for (const vector of part.embeddings) embeddings.push(vector)
@@ -42,6 +42,18 @@ export async function embed(
     if (rest.length > 0) reservation.correct(usage.promptTokens + estimateTokens(rest))
   }
   return embeddings
+}
+
+/** An error about a text of a batch as one about the text where it was asked for. */
+function inPlace(err: unknown, before: number): unknown {
+  if (before === 0 || !(err instanceof MeshError) || typeof err.details.param !== 'string') return err
+  const placed = (text: string) => text.replace(/^input\[(\d+)\]/, (_, i) => `input[${Number(i) + before}]`)
+  return new MeshError(
+    err.code,
+    placed(err.message),
+    { ...err.details, param: placed(err.details.param) },
+    { cause: err },
+  )
 }
 
 /** What a processor evaluated before it was cancelled, where it says so. */
