@@ -17,7 +17,7 @@ export interface Frame {
   system_fingerprint: string
 }
 
-/** Answers with the same fingerprint came from the same model file: with the same seed they are the same. */
+/** Answers with the same fingerprint came from the same model file. */
 export function fingerprint(modelHash: string): string {
   return `fp_${modelHash.slice(0, 12)}`
 }
