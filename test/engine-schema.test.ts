@@ -4,6 +4,7 @@ import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
 import type { EnforceMode } from '../workers/processor/engine/json/mode.js'
 import { JsonScan } from '../workers/processor/engine/json/scan.js'
 import { argumentsGrammar } from '../workers/processor/engine/tools/grammar.js'
+import { Dice } from './helpers/dice.js'
 import { Walker } from './helpers/grammar.js'
 
 /** What of JSON schemas becomes a grammar and what is refused; no model is needed for that. */
@@ -169,7 +170,7 @@ test('the end of a JSON object is found whatever its strings hold', (t) => {
 
 test('the arguments of a tool are an object that its schema fits; without a description an empty one', (t) => {
   const lets = (parameters: Record<string, unknown> | undefined, text: string, strict?: boolean) =>
-    new Walker(argumentsGrammar({ name: 'x', parameters, strict }, 0), () => 0).accepts(text)
+    new Walker(argumentsGrammar({ name: 'x', parameters, strict }, 0), new Dice(0)).accepts(text)
   t.ok(lets(undefined, '{} and more'))
   t.absent(lets({}, '{"a":1}'))
   t.absent(lets({ type: 'object', properties: {} }, '{"a":1}'))

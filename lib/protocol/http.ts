@@ -10,7 +10,7 @@ export const MAX_BODY_BYTES = 2 * 1024 * 1024
 export const EMBEDDINGS_FACTOR = 4
 
 /** What the OpenAI door serves without `/v1` as well, as llama-server does, by the first part of the path. */
-const WITHOUT_V1 = /^\/(chat|completions|embeddings|health|models|responses)(\/|$)/
+const WITHOUT_V1 = /^\/(apply-template|chat|completions|detokenize|embeddings|health|models|responses|tokenize)(\/|$)/
 
 /** Whether a path is the OpenAI door's, with or without `/v1`. */
 export function isOpenAiPath(pathname: string): boolean {

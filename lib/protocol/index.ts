@@ -160,4 +160,5 @@ export {
   storedObjectSchema,
 } from './stored.js'
 export { isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
+export { MAX_TOLD_TOKENS, type TokenPiece, type TokensRequest, type TokensResult } from './tokens.js'
 export { validate } from './validate.js'

@@ -18,7 +18,7 @@ function fields<T extends z.ZodType>(value: T, max = MAX_FIELDS, name: z.ZodStri
     .meta({ maxProperties: max })
 }
 
-const content = z.string().max(MAX_PROMPT_CHARS)
+export const content = z.string().max(MAX_PROMPT_CHARS)
 const toolName = z
   .string()
   .max(64)

@@ -14,9 +14,13 @@ import { limitsSchema, memberSchema, modelSchema, roleSchema, usageTotalsSchema 
 import { scopeSchema, userRoleSchema } from './scopes.js'
 import { storedMethods } from './stored.js'
 import { plainText } from './text.js'
+import { tokensRequestSchema, tokensResultSchema } from './tokens.js'
 
 /** Longest text that a processor tells of a model: what a file says of itself is cut to it. */
 export const MAX_FACT_CHARS = 100
+
+/** Deadline of what an engine does between the pieces of other work. */
+const TOKENS_MS = 60_000
 
 /** A model, the processors that can serve it, and whether it is the one of requests that name none. */
 const listedModelSchema = modelSchema.extend({ processors: z.array(z.string()), default: z.literal(true).optional() })
@@ -135,6 +139,8 @@ const table = {
     embeddingResultSchema.omit({ requestId: true }),
     LONG_MS,
   ),
+  /** Counts and tells tokens; nothing is generated. */
+  'processor.tokens': method(['gateway'], 'none', tokensRequestSchema, tokensResultSchema, TOKENS_MS),
   'processor.models.add': method(
     ['gateway'],
     'none',

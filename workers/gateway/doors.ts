@@ -14,7 +14,7 @@ const OPEN: ReadonlySet<string | undefined> = new Set([...Object.keys(healthPart
 export function serveDoors(
   app: FastifyInstance,
   { net, log, since, bodyLimitBytes }: { net: Net; log: Logger; since: number; bodyLimitBytes: number },
-  { accounts, bodies, catalogue, journal, limiter, requests, stored }: GatewayParts,
+  { accounts, bodies, catalogue, journal, limiter, requests, stored, tokens }: GatewayParts,
 ): void {
   const authenticate = (credential: string) => accounts.authenticate(credential)
   answerErrors(app, log)
@@ -27,7 +27,17 @@ export function serveDoors(
     mustHaveScope(principal, 'inference', 'This API')
     return principal
   }
-  serveOpenAi(app, { requests, bodies, stored, authenticate: mayInfer, rates, catalogue, bodyLimitBytes, since })
+  serveOpenAi(app, {
+    requests,
+    tokens,
+    bodies,
+    stored,
+    authenticate: mayInfer,
+    rates,
+    catalogue,
+    bodyLimitBytes,
+    since,
+  })
   const document = openApiDocument(VERSION, [openAiPart, healthPart, apiPart])
   const page = docsPage(document)
   app.get('/openapi.json', async () => document)

@@ -12,7 +12,7 @@ import { JournalWriter } from './journal.js'
 import { GatewayMetrics } from './metrics.js'
 import { BodyReader, interruptedResponse } from './openai/index.js'
 import { processorOf } from './processor.js'
-import { Limiter, Requests, Scheduler, systemClock } from './requests/index.js'
+import { Limiter, Requests, Scheduler, systemClock, Tokens } from './requests/index.js'
 import { LocalStored, otherGateways, Stored } from './stored/index.js'
 
 export const gatewayConfigSchema = z.strictObject({
@@ -42,6 +42,7 @@ export interface GatewayParts {
   requests: Requests
   scheduler: Scheduler
   stored: Stored
+  tokens: Tokens
 }
 
 /** What the parts need of their worker. */
@@ -98,14 +99,17 @@ export function gatewayParts(
     authority: () => net.members.get(profile.authority),
     watch,
   })
+  const processorAt = (publicKey: string) => {
+    const link = net.members.get(publicKey)
+    return link && processorOf(link)
+  }
+  const candidates = (model: string) => catalogue.candidates(model)
+  const tokens = new Tokens({ catalogue, limiter, processorAt, candidates })
   const requests = new Requests({
     catalogue,
     limiter,
     scheduler,
-    processorAt: (publicKey) => {
-      const link = net.members.get(publicKey)
-      return link && processorOf(link)
-    },
+    processorAt,
     journal,
     observer: metrics,
     // A caller may be refused as often as it likes; what is served is in the journal.
@@ -126,5 +130,5 @@ export function gatewayParts(
     now: Date.now,
   })
   const stored = new Stored(local, () => otherGateways(net))
-  return { accounts, bodies: new BodyReader(), catalogue, journal, limiter, requests, scheduler, stored }
+  return { accounts, bodies: new BodyReader(), catalogue, journal, limiter, requests, scheduler, stored, tokens }
 }

@@ -1,10 +1,13 @@
-import { type InferenceRequest, MeshError, type TokenBatch } from '../../lib/protocol/index.js'
+import { type InferenceRequest, MeshError, type TokenBatch, type TokensRequest } from '../../lib/protocol/index.js'
 import type { EmbeddingInput, FromEngine } from './engine/index.js'
 
 /** A job without its number. */
-export type Work = { type: 'generate'; request: InferenceRequest } | { type: 'embed'; input: EmbeddingInput[] }
+export type Work =
+  | { type: 'generate'; request: InferenceRequest }
+  | { type: 'embed'; input: EmbeddingInput[] }
+  | { type: 'tokenize'; asked: TokensRequest }
 /** How a job ends that does not fail. */
-export type Outcome = Extract<FromEngine, { type: 'finish' | 'embedded' }>
+export type Outcome = Extract<FromEngine, { type: 'finish' | 'embedded' | 'tokenized' }>
 
 /**
  * What an engine's end says about its requests. `silent`: its main thread was heard no more. `stuck`: some requests made

@@ -217,6 +217,7 @@ export class EngineProcess {
       }
       case 'finish':
       case 'embedded':
+      case 'tokenized':
         this.#jobs.take(message.id)?.resolve(message)
         return
       case 'error':

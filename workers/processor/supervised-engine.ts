@@ -1,5 +1,11 @@
 import { EventEmitter } from 'node:events'
-import { type ErrorCode, type InferenceRequest, MeshError } from '../../lib/protocol/index.js'
+import {
+  type ErrorCode,
+  type InferenceRequest,
+  MeshError,
+  type TokensRequest,
+  type TokensResult,
+} from '../../lib/protocol/index.js'
 import type { EmbeddingInput, EngineFinish, EngineInfo, LoadOptions } from './engine/index.js'
 import type { OnTokens } from './engine-jobs.js'
 import { EngineProcess, type EngineProcessOptions } from './engine-process.js'
@@ -133,6 +139,13 @@ export class Engine extends EventEmitter<EngineEvents> {
     const outcome = await this.#ready(signal).run({ type: 'embed', input }, () => {}, signal)
     if (outcome.type !== 'embedded') throw MeshError.ENGINE_FAILED('The engine answered an embedding with a generation')
     return outcome
+  }
+
+  /** Counts and tells tokens. @throws as `generate` */
+  async tokens(asked: TokensRequest, signal?: AbortSignal): Promise<TokensResult> {
+    const outcome = await this.#ready(signal).run({ type: 'tokenize', asked }, () => {}, signal)
+    if (outcome.type !== 'tokenized') throw MeshError.ENGINE_FAILED('The engine answered with something else')
+    return outcome.result
   }
 
   /** Ends the process, and with it gives all its memory back. What runs fails with ENGINE_FAILED. */

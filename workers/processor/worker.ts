@@ -24,6 +24,9 @@ const EMBEDDED = { name: 'infermesh-tiny', path: join(PACKAGE_ROOT, 'models', 'i
 /** A long prompt on a slow machine takes longer than gateways wait for a processor that says nothing (`stallMs`). */
 const SIGN_MS = 30_000
 
+/** Texts that are being tokenized at a time, for all gateways together. */
+const MOST_TOKENIZING = 32
+
 /** What only a program that starts a processor itself can choose: benches and fault tests. */
 export interface ProcessorOptions extends WorkerOptions {
   /** Among them a stand-in for the engine process, and variables for it. */
@@ -39,6 +42,7 @@ export class ProcessorWorker extends BaseWorker {
   readonly #metrics: ProcessorMetrics
   readonly #signMs: number
   #running = 0
+  #tokenizing = 0
   /** Models that are approved for this processor, where it is a guest. */
   #approved = 0
   #idle: (() => void) | undefined
@@ -70,6 +74,9 @@ export class ProcessorWorker extends BaseWorker {
     const { net } = this
     net.onGenerate(['gateway'], (ask, sink) => this.#work(() => this.#generate(ask, sink)))
     net.dispatcher.respond('processor.embed', (request, { signal }) => this.#work(() => this.#embed(request, signal)))
+    net.dispatcher.respond('processor.tokens', (request, { signal }) =>
+      this.#work(() => this.#tokenize(request, signal)),
+    )
     net.dispatcher.respond('processor.models.add', ({ path, name }, { signal }) => this.models.add(path, name, signal))
     net.dispatcher.respond('processor.models.remove', async ({ name }) => {
       await this.models.remove(name)
@@ -142,6 +149,19 @@ export class ProcessorWorker extends BaseWorker {
     const engine = await this.models.loaded(model)
     const { embeddings, promptTokens } = await engine.embed(input, signal)
     return { model: model.name, embeddings, usage: { promptTokens, cachedTokens: 0, completionTokens: 0 } }
+  }
+
+  /** @throws MeshError BUSY while there are many: nothing of it may keep those waiting for long that generate */
+  async #tokenize(asked: RequestOf<'processor.tokens'>, signal: AbortSignal): Promise<ResponseOf<'processor.tokens'>> {
+    if (this.#tokenizing >= MOST_TOKENIZING) {
+      throw MeshError.BUSY(`${this.#tokenizing} texts are being tokenized on this processor`, { retryAfterMs: 500 })
+    }
+    this.#tokenizing++
+    try {
+      return await (await this.models.loaded(this.models.get(asked.model))).tokens(asked, signal)
+    } finally {
+      this.#tokenizing--
+    }
   }
 
   /** Counts a piece of work, and refuses it once the worker drains. */

@@ -39,9 +39,9 @@ function entries<T extends z.ZodType>(key: z.ZodString, value: T, max = MAX_ENTR
   return z.record(key, value).refine(few, `expected at most ${max} entries`)
 }
 
-const model = z.string().max(200).nullish()
+export const model = z.string().max(200).nullish()
 const text = z.string()
-const flag = z.boolean().nullish()
+export const flag = z.boolean().nullish()
 const metadata = entries(z.string().max(METADATA.key), z.string().max(METADATA.value), METADATA.entries).nullish()
 const tokens = z.int().min(1).nullish()
 const stopText = z.string().min(1)
@@ -190,7 +190,7 @@ function textsOf(value: unknown): Read {
 }
 
 const isText = (one: unknown): boolean => typeof one === 'string' && one !== ''
-const isTokenId = (one: unknown): boolean => typeof one === 'number' && Number.isInteger(one) && one >= 0
+export const isTokenId = (one: unknown): boolean => typeof one === 'number' && Number.isInteger(one) && one >= 0
 const isTokenIds = (one: unknown): boolean => Array.isArray(one) && one.length > 0 && one.every(isTokenId)
 
 export const completionBodySchema = z.looseObject({

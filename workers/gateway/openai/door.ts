@@ -10,6 +10,7 @@ import { modelById, modelList } from './models.js'
 import type { DoorOptions } from './options.js'
 import { deleteResponse, getInputItems, getResponse, respond } from './responses.js'
 import { deleteChat, getChat, getMessages, listChats, updateChat } from './stored-chats.js'
+import { applyTemplate, detokenize, inputTokens, tokenize } from './tokens.js'
 import { type Api, inOpenAiWords } from './words.js'
 
 /** A request to a route of ours: what its path names is always text. */
@@ -29,6 +30,11 @@ const KINDS: Partial<Record<string, JournalRecord['kind']>> = {
   '/v1/completions': 'completion',
   '/v1/embeddings': 'embedding',
   '/v1/responses': 'chat',
+  // Not recorded: these are what they are counted as where they are refused.
+  '/v1/responses/input_tokens': 'chat',
+  '/v1/apply-template': 'chat',
+  '/v1/tokenize': 'completion',
+  '/v1/detokenize': 'completion',
 }
 
 /**
@@ -123,6 +129,30 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
         async (call, { body }, reply) =>
           respond(options, await bodies.read('responses', call.principal.user, body), call, reply),
         'responses',
+      ),
+    })
+    route(v1, '/v1/responses/input_tokens', {
+      POST: answering(
+        async (call, { body }, reply) =>
+          inputTokens(options, await bodies.read('responses', call.principal.user, body), call, reply),
+        'responses',
+      ),
+    })
+    route(v1, '/v1/tokenize', {
+      POST: answering(
+        async (call, { body }) => tokenize(options, await bodies.read('tokenize', call.principal.user, body), call),
+        'tokens',
+      ),
+    })
+    route(v1, '/v1/detokenize', {
+      POST: answering(
+        async (call, { body }) => detokenize(options, await bodies.read('detokenize', call.principal.user, body), call),
+        'tokens',
+      ),
+    })
+    route(v1, '/v1/apply-template', {
+      POST: answering(async (call, { body }) =>
+        applyTemplate(options, await bodies.read('chat', call.principal.user, body), call),
       ),
     })
     route(v1, '/v1/responses/:id', {

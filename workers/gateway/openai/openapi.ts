@@ -7,9 +7,11 @@ import {
   metadataBodySchema,
   responseBodySchema,
 } from './bodies.js'
+import { detokenizeBodySchema, tokenizeBodySchema } from './token-bodies.js'
 
 const body = (schema: z.ZodType): Json => jsonSchema(schema, 'input')
 const failure = { description: 'What went wrong', content: errorContent }
+const any: Json = { type: 'object' }
 const object = (kind: string): Json => ({ type: 'object', properties: { object: { const: kind } } })
 
 function answer(description: string, schema: Json, streams = false): Json {
@@ -60,6 +62,18 @@ export const openAiPart: OpenApiPart = {
         answer('The answer', object('response'), true),
       ),
     },
+    '/v1/responses/input_tokens': {
+      post: post(
+        'Counts the tokens of a response’s prompt',
+        'ResponseBody',
+        answer('How many', object('response.input_tokens')),
+      ),
+    },
+    '/v1/tokenize': {
+      post: post('The tokens of a text, as llama-server tells them', 'TokenizeBody', answer('The tokens', any)),
+    },
+    '/v1/detokenize': { post: post('The text of tokens', 'DetokenizeBody', answer('The text', any)) },
+    '/v1/apply-template': { post: post('A conversation as its model reads it', 'ChatBody', answer('The prompt', any)) },
     '/v1/responses/{id}': {
       parameters: idParameter,
       get: get('A response that is still kept', answer('The response', object('response'))),
@@ -76,5 +90,7 @@ export const openAiPart: OpenApiPart = {
     EmbeddingBody: body(embeddingBodySchema),
     ResponseBody: body(responseBodySchema),
     MetadataBody: body(metadataBodySchema),
+    TokenizeBody: body(tokenizeBodySchema),
+    DetokenizeBody: body(detokenizeBodySchema),
   },
 }

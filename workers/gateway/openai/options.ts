@@ -1,12 +1,13 @@
 import type { Model } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import type { Rate, Requests } from '../requests/index.js'
+import type { Rate, Requests, Tokens } from '../requests/index.js'
 import type { Stored } from '../stored/index.js'
 import type { BodyReader } from './body-reader.js'
 
 /** What the door needs of its gateway. */
 export interface DoorOptions {
   requests: Requests
+  tokens: Pick<Tokens, 'ask'>
   bodies: BodyReader
   /** What the gateways of the mesh keep. */
   stored: Stored

@@ -19,6 +19,7 @@ import { textOf } from './messages.js'
 import type { CallStyle } from './objects.js'
 import type { ChatRecord } from './stored-chats.js'
 import { chatInference, chatWords, completionInferences, completionWords, inputsOf, isSingle } from './to-inference.js'
+import { detokenizeBodySchema, tokenizeBodySchema } from './token-bodies.js'
 import type { Words } from './words.js'
 
 /**
@@ -99,6 +100,9 @@ function responses(given: unknown) {
 /** What an earlier response said, as it was stored. */
 const history = (given: unknown) => validate(historySchema, given, 'history', 'STORE_INVALID')
 
+const tokenize = (given: unknown) => validate(tokenizeBodySchema, given, 'body')
+const detokenize = (given: unknown) => validate(detokenizeBodySchema, given, 'body')
+
 /** A generation as a client of the mesh asks for it. */
 const generation = (given: unknown) => validate(inferenceRequestSchema, given, 'request')
 const embedding = (given: unknown) => validate(embeddingRequestSchema, given, 'request')
@@ -110,6 +114,8 @@ const preparations = {
   responses,
   history,
   metadata: metadataBody,
+  tokenize,
+  detokenize,
   generation,
   embedding,
 }

@@ -2,7 +2,7 @@ import { MeshError } from '../../../lib/protocol/index.js'
 
 /** Errors about our fields as errors about the parameters that a caller has sent. */
 
-export type Api = 'chat' | 'completions' | 'embeddings' | 'responses'
+export type Api = 'chat' | 'completions' | 'embeddings' | 'responses' | 'tokens'
 
 /** In which words a caller has asked. Absent fields: as OpenAI's own clients do. */
 export interface Words {
@@ -73,6 +73,7 @@ const NAMES: Record<Api, Name[]> = {
     [/^format\b/, 'response_format'],
   ],
   embeddings: [],
+  tokens: [[/^text\b/, 'content']],
   responses: [
     [/^maxTokens/, 'max_output_tokens'],
     [/^(format\.)?schema\b/, 'text.format.schema'],

@@ -18,6 +18,11 @@ const RETRIABLE: ReadonlySet<ErrorCode> = new Set([
   'TIMEOUT',
 ])
 
+/** Whether another processor may do what one could not. */
+export function isRetriable({ code }: MeshError): boolean {
+  return RETRIABLE.has(code)
+}
+
 /**
  * The steps in the middle: queues a request for a slot and gives it to the slot's processor; to another one while the
  * failure is the processor's and the caller has been told nothing of the answer.

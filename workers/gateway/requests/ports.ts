@@ -67,6 +67,15 @@ export interface Processor {
   ): Promise<Pick<ResponseOf<'processor.embed'>, 'embeddings' | 'usage'>>
 }
 
+/** A processor that can be asked for tokens. */
+export interface Tokenizer {
+  /** @throws MeshError */
+  tokens(
+    request: InputOf<'processor.tokens'>,
+    call: { requestId: string; signal: AbortSignal },
+  ): Promise<ResponseOf<'processor.tokens'>>
+}
+
 /** The events of one answer, ended by its finish or by a throw. */
 export interface AnswerEvents extends AsyncIterable<GenerateEvent> {
   /** Ends the answer; the processor stops its work. What it has used until then may be told still. */

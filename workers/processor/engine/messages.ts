@@ -5,6 +5,8 @@ import type {
   Gpu,
   InferenceRequest,
   TokenBatch,
+  TokensRequest,
+  TokensResult,
   Usage,
 } from '../../../lib/protocol/index.js'
 
@@ -50,6 +52,7 @@ export type ToEngine =
   | { type: 'load'; options: LoadOptions }
   | { type: 'generate'; id: number; request: InferenceRequest }
   | { type: 'embed'; id: number; input: EmbeddingInput[] }
+  | { type: 'tokenize'; id: number; asked: TokensRequest }
   | { type: 'cancel'; id: number }
   /** A piece of this job's prompt, as an answer echoes it, is on its way to the reader. */
   | { type: 'taken'; id: number }
@@ -79,6 +82,7 @@ export type FromEngine =
   | { type: 'tokens'; batches: { id: number; batch: TokenBatch }[] }
   | { type: 'finish'; id: number; finish: EngineFinish }
   | { type: 'embedded'; id: number; embeddings: number[][]; promptTokens: number }
+  | { type: 'tokenized'; id: number; result: TokensResult }
   /** The job ended without a finish; its slot is free. */
   | { type: 'error'; id: number; error: ErrorBody }
   | { type: 'log'; level: 'info' | 'warn' | 'error'; message: string }

@@ -1,5 +1,5 @@
 import { MeshError, messageOf } from '../../../lib/errors/index.js'
-import type { InferenceRequest, TokenBatch, Usage } from '../../../lib/protocol/index.js'
+import type { InferenceRequest, TokenBatch, TokensRequest, TokensResult, Usage } from '../../../lib/protocol/index.js'
 import { constraintFor } from './constraint.js'
 import { Counting } from './counting.js'
 import { Embedder } from './embed.js'
@@ -10,12 +10,13 @@ import { useMasks } from './masking.js'
 import type { EmbeddingInput, FromEngine, ToEngine } from './messages.js'
 import type { LoadedModel } from './model.js'
 import { Pacing } from './pace.js'
-import { Prompts, textsOf } from './prompt.js'
+import { type Prompt, Prompts, textsOf } from './prompt.js'
 import { useRawLogprobs } from './raw-logprobs.js'
 import { Reader } from './reader.js'
 import { isScored, Scorer } from './scoring.js'
 import { Slots } from './slots.js'
 import { tokensOf } from './spelling.js'
+import { Tokenizing } from './tokenizing.js'
 
 interface Job {
   readonly id: number
@@ -38,6 +39,7 @@ export class ModelRunner {
   readonly #grammars: Grammars
   readonly #counting: Counting
   readonly #embedder: Embedder
+  readonly #tokenizing: Tokenizing
   readonly #jobs = new Map<number, Job>()
   readonly #send: (message: FromEngine) => void
   #ready: { id: number; batch: TokenBatch }[] = []
@@ -64,6 +66,7 @@ export class ModelRunner {
     this.#grammars = new Grammars(tokensOf(model))
     this.#counting = new Counting(model)
     this.#embedder = new Embedder(model, info, this.#counting)
+    this.#tokenizing = new Tokenizing(model, this.#counting)
     this.#send = send
     batching.onStep = () => this.#flush()
   }
@@ -85,6 +88,15 @@ export class ModelRunner {
         const job = { ...newJob(message.id), evaluated: 0 }
         this.#begin(job)
         this.#answer(job, this.#embed(job, message.input))
+        return
+      }
+      case 'tokenize': {
+        const job = newJob(message.id)
+        this.#begin(job)
+        this.#answer(
+          job,
+          this.#tokenize(job, message.asked).then((result) => ({ type: 'tokenized', id: job.id, result })),
+        )
         return
       }
       case 'cancel': {
@@ -131,15 +143,8 @@ export class ModelRunner {
 
   async #generate(job: GenerateJob & Job): Promise<FromEngine> {
     const { request } = job
-    const { contextLength, model } = this.#parts
-    const { signal } = job
-    if (await this.#counting.exceeds(textsOf(request), contextLength, signal)) {
-      throw tooLong(request, contextLength)
-    }
-    this.#worksOn(job)
-    const prompt = await this.#prompts.render(request)
-    if (prompt.tokens.length >= contextLength) throw tooLong(request, contextLength, prompt.tokens.length)
-    const constraint = await constraintFor(request, prompt, this.#grammars, model, signal)
+    const prompt = await this.#prompt(job, request)
+    const constraint = await constraintFor(request, prompt, this.#grammars, this.#parts.model, job.signal)
     if (request.ignoreEos && constraint) throw endless()
     const slot = this.#slots.take(isScored(request) ? [] : prompt.tokens)
     if (!slot) throw MeshError.BUSY('All slots of this model are busy', { retryAfterMs: 100 })
@@ -171,6 +176,42 @@ export class ModelRunner {
       job.evaluated = (job.evaluated ?? 0) + tokens
     })
     return { type: 'embedded', id: job.id, embeddings, promptTokens }
+  }
+
+  async #tokenize(job: Job, asked: TokensRequest): Promise<TokensResult> {
+    const { signal } = job
+    const onPart = () => {
+      job.steps++
+    }
+    switch (asked.of) {
+      case 'text': {
+        const tokens = await this.#tokenizing.tokens(asked.text, asked, signal, onPart)
+        const pieces = asked.pieces && { pieces: await this.#tokenizing.pieces(tokens, signal, onPart) }
+        return { count: tokens.length, ids: tokens, ...pieces }
+      }
+      case 'ids':
+        return { count: asked.ids.length, text: await this.#tokenizing.text(asked.ids, signal, onPart) }
+      case 'chat': {
+        const { messages, tools, toolChoice, parallelToolCalls } = asked
+        const rest = { sampling: {}, stop: [], format: { type: 'text' as const } }
+        const request = { kind: 'chat' as const, messages, tools, toolChoice, parallelToolCalls, ...rest }
+        const { tokens } = await this.#prompt(job, request)
+        const text = asked.text && { text: await this.#tokenizing.text(tokens, signal, onPart) }
+        return { count: tokens.length, ...text }
+      }
+    }
+  }
+
+  /** @throws MeshError CONTEXT_LENGTH_EXCEEDED, and what the template says; CANCELLED */
+  async #prompt(job: Pick<Job, 'id' | 'signal'>, request: InferenceRequest): Promise<Prompt> {
+    const { contextLength } = this.#parts
+    if (await this.#counting.exceeds(textsOf(request), contextLength, job.signal)) {
+      throw tooLong(request, contextLength)
+    }
+    this.#worksOn(job)
+    const prompt = await this.#prompts.render(request)
+    if (prompt.tokens.length >= contextLength) throw tooLong(request, contextLength, prompt.tokens.length)
+    return prompt
   }
 
   /** Tokens of one decode step go out as one message, when the next step begins or a job ends. */

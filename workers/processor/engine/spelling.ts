@@ -1,4 +1,4 @@
-import { type LlamaModel, LlamaVocabularyType } from 'node-llama-cpp'
+import { type LlamaModel, LlamaVocabularyType, type Token } from 'node-llama-cpp'
 import { type Spelling, Tokens } from './grammar/index.js'
 import { asTokens, BYTE_OF_SIGN } from './vocabulary.js'
 
@@ -22,7 +22,14 @@ export function tokensOf(model: LlamaModel): Tokens {
   )
 }
 
-type Speller = (name: string, kind: number, id: ReturnType<typeof asTokens>[number]) => Uint8Array
+/** What a token of a model says, in bytes. */
+export function piecesOf(model: LlamaModel): (id: Token) => Uint8Array {
+  const { tokens = [], token_type: kinds = [] } = model.fileInfo.metadata.tokenizer?.ggml ?? {}
+  const spell = spellerFor(model)
+  return (id) => spell(tokens[id] ?? '', kinds[id] ?? NORMAL, id)
+}
+
+type Speller = (name: string, kind: number, id: Token) => Uint8Array
 
 function spellerFor(model: LlamaModel): Speller {
   switch (model.vocabularyType) {
