@@ -83,6 +83,7 @@ const SAMPLING: Record<string, Sample> = {
   n_cache_reuse: { value: 5 },
   timings_per_token: { value: true },
   return_progress: { value: true },
+  ignore_eos: { value: true, with: { max_tokens: 300 } },
   user: { value: 'ann' },
   safety_identifier: { value: 'ann' },
   service_tier: { value: 'flex' },
@@ -120,7 +121,7 @@ const COMPLETION: Record<string, Sample> = {
   prompt: { value: 'Hello' },
   logprobs: { value: 2 },
   echo: { value: true },
-  best_of: { value: 2 },
+  best_of: { value: 8, with: { temperature: 2, seed: 5 } },
   suffix: { value: 'the end' },
 }
 

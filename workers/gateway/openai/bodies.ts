@@ -7,7 +7,9 @@ import { MAX_PENALTY_TOKENS, MeshError } from '../../../lib/protocol/index.js'
  */
 
 /** Most answers to one request. */
-export const MAX_CHOICES = 8
+export const MAX_CHOICES = 128
+/** Answers of which the best are told. */
+const MAX_BEST_OF = 20
 const MAX_STOPS = 4
 const MAX_TOP_LOGPROBS = 20
 const MAX_TOOLS = 128
@@ -63,6 +65,8 @@ const sampling = {
   repeat_penalty: z.number().min(0).max(10).nullish(),
   /** -1: as far as the engine looks back. */
   repeat_last_n: z.int().min(-1).max(MAX_PENALTY_TOKENS).nullish(),
+  /** The model's own end is never chosen. */
+  ignore_eos: flag,
   /** -1: until the model ends or the context is full. */
   n_predict: z
     .int()
@@ -152,54 +156,59 @@ export type ChatBody = z.output<typeof chatBodySchema>
 /** One text, many, one list of token ids, or many. */
 export type Texts = string | string[] | number[] | number[][]
 
-const TEXTS = 'expected a text, texts, token ids or lists of token ids, none of them empty'
-const textsJson = { type: 'string', minLength: 1 }
+const TEXTS = 'expected a text, texts, token ids or lists of token ids'
 const idsJson = { type: 'array', items: { type: 'integer', minimum: 0 }, minItems: 1 }
 
 /** Read by hand: a union of lists would check 300,000 ids as each of its kinds. */
-const texts = z
-  .unknown()
-  .transform((value, { addIssue }): Texts => {
-    const read = textsOf(value)
-    if ('texts' in read) return read.texts
-    addIssue({ code: 'custom', message: read.fault, path: read.path })
-    return z.NEVER
-  })
-  .meta({
-    anyOf: [
-      textsJson,
-      { type: 'array', items: textsJson, minItems: 1 },
-      idsJson,
-      { type: 'array', items: idsJson, minItems: 1 },
-    ],
-  })
+function texts(minLength: 0 | 1) {
+  const textsJson = { type: 'string', minLength }
+  return z
+    .unknown()
+    .transform((value, { addIssue }): Texts => {
+      const read = textsOf(value, minLength)
+      if ('texts' in read) return read.texts
+      addIssue({ code: 'custom', message: read.fault, path: read.path })
+      return z.NEVER
+    })
+    .meta({
+      anyOf: [
+        textsJson,
+        { type: 'array', items: textsJson, minItems: 1 },
+        idsJson,
+        { type: 'array', items: idsJson, minItems: 1 },
+      ],
+    })
+}
 
 type Read = { texts: Texts } | { fault: string; path: number[] }
 
-function textsOf(value: unknown): Read {
-  if (typeof value === 'string' && value !== '') return { texts: value }
-  if (!Array.isArray(value) || value.length === 0) return { fault: TEXTS, path: [] }
+function textsOf(value: unknown, minLength: 0 | 1): Read {
+  const isText = (one: unknown): boolean => typeof one === 'string' && one.length >= minLength
+  const wanted = minLength === 0 ? `${TEXTS}, no list of them empty` : `${TEXTS}, none of them empty`
+  if (typeof value === 'string' && isText(value)) return { texts: value }
+  if (!Array.isArray(value) || value.length === 0) return { fault: wanted, path: [] }
   const members: unknown[] = value
   const ids = members.reduce<number>((sum, one) => sum + (Array.isArray(one) ? one.length : 1), 0)
   if (ids > MAX_TOKEN_IDS) return { fault: `${ids} texts or token ids; at most ${MAX_TOKEN_IDS} at a time`, path: [] }
   const kinds = [isText, isTokenId, isTokenIds]
   const isOne = kinds.find((kind) => kind(members[0])) ?? isText
   const wrong = members.findIndex((one) => !isOne(one))
-  if (wrong !== -1) return { fault: TEXTS, path: [wrong] }
+  if (wrong !== -1) return { fault: wanted, path: [wrong] }
   return { texts: value }
 }
 
-const isText = (one: unknown): boolean => typeof one === 'string' && one !== ''
 export const isTokenId = (one: unknown): boolean => typeof one === 'number' && Number.isInteger(one) && one >= 0
 const isTokenIds = (one: unknown): boolean => Array.isArray(one) && one.length > 0 && one.every(isTokenId)
 
 export const completionBodySchema = z.looseObject({
   model,
-  prompt: texts,
+  /** Absent: begun from the model's token for a beginning, as an empty text is. */
+  prompt: texts(0).nullish(),
   ...sampling,
-  max_tokens: tokens,
+  /** 0: the prompt alone. */
+  max_tokens: z.int().min(0).nullish(),
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
-  best_of: z.int().min(1).nullish(),
+  best_of: z.int().min(1).max(MAX_BEST_OF).nullish(),
   echo: flag,
   suffix: text.nullish(),
   stop,
@@ -213,7 +222,7 @@ export type CompletionBody = z.output<typeof completionBodySchema>
 
 export const embeddingBodySchema = z.looseObject({
   model,
-  input: texts,
+  input: texts(1),
   encoding_format: z.enum(['float', 'base64']).nullish(),
   dimensions: z.int().min(1).nullish(),
 })

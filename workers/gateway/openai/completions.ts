@@ -1,8 +1,10 @@
 import type { FastifyReply } from 'fastify'
-import { AnswerCollector, type InferenceRequest } from '../../../lib/protocol/index.js'
+import type { Finish, InferenceRequest } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
+import type { AnswerEvent } from '../requests/index.js'
+import { CompletionLogprobs, LogprobRoom } from './completion-logprobs.js'
 import { frameOf } from './frame.js'
-import { completionLogprobs, textCompletion, totalUsage, usageObject } from './objects.js'
+import { type Frame, totalUsage, usageObject } from './objects.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
 import { runAll, toldPlace } from './run.js'
@@ -11,55 +13,133 @@ import { choicesOf } from './to-inference.js'
 /** `POST /v1/completions`. Choices are numbered prompt by prompt. */
 export async function completions(
   { requests, catalogue }: DoorOptions,
-  { requests: asked, n, echoes, streams, includesUsage, wantsLogprobs, words, hasPrompts }: PreparedBody<'completions'>,
+  prepared: PreparedBody<'completions'>,
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
+  const { requests: asked, n, bestOf, echoes, streams, includesUsage, wantsLogprobs, words, hasPrompts } = prepared
+  const frame = frameOf('cmpl-', catalogue, asked[0]?.model, call)
+  const room = streams ? undefined : new LogprobRoom()
   const choices = asked
-    .flatMap((request) => choicesOf(request, n))
+    .flatMap((request) => choicesOf(request, bestOf))
     .map((request, index) => ({
       request,
       index,
-      echo: echoes ? promptText(request) : '',
-      ...(hasPrompts && { prompt: `prompt[${Math.floor(index / n)}]` }),
+      said: new Said(request, echoes, wantsLogprobs, room),
+      ...(hasPrompts && { prompt: `prompt[${Math.floor(index / bestOf)}]` }),
     }))
-  const frame = frameOf('cmpl-', catalogue, choices[0]?.request.model, call)
 
   if (!streams) {
-    const collecting = choices.map((choice) => ({ ...choice, collected: new AnswerCollector() }))
-    const answers = await runAll(requests, collecting, call, words, (event, { collected }) => collected.add(event))
-    return textCompletion(frame, answers, n, wantsLogprobs)
+    const answers = await runAll(requests, choices, call, words, (event, { said }) => said.add(event))
+    const best = asked.flatMap((_, i) => likeliest(answers.slice(i * bestOf, (i + 1) * bestOf), n))
+    const usage = usageObject(
+      totalUsage(
+        answers.map(({ finish }) => finish),
+        bestOf,
+      ),
+    )
+    reply.type('application/json; charset=utf-8')
+    return objectOf(
+      frame,
+      best.map(({ said, finish }, index) => said.whole(index, finish.reason)),
+      usage,
+    )
   }
 
-  const chunk = (choices: object[], usage: object | null = null): string =>
-    JSON.stringify({ ...frame, object: 'text_completion', choices, ...(includesUsage && { usage }) })
-  /** With the characters told of each, and those before its next token that log-probabilities are told of. */
-  const telling = choices.map((choice) => ({ ...choice, told: { chars: 0, offset: choice.echo.length } }))
+  const usageOf = includesUsage ? null : undefined
   return streamed(reply, call, async (stream) => {
-    const write = (
-      { index, echo, told }: (typeof telling)[number],
-      text: string,
-      logprobs: object | null,
-      finish_reason: string | null,
-    ): void => {
-      const whole = told.chars === 0 ? echo + text : text
-      told.chars += whole.length
-      stream.data(chunk([{ index, text: whole, logprobs, finish_reason }]))
-    }
-    const answers = await runAll(requests, telling, call, words, (event, choice) => {
-      if (toldPlace(event, (text) => stream.comment(text)) || event.type !== 'tokens') return
-      const logprobs =
-        wantsLogprobs && event.logprobs?.length ? completionLogprobs(event.logprobs, choice.told.offset) : null
-      for (const { text } of event.logprobs ?? []) choice.told.offset += text.length
-      if (event.text !== '' || logprobs !== null) write(choice, event.text, logprobs, null)
+    const answers = await runAll(requests, choices, call, words, (event, { said, index }) => {
+      if (toldPlace(event, (text) => stream.comment(text))) return
+      said.add(event)
+      if (said.hasMore) stream.data(objectOf(frame, [said.take(index, null)], usageOf))
     })
-    for (const answer of answers) write(answer, '', null, answer.finish.reason)
+    for (const { said, index, finish } of answers) {
+      stream.data(objectOf(frame, [said.take(index, finish.reason)], usageOf))
+    }
     const finishes = answers.map(({ finish }) => finish)
-    if (includesUsage) stream.data(chunk([], usageObject(totalUsage(finishes, n))))
+    if (includesUsage) stream.data(objectOf(frame, [], usageObject(totalUsage(finishes, n))))
     stream.data('[DONE]')
   })
 }
 
-function promptText(request: InferenceRequest): string {
-  return request.kind === 'completion' ? String(request.prompt) : ''
+/** An answer, or a piece of it. @param choices in JSON */
+function objectOf(frame: Frame, choices: readonly string[], usage: object | null | undefined): string {
+  const head = JSON.stringify({ ...frame, object: 'text_completion' }).slice(0, -1)
+  const tail = usage === undefined ? '' : `,"usage":${JSON.stringify(usage)}`
+  return `${head},"choices":[${choices.join(',')}]${tail}}`
+}
+
+/** What one answer says, prompt included where that is echoed, until it is told. */
+class Said {
+  readonly #prompt: string | undefined
+  readonly #logprobs: CompletionLogprobs | undefined
+  readonly #room: LogprobRoom | undefined
+  #text = ''
+  #more = false
+  #logprobSum = 0
+  #tokens = 0
+
+  constructor(request: InferenceRequest, echoes: boolean, wantsLogprobs: boolean, room: LogprobRoom | undefined) {
+    const isText = request.kind === 'completion' && typeof request.prompt === 'string'
+    // A text comes back as it was sent; of token ids the engine tells what they say.
+    this.#prompt = echoes && isText ? String(request.prompt) : undefined
+    if (this.#prompt !== undefined) this.#text = this.#prompt
+    this.#logprobs = wantsLogprobs ? new CompletionLogprobs() : undefined
+    this.#room = room
+  }
+
+  add(event: AnswerEvent): void {
+    if (event.type !== 'tokens') return
+    const { text, logprobs = [], echo } = event
+    if (echo !== undefined && this.#prompt === undefined) this.#text += echo.text
+    this.#text += text
+    for (const { logprob } of logprobs) {
+      this.#logprobSum += logprob
+      this.#tokens++
+    }
+    const all = [...(echo?.logprobs ?? []), ...logprobs]
+    if (this.#logprobs !== undefined && all.length > 0) {
+      this.#room?.take(all)
+      this.#logprobs.add(all)
+      this.#more = true
+    }
+    this.#more ||= this.#text !== ''
+  }
+
+  /** Whether something was said that is not told. */
+  get hasMore(): boolean {
+    return this.#more
+  }
+
+  /** The mean log-probability of its tokens, by which the best of several are found. */
+  get meanLogprob(): number {
+    return this.#tokens === 0 ? Number.NEGATIVE_INFINITY : this.#logprobSum / this.#tokens
+  }
+
+  /** All that was said, as a choice in JSON. */
+  whole(index: number, finishReason: string): string {
+    return this.#choice(index, finishReason, this.#logprobs?.take())
+  }
+
+  /** What was said since the last time, as a choice in JSON. */
+  take(index: number, finishReason: string | null): string {
+    return this.#choice(index, finishReason, this.#logprobs?.isEmpty ? undefined : this.#logprobs?.take())
+  }
+
+  #choice(index: number, finishReason: string | null, logprobs = 'null'): string {
+    const choice = `{"index":${index},"text":${JSON.stringify(this.#text)},"logprobs":${logprobs},"finish_reason":${JSON.stringify(finishReason)}}`
+    this.#text = ''
+    this.#more = false
+    return choice
+  }
+}
+
+/** The `n` answers whose tokens were the likeliest, in the order of their likelihood. */
+function likeliest<A extends { said: Said; finish: Finish }>(answers: readonly A[], n: number): readonly A[] {
+  if (answers.length <= n) return answers
+  return [...answers].sort((a, b) => order(b.said.meanLogprob, a.said.meanLogprob)).slice(0, n)
+}
+
+function order(a: number, b: number): number {
+  return a === b ? 0 : a - b
 }

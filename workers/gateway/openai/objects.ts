@@ -104,7 +104,7 @@ export function chatFinishReason(reason: FinishReason, style: CallStyle): string
 
 /** Log-probabilities that JSON can carry: a token that cannot occur has minus infinity. */
 const LEAST_LOGPROB = -9999
-const written = (logprob: number): number => (Number.isFinite(logprob) ? logprob : LEAST_LOGPROB)
+export const written = (logprob: number): number => (Number.isFinite(logprob) ? logprob : LEAST_LOGPROB)
 
 export function chatLogprobs(logprobs: readonly TokenLogprob[]) {
   return {
@@ -115,49 +115,6 @@ export function chatLogprobs(logprobs: readonly TokenLogprob[]) {
       top_logprobs: top.map((one) => ({ token: one.text, logprob: written(one.logprob), bytes: one.bytes })),
     })),
     refusal: null,
-  }
-}
-
-// --- completions ---
-
-export function textCompletion(
-  frame: Frame,
-  answers: readonly { collected: AnswerCollector; finish: Finish; echo: string }[],
-  choices: number,
-  wantsLogprobs: boolean,
-) {
-  return {
-    ...frame,
-    object: 'text_completion',
-    choices: answers.map(({ collected, finish, echo }, index) => ({
-      index,
-      text: echo + collected.text,
-      logprobs: wantsLogprobs ? completionLogprobs(collected.logprobs, echo.length) : null,
-      finish_reason: finish.reason,
-    })),
-    usage: usageObject(
-      totalUsage(
-        answers.map(({ finish }) => finish),
-        choices,
-      ),
-    ),
-  }
-}
-
-/** @param offset characters of the answer before the first of these tokens */
-export function completionLogprobs(logprobs: readonly TokenLogprob[], offset: number) {
-  let at = offset
-  return {
-    tokens: logprobs.map(({ text }) => text),
-    token_logprobs: logprobs.map(({ logprob }) => written(logprob)),
-    top_logprobs: logprobs.map(({ top }) =>
-      Object.fromEntries(top.map(({ text, logprob }) => [text, written(logprob)])),
-    ),
-    text_offset: logprobs.map(({ text }) => {
-      const before = at
-      at += text.length
-      return before
-    }),
   }
 }
 

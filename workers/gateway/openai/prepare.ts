@@ -18,7 +18,15 @@ import {
 import { textOf } from './messages.js'
 import type { CallStyle } from './objects.js'
 import type { ChatRecord } from './stored-chats.js'
-import { chatInference, chatWords, completionInferences, completionWords, inputsOf, isSingle } from './to-inference.js'
+import {
+  chatInference,
+  chatWords,
+  completionInferences,
+  completionWords,
+  countsOf,
+  inputsOf,
+  isSingle,
+} from './to-inference.js'
 import { detokenizeBodySchema, tokenizeBodySchema } from './token-bodies.js'
 import type { Words } from './words.js'
 
@@ -65,13 +73,13 @@ function completions(given: unknown) {
   const body = validate(completionBodySchema, given, 'body')
   return {
     requests: completionInferences(body),
-    n: body.n ?? 1,
+    ...countsOf(body),
     echoes: body.echo === true,
     streams: body.stream === true,
     includesUsage: body.stream_options?.include_usage === true,
     wantsLogprobs: body.logprobs != null,
     words: completionWords(body),
-    hasPrompts: !isSingle(body.prompt),
+    hasPrompts: !isSingle(body.prompt ?? ''),
   }
 }
 

@@ -22,6 +22,7 @@ import {
   type Texts,
   toolFunctionSchema,
 } from './bodies.js'
+import { MAX_LOGPROBS, tooMany } from './completion-logprobs.js'
 import { formatIn, strictly, textFormatOf } from './format.js'
 import { chatMessages } from './messages.js'
 import { refuseSamplers } from './samplers.js'
@@ -69,29 +70,30 @@ export function chatInference(body: ChatBody): InferenceRequest {
 
 /** One request for each prompt. @throws MeshError BAD_REQUEST naming the parameter */
 export function completionInferences(body: CompletionBody): InferenceRequest[] {
-  const prompts = inputsOf(body.prompt)
-  refuseParams(body, { suffix: 'text before a suffix cannot be generated' })
-  if ((body.best_of ?? 1) > (body.n ?? 1)) refuse('best_of', 'it may not be more than n')
-  if (body.echo === true && body.logprobs != null) refuse('echo', 'the log-probabilities of a prompt are not computed')
-  if (body.echo === true && prompts.some((prompt) => typeof prompt !== 'string')) {
-    refuse('echo', 'a prompt of token ids cannot be echoed')
+  const prompts = inputsOf(body.prompt ?? '')
+  if (body.suffix) refuse('suffix', 'text before a suffix cannot be generated')
+  const { n, bestOf } = countsOf(body)
+  if (prompts.length * bestOf > MAX_GENERATIONS) {
+    refuse('prompt', `${prompts.length} prompts times ${bestOf} answers; at most ${MAX_GENERATIONS} at a time`)
   }
-  if (prompts.length * (body.n ?? 1) > MAX_GENERATIONS) {
-    refuse('prompt', `${prompts.length} prompts times ${body.n ?? 1} answers; at most ${MAX_GENERATIONS} at a time`)
-  }
+  const isScored = body.echo === true && body.logprobs != null
+  if (isScored && body.stream !== true) refuseTooManyLogprobs(prompts, bestOf, body.logprobs ?? 0)
   const { format } = formatIn(body)
   const maxTokens = body.max_tokens ?? (body.n_predict == null ? COMPLETION_TOKENS : predicted(body))
   const words = completionWords(body)
   return prompts.map((prompt, i) =>
-    inWords({ ...words, ...(!isSingle(body.prompt) && { prompt: `prompt[${i}]` }) }, () =>
+    inWords({ ...words, ...(!isSingle(body.prompt ?? '') && { prompt: `prompt[${i}]` }) }, () =>
       parsed({
         kind: 'completion',
         ...common(body),
         prompt,
         maxTokens,
+        // A text that is not scored is known here.
+        echo: body.echo === true && (isScored || typeof prompt !== 'string') ? true : undefined,
         stop: stops(body.stop),
         format,
-        logprobs: body.logprobs ?? undefined,
+        // The best are found by them.
+        logprobs: body.logprobs ?? (bestOf > n ? 0 : undefined),
       }),
     ),
   )
@@ -114,6 +116,23 @@ export function chatWords(body: ChatBody): Words {
 export function completionWords(body: CompletionBody): Words {
   const isPredicted = body.max_tokens == null && body.n_predict != null
   return { api: 'completions', format: formatIn(body).param, ...(isPredicted && { maxTokens: 'n_predict' }) }
+}
+
+/** How many answers there are to each prompt, and how many are generated. @throws MeshError BAD_REQUEST */
+export function countsOf({ n: asked, best_of, stream }: CompletionBody): { n: number; bestOf: number } {
+  const n = asked ?? 1
+  const bestOf = best_of ?? n
+  if (bestOf < n) refuse('best_of', `is ${bestOf}; expected at least n, which is ${n}`)
+  if (bestOf > n && stream === true)
+    refuse('best_of', 'the best of several answers are known at their end: not with stream')
+  return { n, bestOf }
+}
+
+/** Refuses at once what would be refused in the end, as far as prompts tell their length. */
+function refuseTooManyLogprobs(prompts: EmbeddingRequest['input'], bestOf: number, alternatives: number): void {
+  const ids = prompts.reduce((sum, prompt) => sum + (typeof prompt === 'string' ? 0 : prompt.length), 0)
+  const count = ids * bestOf * (1 + alternatives)
+  if (count > MAX_LOGPROBS) throw tooMany(count)
 }
 
 /** llama-server's own bound on an answer; -1 is none. */
@@ -175,6 +194,7 @@ function common(body: SamplingBody & { model?: string | null; [field: string]: u
     // Clients that must name a model and know none send an empty one.
     model: body.model ? body.model : undefined,
     sampling: samplingOf(body),
+    ignoreEos: body.ignore_eos === true ? true : undefined,
   }
 }
 

@@ -51,6 +51,7 @@ const COMMON_NAMES: Name[] = [
   [/^sampling\./, ''],
   [/^ignoreEos/, 'ignore_eos'],
   [/^parallelToolCalls/, 'parallel_tool_calls'],
+  [/^ignoreEos/, 'ignore_eos'],
 ]
 const IN_CHAT: Name[] = [
   [/^maxTokens/, 'max_completion_tokens'],

@@ -110,8 +110,8 @@ function isFull({ reservation, told }: GenerationState, most: number): boolean {
 
 type Tokens = Extract<GenerateEvent, { type: 'tokens' }>
 
-function isUsageAlone({ ids, text, calls }: Tokens): boolean {
-  return ids.length === 0 && text === '' && calls === undefined
+function isUsageAlone({ ids, text, calls, logprobs }: Tokens): boolean {
+  return ids.length === 0 && text === '' && calls === undefined && logprobs === undefined
 }
 
 /** What a processor has used is between it and its gateway. */

@@ -1,6 +1,6 @@
 import type { LlamaModel, Token } from 'node-llama-cpp'
 import { MeshError } from '../../../lib/errors/index.js'
-import type { FinishReason, InferenceRequest, TokenBatch, Usage } from '../../../lib/protocol/index.js'
+import type { FinishReason, InferenceRequest, TokenBatch, TokenLogprob, Usage } from '../../../lib/protocol/index.js'
 import type { Batching } from './batching.js'
 import type { Constraint } from './constraint.js'
 import type { LogprobFormatter } from './logprobs.js'
@@ -83,8 +83,9 @@ export async function generate(
 
   const mask = constraint && new Mask(constraint.matcher)
   const never = request.ignoreEos ? [...(await endTokensOf(model)), ...prompt.stopTokens] : []
-  const options = samplerOptions(model, request.sampling, slot, mask, generated, never)
   const scored = isScored(request)
+  const options = samplerOptions(model, request.sampling, slot, mask, generated, never)
+  options.yieldEogToken = scored
   const cachedTokens = await slot.keepPrefix(scored ? [] : prompt.tokens)
   if (!scored && request.kind === 'completion' && request.echo) await scorer.echo(prompt, job, onTokens)
   batching.enter(slot.number)
@@ -110,7 +111,13 @@ export async function generate(
       job.steps++
       job.usage = { promptTokens: prompt.tokens.length, cachedTokens, completionTokens: generated.length + 1 }
       checkCancelled(job)
-      if (prompt.stopTokens.has(token)) break
+      const logprob =
+        alternatives !== undefined && probabilities && formatter.format(token, probabilities, alternatives)
+      if (prompt.stopTokens.has(token) || (scored && model.isEogToken(token))) {
+        // Who scores a prompt counts on one token behind it, be it the end.
+        if (scored && logprob) onTokens({ index: generated.length, ids: [], text: '', logprobs: [silent(logprob)] })
+        break
+      }
       generated.push(token)
       const piece = text.push(token)
       const full = generated.length >= most
@@ -120,8 +127,8 @@ export async function generate(
       const batch: TokenBatch = { index: generated.length - 1, ids: [token], text: piece.text + rest }
       if (generated.length === 1) batch.usage = job.usage
       if (piece.calls.length > 0) batch.calls = piece.calls
-      if (alternatives !== undefined && probabilities) {
-        logprobs.push(text.reach, formatter.format(token, probabilities, alternatives))
+      if (logprob) {
+        logprobs.push(scored ? 0 : text.reach, logprob)
         batch.logprobs = logprobs.take(batch.text.length)
       }
       onTokens(batch)
@@ -144,6 +151,11 @@ export async function generate(
   } finally {
     batching.leave(slot.number)
   }
+}
+
+/** A token that is no part of the text. */
+function silent(logprob: TokenLogprob): TokenLogprob {
+  return { ...logprob, bytes: [] }
 }
 
 /** Why the answer ends behind this piece; undefined where it goes on. */
