@@ -140,7 +140,7 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [RESPONSES, { input: [{ type: 'function_call_output', call_id: 'x', output: '1' }] }, 'input[0].call_id'],
   [RESPONSES, { input: [{ type: 'item_reference', id: 'x' }] }, 'input[0].type'],
   [RESPONSES, { input: 'Hi', previous_response_id: 'resp_none' }, 'previous_response_id'],
-  [RESPONSES, { input: 'Hi', background: true }, 'background'],
+  [RESPONSES, { input: 'Hi', background: true, store: false }, 'background'],
   [RESPONSES, { input: 'Hi', conversation: 'conv_1' }, 'conversation'],
   [RESPONSES, { input: 'Hi', truncation: 'auto' }, 'truncation'],
   [RESPONSES, { input: 'Hi', metadata: { long: 'x'.repeat(513) } }, 'metadata.long'],

@@ -310,6 +310,142 @@ test('what a gateway keeps is there after its restart; without it that is said',
   t.is((await failure(here.responses.retrieve('resp_none'))).status, 404)
 })
 
+function ended(client: OpenAI, id: string) {
+  return until(
+    async () => {
+      const response = await client.responses.retrieve(id)
+      return response.status !== 'queued' && response.status !== 'in_progress' && response
+    },
+    'it has ended',
+    30_000,
+  )
+}
+
+/** An engine whose answers are as long as they may be, and come slowly. */
+const SLOW = { STAND_IN_TOKENS_PER_S: '100', STAND_IN_DIE_AFTER: '0' }
+
+test('a response in the background is followed from another gateway to its end', { timeout: 60_000 }, async (t) => {
+  const door = await startDoor(t)
+  const other = await secondGateway(t, door)
+  const [here, there] = [clientOf(door, door.key), clientOf(other, door.key)]
+  const made = await here.responses.create({
+    model,
+    input: 'What is the capital of France?',
+    temperature: 0,
+    background: true,
+  })
+  t.alike([made.status, made.background, made.output_text], ['queued', true, ''])
+  const whole = await ended(there, made.id)
+  t.is(whole.status, 'completed')
+  t.ok(/Paris/.test(whole.output_text), whole.output_text)
+  t.ok((whole.usage?.output_tokens ?? 0) > 2)
+  t.is((await there.responses.inputItems.list(made.id)).data.length, 1)
+  const next = await there.responses.create({
+    model,
+    input: 'And of Spain?',
+    previous_response_id: made.id,
+    max_output_tokens: 3,
+  })
+  t.ok((next.usage?.input_tokens ?? 0) > (whole.usage?.total_tokens ?? 0))
+  t.is((await there.responses.cancel(made.id)).status, 'completed', 'what has ended stays as it is')
+})
+
+test('responses in the background are cancelled and deleted at any gateway', { timeout: 90_000 }, async (t) => {
+  const door = await startDoor(t, { standIn: SLOW })
+  const other = await secondGateway(t, door)
+  const [here, there] = [clientOf(door, door.key), clientOf(other, door.key)]
+  const long = { model, input: 'Tell me a story.', background: true, temperature: 2, max_output_tokens: 4000 }
+  await t.test('the output so far is told, and cancelling keeps it', async (t) => {
+    const { id } = await here.responses.create(long)
+    const soFar = await until(async () => {
+      const response = await there.responses.retrieve(id)
+      return response.output_text.length > 40 && response
+    }, 'there is some output')
+    t.is(soFar.status, 'in_progress')
+    const early = await failure(there.responses.create({ model, input: 'Go on', previous_response_id: id }))
+    t.alike([early.status, early.param], [400, 'previous_response_id'])
+    const cancelled = await there.responses.cancel(id)
+    t.is(cancelled.status, 'cancelled')
+    const { output_text: kept } = await there.responses.retrieve(id)
+    t.ok(kept.startsWith(soFar.output_text))
+    t.is(door.gateway.load().running, 0, 'its slot is free')
+    t.alike(await here.responses.retrieve(id), await there.responses.retrieve(id))
+    t.is((await here.responses.cancel(id)).status, 'cancelled')
+  })
+
+  await t.test('deleting ends it, and nothing of it comes back', async (t) => {
+    const { id } = await here.responses.create(long)
+    const before = filesOf(door, 'g1').length
+    await there.responses.delete(id)
+    t.is((await failure(here.responses.retrieve(id))).status, 404)
+    await until(() => door.gateway.load().running === 0, 'nothing runs')
+    t.is(filesOf(door, 'g1').length, before - 1)
+  })
+
+  await t.test('a stream whose client goes away goes on', async (t) => {
+    const stream = await here.responses.create({ ...long, max_output_tokens: 200, stream: true })
+    let id = ''
+    for await (const event of stream) {
+      if (event.type === 'response.created') id = event.response.id
+      if (event.type === 'response.output_text.delta') break
+    }
+    const whole = await ended(there, id)
+    t.ok(['completed', 'incomplete'].includes(whole.status ?? ''), whole.status)
+    const second = await here.responses.create({ ...long, max_output_tokens: 5, stream: true })
+    const numbers: number[] = []
+    let last = ''
+    for await (const event of second) {
+      numbers.push(event.sequence_number)
+      last = event.type
+    }
+    t.alike(
+      numbers,
+      numbers.map((_, i) => i),
+    )
+    t.ok(['response.completed', 'response.incomplete'].includes(last), last)
+  })
+
+  await t.test('what cannot be done is refused at once', async (t) => {
+    const unkept = await failure(here.responses.create({ ...long, store: false }))
+    t.alike([unkept.status, unkept.param], [400, 'background'])
+    t.is((await failure(here.responses.create({ ...long, model: 'none' }))).status, 404)
+    const plain = await here.responses.create({ model, input: 'Hi', max_output_tokens: 2 })
+    t.is((await failure(there.responses.cancel(plain.id))).status, 400)
+    t.is((await failure(there.responses.cancel('resp_none'))).status, 404)
+    const again = await failure(there.responses.retrieve(plain.id, { stream: true }))
+    t.alike([again.status, again.param], [400, 'stream'])
+    const narrow = clientOf(door, await door.newKey({ concurrentRequests: 1 }))
+    const { id } = await narrow.responses.create(long)
+    t.is((await failure(narrow.responses.create(long))).status, 429, 'it counts as any other')
+    await narrow.responses.cancel(id)
+  })
+})
+
+test('a response in the background fails with its gateway, and says so after the restart', {
+  timeout: 90_000,
+}, async (t) => {
+  const door = await startDoor(t, { standIn: SLOW })
+  const settings = { gateway: {}, worker: { drainMs: 100 } }
+  const gateway = await start(t, new GatewayWorker(testOptions(door.home, 'g2', { http: { port: 0 }, ...settings })))
+  await until(async () => (await fetch(`${gateway.status().addresses.http}/readyz`)).ok, 'ready', 20_000)
+  const there = clientOf({ url: gateway.status().addresses.http ?? '' }, door.key)
+  const { id } = await there.responses.create({
+    model,
+    input: 'Tell me a story.',
+    background: true,
+    temperature: 2,
+    max_output_tokens: 6000,
+  })
+  await until(async () => (await there.responses.retrieve(id)).output_text.length > 20, 'there is some output')
+  await gateway.stop()
+  const again = await secondGateway(t, door)
+  for (const url of [again.url, door.url]) {
+    const response = await clientOf({ url }, door.key).responses.retrieve(id)
+    t.is(response.status, 'failed')
+    t.is(response.error?.code as string, 'interrupted')
+  }
+})
+
 test('a revoked key’s responses leave the disk', { timeout: 60_000 }, async (t) => {
   const door = await startDoor(t)
   const key = await door.newKey({})

@@ -14,7 +14,7 @@ const OPEN: ReadonlySet<string | undefined> = new Set([...Object.keys(healthPart
 export function serveDoors(
   app: FastifyInstance,
   { net, log, since, bodyLimitBytes }: { net: Net; log: Logger; since: number; bodyLimitBytes: number },
-  { accounts, bodies, catalogue, journal, limiter, requests, stored, tokens }: GatewayParts,
+  { accounts, background, bodies, catalogue, journal, limiter, requests, stored, tokens }: GatewayParts,
 ): void {
   const authenticate = (credential: string) => accounts.authenticate(credential)
   answerErrors(app, log)
@@ -30,6 +30,7 @@ export function serveDoors(
   serveOpenAi(app, {
     requests,
     tokens,
+    background,
     bodies,
     stored,
     authenticate: mayInfer,

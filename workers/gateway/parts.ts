@@ -10,7 +10,7 @@ import { AccountsReplica } from './accounts-replica.js'
 import { Catalogue } from './catalogue.js'
 import { JournalWriter } from './journal.js'
 import { GatewayMetrics } from './metrics.js'
-import { BodyReader, interruptedResponse } from './openai/index.js'
+import { Background, BodyReader, interruptedResponse } from './openai/index.js'
 import { processorOf } from './processor.js'
 import { Limiter, Requests, Scheduler, systemClock, Tokens } from './requests/index.js'
 import { LocalStored, otherGateways, Stored } from './stored/index.js'
@@ -35,6 +35,7 @@ export const gatewayConfigSchema = z.strictObject({
 /** What a gateway is made of, besides what every worker has. */
 export interface GatewayParts {
   accounts: AccountsReplica
+  background: Background
   bodies: BodyReader
   catalogue: Catalogue<Link>
   journal: JournalWriter
@@ -130,5 +131,7 @@ export function gatewayParts(
     now: Date.now,
   })
   const stored = new Stored(local, () => otherGateways(net))
-  return { accounts, bodies: new BodyReader(), catalogue, journal, limiter, requests, scheduler, stored, tokens }
+  const background = new Background(stored)
+  const bodies = new BodyReader()
+  return { accounts, background, bodies, catalogue, journal, limiter, requests, scheduler, stored, tokens }
 }

@@ -91,6 +91,7 @@ export class GatewayWorker extends BaseWorker {
     clearInterval(this.#forgetTimer)
     clearTimeout(this.#sweepTimer)
     await this.#forgetting
+    await this.#parts?.background.close()
     await this.#parts?.stored.local.close()
     await this.#parts?.bodies.close()
     await this.#parts?.accounts.close()

@@ -8,7 +8,7 @@ import { embeddings } from './embeddings.js'
 import { rateHeaders } from './headers.js'
 import { modelById, modelList } from './models.js'
 import type { DoorOptions } from './options.js'
-import { deleteResponse, getInputItems, getResponse, respond } from './responses.js'
+import { cancelResponse, deleteResponse, getInputItems, getResponse, respond } from './responses.js'
 import { deleteChat, getChat, getMessages, listChats, updateChat } from './stored-chats.js'
 import { applyTemplate, detokenize, inputTokens, tokenize } from './tokens.js'
 import { type Api, inOpenAiWords } from './words.js'
@@ -156,8 +156,11 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
       ),
     })
     route(v1, '/v1/responses/:id', {
-      GET: answering((call, request, reply) => getResponse(options, call, idOf(request), reply)),
+      GET: answering((call, request, reply) => getResponse(options, call, idOf(request), request.query, reply)),
       DELETE: answering((call, request) => deleteResponse(options, call, idOf(request))),
+    })
+    route(v1, '/v1/responses/:id/cancel', {
+      POST: answering((call, request, reply) => cancelResponse(options, call, idOf(request), reply)),
     })
     route(v1, '/v1/responses/:id/input_items', {
       GET: answering((call, request, reply) => getInputItems(options, call, idOf(request), request.query, reply)),

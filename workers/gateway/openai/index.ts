@@ -1,3 +1,4 @@
+export { Background } from './background.js'
 export { BodyReader } from './body-reader.js'
 export { serveOpenAi } from './door.js'
 export { openAiPart } from './openapi.js'

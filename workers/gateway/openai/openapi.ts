@@ -79,6 +79,14 @@ export const openAiPart: OpenApiPart = {
       get: get('A response that is still kept', answer('The response', object('response'))),
       delete: get('Forgets a response', answer('That it is forgotten', object('response'))),
     },
+    '/v1/responses/{id}/cancel': {
+      parameters: idParameter,
+      post: {
+        summary: 'Ends a response that is made in the background',
+        tags: ['OpenAI'],
+        ...answer('The response', object('response')),
+      },
+    },
     '/v1/responses/{id}/input_items': {
       parameters: idParameter,
       get: get('What was sent with a response', answer('The items', object('list'))),

@@ -2,6 +2,7 @@ import type { Model } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
 import type { Rate, Requests, Tokens } from '../requests/index.js'
 import type { Stored } from '../stored/index.js'
+import type { Background } from './background.js'
 import type { BodyReader } from './body-reader.js'
 
 /** What the door needs of its gateway. */
@@ -9,6 +10,8 @@ export interface DoorOptions {
   requests: Requests
   tokens: Pick<Tokens, 'ask'>
   bodies: BodyReader
+  /** Responses that are made whether their client waits or not. */
+  background: Background
   /** What the gateways of the mesh keep. */
   stored: Stored
   /** @throws MeshError INVALID_API_KEY */

@@ -40,6 +40,8 @@ export class ResponseBuilder {
   #open: OutputItem | undefined
   #call = -1
   #begun = false
+  /** True once a processor has it. */
+  #started = false
 
   constructor(frame: Frame, body: ResponseBody, emit: Emit = () => {}) {
     this.id = frame.id
@@ -49,7 +51,7 @@ export class ResponseBuilder {
       id: frame.id,
       object: 'response',
       created_at: frame.created,
-      background: false,
+      background: body.background === true,
       instructions: body.instructions ?? null,
       max_output_tokens: body.max_output_tokens ?? null,
       max_tool_calls: null,
@@ -86,6 +88,7 @@ export class ResponseBuilder {
 
   add(event: AnswerEvent): void {
     this.begin()
+    this.#started ||= event.type !== 'queued'
     if (event.type !== 'tokens') return
     if (event.text !== '' || event.logprobs?.length) this.#text(event.text, event.logprobs)
     for (const call of event.calls ?? []) this.#toolCall(call)
@@ -110,8 +113,23 @@ export class ResponseBuilder {
     return { response, type: `response.${status}` }
   }
 
-  fail(code: string, message: string): object {
-    return { ...this.#response('failed'), error: { code, message } }
+  fail(code: string, message: string): Answered {
+    return { ...this.#ended('failed'), error: { code, message } }
+  }
+
+  /** The response, once its maker was told to stop. */
+  cancel(): Answered {
+    return this.#ended('cancelled')
+  }
+
+  /** What there is of it so far. */
+  snapshot(): Answered {
+    return { ...this.#response(this.#started ? 'in_progress' : 'queued'), output: this.#output }
+  }
+
+  #ended(status: string): Answered {
+    for (const item of this.#output) if (item.status === 'in_progress') item.status = 'incomplete'
+    return this.#response(status)
   }
 
   #response(status: string, usage?: Usage): Answered {

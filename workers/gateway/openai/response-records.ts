@@ -121,8 +121,13 @@ export function notStored(id: string, kind: 'response' | 'chat'): MeshError {
   return MeshError.NOT_FOUND(`There is no ${what} ${JSON.stringify(id.slice(0, 100))}: ${WHY_GONE}`)
 }
 
+/** Why a response failed that was being made when its gateway ended. */
+export const INTERRUPTED = {
+  code: 'interrupted',
+  message: 'The gateway that made this response ended before it was complete',
+}
+
 /** What becomes of a response that was being made when its gateway ended. @param object JSON */
 export function interruptedResponse(object: string): string {
-  const error = { code: 'interrupted', message: 'The gateway that made this response ended before it was complete' }
-  return JSON.stringify({ ...JSON.parse(object), status: 'failed', error })
+  return JSON.stringify({ ...JSON.parse(object), status: 'failed', error: INTERRUPTED })
 }

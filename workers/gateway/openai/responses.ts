@@ -1,5 +1,9 @@
 import type { FastifyReply } from 'fastify'
+import { MeshError } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
+import type { AnswerEvent } from '../requests/index.js'
+import type { BackgroundWork } from './background.js'
+import { refuse } from './bodies.js'
 import { frameOf } from './frame.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
@@ -18,7 +22,8 @@ export async function respond(
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const { requests, catalogue, stored } = options
+  const { requests, catalogue, stored, background, bodies } = options
+  if (body.background === true && body.store === false) refuse('background', 'wants the response to be stored')
   const items = itemsOf(body.input ?? [])
   const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
   const words = responseWords(items, messages, Boolean(body.instructions))
@@ -34,8 +39,19 @@ export async function respond(
     return isKept ? response : { ...response, store: false }
   }
 
+  const inBackground = (built: ResponseBuilder, tell: (event: AnswerEvent) => void) => {
+    const chars = messages.reduce((sum, { content }) => sum + content.length, 0)
+    const room = bodies.hold(call.principal.user, chars)
+    const generate: BackgroundWork['generate'] = (context, told) => runOne(requests, request, context, words, told)
+    return background.begin({ generate, built, items, messages, room }, call, tell)
+  }
+
   if (body.stream !== true) {
     const built = new ResponseBuilder(frame, body)
+    if (body.background === true) {
+      await inBackground(built, () => {})
+      return { ...built.snapshot(), status: 'queued', output: [] }
+    }
     const finish = await runOne(requests, request, call, words, (event) => built.add(event))
     return kept(built, built.finish(finish).response)
   }
@@ -49,6 +65,14 @@ export async function respond(
     async (stream) => {
       tell.emit = (type, fields) =>
         stream.event(type, JSON.stringify({ type, ...fields, sequence_number: sequence_number++ }))
+      if (body.background === true) {
+        const { ended } = await inBackground(built, (event) => toldPlace(event, (text) => stream.comment(text)))
+        const response = await ended
+        // No event says that a response was cancelled.
+        return tell.emit(response.status === 'cancelled' ? 'response.failed' : `response.${response.status}`, {
+          response,
+        })
+      }
       const finish = await runOne(requests, request, call, words, (event) => {
         if (!toldPlace(event, (text) => stream.comment(text))) built.add(event)
       })
@@ -63,7 +87,10 @@ export async function respond(
 }
 
 /** `GET /v1/responses/{id}`, from whichever gateway keeps it. @throws MeshError NOT_FOUND, PEER_NOT_FOUND */
-export async function getResponse(options: DoorOptions, call: Call, id: string, reply: FastifyReply) {
+export async function getResponse(options: DoorOptions, call: Call, id: string, query: Query, reply: FastifyReply) {
+  if (query.stream !== undefined && query.stream !== 'false') {
+    refuse('stream', 'a response is not streamed a second time; ask for it without, until its status is another')
+  }
   const { bytes } = await storedView(options, call, id, 'object', 'response')
   return sendJson(options, call, reply, bytes)
 }
@@ -72,6 +99,17 @@ export async function getResponse(options: DoorOptions, call: Call, id: string, 
 export async function deleteResponse({ stored }: DoorOptions, call: Call, id: string): Promise<object> {
   if (!id.startsWith('resp_') || !(await stored.delete(ownerOf(call), id))) throw notStored(id, 'response')
   return { id, object: 'response', deleted: true }
+}
+
+/** `POST /v1/responses/{id}/cancel`: of one that is made in the background. @throws MeshError NOT_FOUND, PEER_NOT_FOUND, BAD_REQUEST */
+export async function cancelResponse(options: DoorOptions, call: Call, id: string, reply: FastifyReply) {
+  const { head } = await storedView(options, call, id, 'object', 'response')
+  if (!head.background) {
+    throw MeshError.BAD_REQUEST(`${id} was not made in the background: only such responses can be cancelled`)
+  }
+  // One that has ended by now stays as it is.
+  await options.stored.cancel(ownerOf(call), id)
+  return getResponse(options, call, id, {}, reply)
 }
 
 /** `GET /v1/responses/{id}/input_items`. @throws MeshError NOT_FOUND, PEER_NOT_FOUND, BAD_REQUEST */

@@ -40,7 +40,6 @@ const NOT_IN_CHAT = {
   web_search_options: 'this mesh does not search the web',
 }
 const NOT_IN_RESPONSES = {
-  background: 'responses in the background are not supported',
   conversation: 'conversations are not kept here; use previous_response_id',
   prompt: 'prompt templates are not kept here; send the text as input',
 }

@@ -222,9 +222,17 @@ export class LocalStored {
     return pageOf(fitting, (entry) => cursorOf(entry, order), wanted)
   }
 
-  /** Takes it off the disk. @returns false where there is none such. @throws the system's error */
+  /** Takes off the disk what could not be stored to its end. */
+  async forget(owner: Owner, id: string): Promise<void> {
+    const key = fileName(owner.keyId, id)
+    this.#shelves.delete(key)
+    await this.#changes.run(key, () => this.#removeGone(key))
+  }
+
+  /** Takes it off the disk; what is being made is ended first. @returns false where there is none such. @throws the system's error */
   async delete(owner: Owner, id: string): Promise<boolean> {
     if ((await this.find(owner, id)) === undefined) return false
+    await this.live(owner, id)?.cancel()
     const key = fileName(owner.keyId, id)
     return this.#changes.run(key, async () => {
       if (this.#shelves.delete(key) === undefined) return false
