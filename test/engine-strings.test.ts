@@ -238,6 +238,7 @@ test('a text is let through exactly where its pattern matches it, alone and besi
       const [json, length] = [JSON.stringify(text), [...text].length]
       const is = regex.test(text)
       return (
+        stringFits(text, [{ pattern }]) !== is ||
         alone.accepts(json) !== is ||
         sized.accepts(json) !== (is && length >= 1 && length <= 4) ||
         beside.accepts(json) !== (is && /^(?!ba)[\s\S]*$/u.test(text))
@@ -399,5 +400,8 @@ test('a value is measured against limits as JSON Schema means them', (t) => {
   t.ok(stringFits('🦊🦊', [{ maxLength: 2 }, { pattern: '🦊$' }]))
   t.absent(stringFits('🦊🦊', [{ minLength: 3 }]))
   t.absent(stringFits('ab', [{ pattern: ['^a', 'c$'] }]))
+  t.ok(stringFits('aa', [{ pattern: '^(a)\\1$' }]), 'what cannot be followed is not looked at')
+  t.absent(stringFits(`${'a'.repeat(200)}b`, [{ pattern: '^(a+)+$' }]), 'without trial and error')
+  t.absent(stringFits('ab'.repeat(100_000), [{ pattern: '^(a|b)*$' }]), 'too many steps')
   t.ok(stringFits('no date', [{ format: 'date' }]), 'a format is not looked at')
 })

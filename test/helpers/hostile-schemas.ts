@@ -71,6 +71,17 @@ export const ONCE_BROKEN: readonly Hostile[] = [
     'optional groups counted in each other': pattern('^(((a?){0,40}){0,40}){0,40}$'),
     'stars in stars': pattern('^(((a*)*)*)*$'),
     'a choice that backtracks': pattern('^(a|aa|a|aa)*b$'),
+    'a choice whose end is far from where it is known, and a length': {
+      ...pattern('(a|b)*a(a|b){20}$'),
+      maxLength: 900,
+    },
+    'an optional group counted to 2,000, and a length': { ...pattern('^([a-z]?){2000}$'), maxLength: 1999 },
+    'fifty words in one text': { allOf: Array.from({ length: 50 }, (_, i) => pattern(`word ${i}`)) },
+    'multiples of many sizes': wide(
+      200,
+      {},
+      { anyOf: Array.from({ length: 20 }, (_, i) => ({ type: 'number', multipleOf: 4999 - i })) },
+    ),
     '9,000 enum values': { enum: Array.from({ length: 9000 }, (_, i) => `value ${(i * 7919) % 9000}`) },
     'choices that double at each level': doubling(2),
     'fifty choices that begin alike': doubling(50),
@@ -144,6 +155,19 @@ const KINDS: readonly { what: string; make: (dice: Dice) => Schema | string }[] 
   },
   { what: 'pattern', make: (dice) => pattern(`^${expression(dice, 1 + dice.below(6))}$`) },
   { what: 'patterns', make: (dice) => wide(many(dice, 60), {}, pattern(`^${expression(dice, 3)}$`)) },
+  {
+    what: 'patterns, formats and lengths together',
+    make: (dice) =>
+      wide(
+        many(dice, 60),
+        {},
+        {
+          ...pattern(expression(dice, 3)),
+          ...(dice.below(2) === 0 && { format: dice.one(['email', 'uri', 'hostname', 'date-time', 'uuid']) }),
+          maxLength: many(dice, 5000),
+        },
+      ),
+  },
   { what: 'broken pattern', make: (dice) => pattern(broken(dice, `^${expression(dice, 3)}$`)) },
   { what: 'grammar', make: (dice) => rules(dice) },
   { what: 'broken grammar', make: (dice) => broken(dice, rules(dice)) },

@@ -58,6 +58,12 @@ export class Alphabet {
     return this.#classes.get(set.join()) ?? []
   }
 
+  /** The class of one sign; undefined for what no text holds. */
+  classOf(sign: number): number | undefined {
+    const one = this.#ranges.findIndex((ranges) => ranges.some(([first, last]) => first <= sign && sign <= last))
+    return one < 0 ? undefined : one
+  }
+
   signsOf(classes: readonly number[]): SignSet {
     const key = classes.join()
     let signs = this.#signs.get(key)

@@ -27,6 +27,11 @@ export function dfaOf(regex: Regex, alphabet: Alphabet, spend: Spend): Dfa {
   return new Subsets(regex, alphabet, spend).from(AT_START)
 }
 
+/** True where an expression matches a text as a whole: all ways are followed at once, never by trial and error. */
+export function matchesWhole(regex: Regex, text: string, alphabet: Alphabet, spend: Spend): boolean {
+  return new Subsets(regex, alphabet, spend).matches(text)
+}
+
 class Subsets {
   readonly #alphabet: Alphabet
   readonly #spend: Spend
@@ -64,12 +69,26 @@ class Subsets {
     for (let id = 0; id < sets.length; id++) {
       for (const [by, ways] of this.#steps(sets[id] ?? []).entries()) {
         if (ways === undefined) continue
-        const after = this.#looksBehind && this.#wordClasses.has(by) ? AFTER_WORD : AFTER_OTHER
-        const next = this.#close(ways, after)
+        const next = this.#close(ways, this.#after(by))
         if (next.size > 0) rows.lead(id, by, idOf(next))
       }
     }
     return tidied(rows.dfa(), this.#spend)
+  }
+
+  matches(text: string): boolean {
+    let ways = [...this.#close([{ at: this.#nfa.start, duties: [] }], AT_START).values()]
+    for (const sign of text) {
+      const by = this.#alphabet.classOf(sign.codePointAt(0) ?? 0)
+      const next = by === undefined ? undefined : this.#steps(ways)[by]
+      if (by === undefined || next === undefined) return false
+      ways = [...this.#close(next, this.#after(by)).values()]
+    }
+    return ways.some((way) => this.#ends(way))
+  }
+
+  #after(by: number): number {
+    return this.#looksBehind && this.#wordClasses.has(by) ? AFTER_WORD : AFTER_OTHER
   }
 
   #ends({ at, duties }: Way): boolean {

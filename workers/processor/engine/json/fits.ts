@@ -1,10 +1,18 @@
+import { MeshError } from '../../../../lib/errors/index.js'
+import { alphabetOf, searched } from './automaton.js'
 import { decimalOf, isMultiple } from './decimal.js'
+import { matchesWhole } from './determinise.js'
+import { refuse } from './gbnf.js'
 import type { NumberLimits } from './numbers.js'
+import { readRegex } from './regex.js'
 import type { StringLimits } from './strings.js'
 
+/** Steps that matching one text may take. */
+const MOST_STEPS = 200_000
+
 /**
- * True where a text has the length and matches the patterns that every part asks for. Formats are not looked at, nor is
- * what is malformed.
+ * True where a text has the length and matches the patterns that every part asks for. Neither formats are looked at nor
+ * patterns that cannot be followed. A text that takes too many steps does not fit.
  */
 export function stringFits(text: string, parts: readonly StringLimits[]): boolean {
   return parts.every(({ pattern, minLength, maxLength }) => {
@@ -16,10 +24,17 @@ export function stringFits(text: string, parts: readonly StringLimits[]): boolea
 }
 
 function matches(text: string, pattern: string): boolean {
+  let steps = 0
+  const spend = (more: number) => {
+    steps += more
+    if (steps > MOST_STEPS) throw refuse('pattern', `takes more than ${MOST_STEPS} steps`, { limit: MOST_STEPS })
+  }
   try {
-    return new RegExp(pattern, 'u').test(text)
-  } catch {
-    return true
+    const regex = searched(readRegex(pattern, 'pattern', spend))
+    return matchesWhole(regex, text, alphabetOf([regex], spend), spend)
+  } catch (err) {
+    if (err instanceof MeshError) return err.details.limit === undefined
+    throw err
   }
 }
 
