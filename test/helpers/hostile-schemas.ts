@@ -57,6 +57,17 @@ function unfolding(levels: number, choices: number): Schema {
   return { $ref: '#/$defs/l0', $defs }
 }
 
+/** Spelled so that nothing takes it for a promise. */
+const then = (schema: Schema): Schema => Object.fromEntries([['then', schema]])
+const numbered = (count: number): Schema => ({ enum: Array.from({ length: count }, (_, i) => `value ${i}`) })
+
+/** Choices between objects that nothing tells apart but one of their properties, which none has to have. */
+function alike(choices: number, properties: number, keyword: string): Schema {
+  return {
+    [keyword]: Array.from({ length: choices }, (_, i) => wide(properties, {}, { type: 'integer', minimum: i })),
+  }
+}
+
 const pattern = (text: string): Schema => ({ type: 'string', pattern: text })
 const grammar = (text: string): Constraint => ({ format: { type: 'grammar', grammar: text } })
 const tool = (parameters: Schema): Constraint => ({ tools: [{ name: 'x', parameters }], toolChoice: 'required' })
@@ -104,6 +115,42 @@ export const ONCE_BROKEN: readonly Hostile[] = [
       {},
       { type: 'array', items: { type: 'boolean' }, maxItems: 2000 },
     ),
+    'a thousand named values without repetition': { type: 'array', items: numbered(1000), uniqueItems: true },
+    'a thousand named values, five hundred of them without repetition': {
+      type: 'array',
+      items: numbered(1000),
+      uniqueItems: true,
+      minItems: 500,
+      maxItems: 500,
+    },
+    'a hundred choices of a hundred properties, one of which has to fit': alike(100, 100, 'oneOf'),
+    'a hundred schemas that must not fit': { not: alike(100, 20, 'anyOf') },
+    'patterns of names beside described properties': wide(2000, {
+      patternProperties: Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`^p.*${i}$`, { minLength: i }])),
+    }),
+    'a hundred patterns of names': {
+      type: 'object',
+      patternProperties: Object.fromEntries(Array.from({ length: 100 }, (_, i) => [`(a|b)*${i}`, { maxLength: i }])),
+      additionalProperties: { type: 'string' },
+    },
+    'opposites within opposites': Array.from({ length: 60 }).reduce<Schema>(
+      (not, _, i) => ({ not, properties: { [`p${i}`]: { type: 'string' } }, required: ['a', `b${i}`] }),
+      { type: 'string' },
+    ),
+    'forty conditions': {
+      type: 'object',
+      allOf: Array.from({ length: 40 }, (_, i) => ({ if: { required: [`p${i}`] }, ...then({ required: [`q${i}`] }) })),
+    },
+    'a thousand properties that depend on others': {
+      type: 'object',
+      dependentRequired: Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`p${i}`, [`p${i + 1}`]])),
+    },
+    'three kinds of items that are counted': {
+      type: 'array',
+      items: { type: 'integer' },
+      allOf: [3, 5, 7].map((minimum) => ({ contains: { minimum }, minContains: 300, maxContains: 400 })),
+    },
+    'two thousand optional properties that are counted': wide(2000, { minProperties: 1000, maxProperties: 1500 }),
   }).map(([what, schema]) => ({ what, constraint: schemaFormat(schema) })),
   { what: 'the same levels of allOf, for a tool', constraint: tool(ladder(25, 6)) },
   { what: 'choices that double, for a tool', constraint: tool(doubling(2)) },

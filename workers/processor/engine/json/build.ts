@@ -1,33 +1,19 @@
 import { MeshError } from '../../../../lib/errors/index.js'
-import { arrayWay } from './arrays.js'
 import { Exclusivity } from './exclusive.js'
 import { commonTypes, Derived, Expander, type Keyword, type Not, type State } from './expand.js'
+import { assertionsOf } from './forms.js'
 import { refuse } from './gbnf.js'
+import { isSuggested } from './limited.js'
 import { SchemaBudget } from './limits.js'
 import type { EnforceMode } from './mode.js'
-import { otherName } from './names.js'
 import { isAlways, opposites } from './negate.js'
-import { numberOf } from './numbers.js'
-import { objectWay } from './objects.js'
 import type { GrammarRules } from './rules.js'
-import { noneFits } from './scalars.js'
-import {
-  assertionsOf,
-  includesType,
-  KEYWORDS_OF,
-  listOf,
-  NEVER,
-  type Part,
-  partsOf,
-  type Schema,
-  type Type,
-  typeOf,
-} from './schema.js'
+import { includesType, listOf, NEVER, type Part, partsOf, type Schema, type Type, typeOf } from './schema.js'
 import { settle } from './settle.js'
-import type { Node, Way } from './shape.js'
+import type { Node } from './shape.js'
 import type { Source } from './source.js'
-import { stringOf } from './strings.js'
 import { saysNothing, Validator } from './validate.js'
+import { fitsNone, wayOf } from './ways.js'
 
 /** So many steps may one proof take. */
 const PROOF_STEPS = 2000
@@ -73,6 +59,10 @@ export class Builder {
     this.#expander = new Expander(source, this.budget, this.derived, (part) =>
       this.isProof ? true : this.#exclusivity.isExclusive(part, this.#expander),
     )
+  }
+
+  get mode(): EnforceMode {
+    return this.#options.mode
   }
 
   /** True where what keywords suggest, but do not say, is followed. */
@@ -272,49 +262,14 @@ export class Builder {
 
   #addWay(type: Type, atoms: readonly Part[], node: Node): void {
     try {
-      const way = this.#wayOf(type, atoms, node)
+      const way = wayOf(this, type, atoms, node)
       if (way !== undefined) node.ways.push(way)
       else node.why ??= refuse(node.path, 'no value fits all that applies here')
     } catch (err) {
       // What costs too much ends it; that nothing fits ends this way alone.
-      if (!(err instanceof MeshError) || err.details.limit !== undefined || !this.#fitsNone(type, atoms, node.path))
+      if (!(err instanceof MeshError) || err.details.limit !== undefined || !fitsNone(this, type, atoms, node.path))
         throw err
       node.why ??= err
-    }
-  }
-
-  /** True where an error says that nothing fits, and not that it cannot be enforced. */
-  #fitsNone(type: Type, atoms: readonly Part[], path: string): boolean {
-    if (type === 'object' || type === 'array') return false
-    if (this.#options.mode === 'lenient') return true
-    try {
-      if (type === 'string') stringOf(this.rules, limitsOf(atoms, 'string'), path, 'lenient')
-      else if (type === 'number' || type === 'integer')
-        numberOf(this.rules, type, limitsOf(atoms, 'number'), path, 'lenient')
-      return false
-    } catch (err) {
-      return err instanceof MeshError && err.details.limit === undefined
-    }
-  }
-
-  #wayOf(type: Type, atoms: readonly Part[], node: Node): Way | undefined {
-    switch (type) {
-      case 'object':
-        return objectWay(this, atoms, node)
-      case 'array':
-        return arrayWay(this, atoms, node)
-      case 'null':
-        return { kind: 'values', values: [null] }
-      case 'boolean':
-        return { kind: 'values', values: [true, false] }
-      case 'string':
-        if (this.isProof) return noneFits(type, atoms) ? undefined : { kind: 'text', text: 'string' }
-        return { kind: 'text', text: this.textOf(atoms, node.path) }
-      default: {
-        if (this.isProof) return noneFits(type, atoms) ? undefined : { kind: 'text', text: type }
-        const text = numberOf(this.rules, type, limitsOf(atoms, 'number'), node.path, this.#options.mode)
-        return { kind: 'text', text }
-      }
     }
   }
 
@@ -328,31 +283,4 @@ export class Builder {
       expressions: node.ways.flatMap((way) => (way.kind === 'text' ? [way.text] : [])),
     }
   }
-
-  /** The expression for strings. @throws MeshError BAD_REQUEST where none fits; in strict mode where it cannot be said */
-  textOf(atoms: readonly Part[], path: string): string {
-    const limits = limitsOf(atoms, 'string')
-    const excluded = new Set(atoms.flatMap((part) => [...(part.excluded ?? [])]))
-    if (limits.length === 0) return excluded.size === 0 ? 'string' : otherName(this.rules, [...excluded], path)
-    for (const part of atoms) {
-      const inTheWay = [...(part.excluded ?? [])].some((text) =>
-        atoms.every((one) => this.validator.fitsOwn(text, { ...one, excluded: new Set() }) !== false),
-      )
-      if (inTheWay) this.leaveOut({ ...part, path }, 'not')
-    }
-    return stringOf(this.rules, limits, path, this.#options.mode)
-  }
-}
-
-/** Schemas that say something of values of one type. */
-export function limitsOf(atoms: readonly Part[], type: keyof typeof KEYWORDS_OF): Schema[] {
-  return atoms
-    .map(({ schema }) => schema)
-    .filter((schema) => KEYWORDS_OF[type].some((key) => schema[key] !== undefined))
-}
-
-/** True where a schema that names no type has keywords for values of this one, or names it alone. */
-function isSuggested(atoms: readonly Part[], type: Type): boolean {
-  const of = type === 'integer' ? 'number' : type
-  return (of === 'object' || of === 'array' || of === 'string' || of === 'number') && limitsOf(atoms, of).length > 0
 }

@@ -1,6 +1,6 @@
 export { type AskedSchema, formatSchema, modeOf } from './format.js'
+export { isAssertion } from './forms.js'
 export { oneOf, quoted } from './gbnf.js'
 export { addSchema, jsonSchemaToGbnf } from './grammar.js'
 export { GrammarRules } from './rules.js'
 export { JsonScan } from './scan.js'
-export { isAssertion } from './schema.js'

@@ -1,6 +1,6 @@
 import { type Derived, record } from './expand.js'
+import { assertionsOf } from './forms.js'
 import {
-  assertionsOf,
   entriesOf,
   includesType,
   KEYWORDS_OF,

@@ -1,6 +1,7 @@
+import { checkForms, subschemas } from './forms.js'
 import { refuse } from './gbnf.js'
 import { SCHEMA_LIMITS, type SchemaBudget } from './limits.js'
-import { checkForms, isObject, NEVER, type Part, partOf, type Schema, subschemas } from './schema.js'
+import { isObject, NEVER, type Part, partOf, type Schema } from './schema.js'
 
 /** What a reference is looked up in: a schema with an id of its own, or the whole. */
 interface Resource {

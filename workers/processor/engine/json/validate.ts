@@ -1,7 +1,7 @@
 import { numberFits, stringFits } from './fits.js'
+import { assertionsOf } from './forms.js'
 import type { SchemaBudget } from './limits.js'
 import {
-  assertionsOf,
   canonical,
   entriesOf,
   entryOf,
