@@ -160,7 +160,18 @@ const RESPONSE: Record<string, Sample> = {
   max_tool_calls: { value: 1 },
 }
 
+const TOKENIZE: Record<string, Sample> = {
+  model: { value: 'there-is-none' },
+  content: { value: 'Hello' },
+  add_special: { value: true },
+  parse_special: { value: false },
+  with_pieces: { value: true },
+}
+const DETOKENIZE: Record<string, Sample> = { model: { value: 'there-is-none' }, tokens: { value: [300, 301] } }
+
 const APIS = [
+  { title: 'Tokenize', path: '/v1/tokenize', base: { content: 'a</s>b' }, samples: TOKENIZE, bound: {} },
+  { title: 'Detokenize', path: '/v1/detokenize', base: { tokens: [400] }, samples: DETOKENIZE, bound: {} },
   {
     title: 'Chat completions',
     path: '/v1/chat/completions',
@@ -244,7 +255,7 @@ test('docs/openai.md says of every parameter what the door does with it', { time
     const inherited = title === 'Completions' ? told('Chat completions') : new Map<string, string>()
     const { $ref = '' } = document.paths[path]?.post.requestBody.content['application/json']?.schema ?? {}
     const known = Object.keys(document.components.schemas[$ref.split('/').at(-1) ?? '']?.properties ?? {})
-    t.ok(known.length > 3, `${title}: the door looks at ${known.length} parameters`)
+    t.ok(known.length > 1, `${title}: the door looks at ${known.length} parameters`)
     const rows = new Map([...inherited].filter(([name]) => known.includes(name.split('.')[0] as string)))
     for (const [name, what] of table) rows.set(name, what)
 

@@ -24,6 +24,9 @@ type Answering = (request: Request, reply: FastifyReply) => Promise<unknown>
 
 type Handlers = Record<string, Answering>
 
+/** llama-server's paths that answer in forms of its own, and what to ask instead. */
+const INSTEAD = { '/completion': '/v1/completions', '/infill': '/v1/completions', '/embedding': '/v1/embeddings' }
+
 /** What the bodies of a path ask for, as usage is recorded. The same holds for the path without `/v1`. */
 const KINDS: Partial<Record<string, JournalRecord['kind']>> = {
   '/v1/chat/completions': 'chat',
@@ -155,6 +158,12 @@ export function serveOpenAi(app: FastifyInstance, options: DoorOptions): void {
         applyTemplate(options, await bodies.read('chat', call.principal.user, body), call),
       ),
     })
+    for (const [url, instead] of Object.entries(INSTEAD)) {
+      const why = `llama-server's own form of answers, at ${url}, is not served here: ask POST ${instead}`
+      v1.post(url, async () => {
+        throw MeshError.NOT_FOUND(why)
+      })
+    }
     route(v1, '/v1/responses/:id', {
       GET: answering((call, request, reply) => getResponse(options, call, idOf(request), request.query, reply)),
       DELETE: answering((call, request) => deleteResponse(options, call, idOf(request))),
