@@ -65,8 +65,10 @@ export function numberOf(
   if (first !== undefined) {
     const common = others.reduce(leastCommon, first)
     const step = type === 'integer' ? wholeMultiple(common) : common
-    const expression = multiples(rules, range, step, path)
-    if (expression !== undefined) return expression
+    const key = [step, range.min?.value, range.max?.value].map((one) => one && `${one.digits}e${one.scale}`)
+    const whole = ['multiples', ...key, range.min?.open, range.max?.open].join()
+    const expression = rules.once(whole, () => multiples(rules, range, step, path) ?? '')
+    if (expression !== '') return expression
     if (mode === 'strict') {
       const why = `only multiples of a number of up to ${GREATEST_STEP}, without its point, can be enforced`
       throw refuse(`${path}.multipleOf`, why, { limit: GREATEST_STEP })

@@ -35,11 +35,15 @@ export function stringOf(rules: GrammarRules, parts: readonly StringLimits[], pa
   const formats = new Set(parts.flatMap((part) => formatOf(part, path, mode)))
   const lengths = lengthsOf(parts, path)
   const spend = (steps: number) => rules.budget.spendOnAutomata(path, steps)
-  const key = JSON.stringify(['string', [...patterns], [...formats], lengths, mode])
+  const read = [...patterns].flatMap((pattern) => {
+    const regex = readPattern(pattern, path, mode, spend)
+    return regex === undefined ? [] : [{ pattern, regex }]
+  })
+  // Whatever the mode, what is left to enforce tells the outcome.
+  const key = JSON.stringify(['string', read.map(({ pattern }) => pattern), [...formats], lengths])
   return rules.once(key, () => {
-    const read = [...patterns].flatMap((pattern) => readPattern(pattern, path, mode, spend))
     const known = [...formats].map((pattern) => searched(readRegex(pattern, `${path}.format`, spend)))
-    const expression = inside(rules, [...read, ...known], lengths, path, spend)
+    const expression = inside(rules, [...read.map(({ regex }) => regex), ...known], lengths, path, spend)
     return expression === 'char*' ? 'string' : String.raw`"\"" ${expression} "\""`
   })
 }
@@ -74,12 +78,12 @@ function patternsOf({ pattern }: StringLimits, path: string): string[] {
   })
 }
 
-/** A pattern's expression; none in lenient mode where it has what cannot be followed. */
-function readPattern(pattern: string, path: string, mode: EnforceMode, spend: Spend): Regex[] {
+/** A pattern's expression; undefined in lenient mode where it has what cannot be followed. */
+function readPattern(pattern: string, path: string, mode: EnforceMode, spend: Spend): Regex | undefined {
   try {
-    return [searched(readRegex(pattern, `${path}.pattern`, spend))]
+    return searched(readRegex(pattern, `${path}.pattern`, spend))
   } catch (err) {
-    if (mode === 'lenient' && err instanceof MeshError && err.details.limit === undefined) return []
+    if (mode === 'lenient' && err instanceof MeshError && err.details.limit === undefined) return undefined
     throw err
   }
 }
