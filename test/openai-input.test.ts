@@ -18,9 +18,9 @@ const called = {
   content: null,
   tool_calls: [{ id: 'call_1', type: 'function', function: { name: 'look', arguments: '{}' } }],
 }
-const schema = (it: object) => ({
+const schema = (it: object, strict = false) => ({
   messages,
-  response_format: { type: 'json_schema', json_schema: { name: 'x', schema: it } },
+  response_format: { type: 'json_schema', json_schema: { name: 'x', schema: it, strict } },
 })
 
 /** Path, body, and the parameter that is named. */
@@ -96,8 +96,8 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [CHAT, schema({ type: 'no-such-type' }), 'response_format.json_schema.schema.type'],
   [
     CHAT,
-    schema({ type: 'object', properties: { a: { type: 'string', not: { const: 'a' } } } }),
-    'response_format.json_schema.schema.properties.a.not',
+    schema({ type: 'object', properties: { a: { type: 'string', pattern: '(?<=a)b' } } }, true),
+    'response_format.json_schema.schema.properties.a.pattern',
   ],
   [CHAT, { messages, tools: [{ type: 'web_search' }] }, 'tools[0].type'],
   [CHAT, { messages, tools: [{ type: 'function', function: { name: 'a b' } }] }, 'tools[0].function.name'],
