@@ -152,3 +152,9 @@ export const FORMATS: ReadonlyMap<string, string> = new Map([
   ...Object.entries(WHOLE).map(([name, pattern]): [string, string] => [name, `^(?:${pattern})$`]),
   ...SAY_NOTHING.split(' ').map((name): [string, string] => [name, '']),
 ])
+
+/**
+ * What is written of a format that no pattern beside it narrows. Of times those in UTC: every reader takes them, and many
+ * take nothing else unless they are told to.
+ */
+export const WITHOUT_PATTERN: ReadonlyMap<string, string> = new Map([['date-time', `^${DATE}T${CLOCK}Z$`]])

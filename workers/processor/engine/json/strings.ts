@@ -2,7 +2,7 @@ import { MeshError } from '../../../../lib/errors/index.js'
 import type { Spend } from './alphabet.js'
 import { alphabetOf, meetingOf, searched } from './automaton.js'
 import { sizeOf } from './dfa.js'
-import { FORMATS } from './formats.js'
+import { FORMATS, WITHOUT_PATTERN } from './formats.js'
 import { refuse } from './gbnf.js'
 import { type Lengths, lesser, sized, tallyOf } from './lengths.js'
 import type { EnforceMode } from './mode.js'
@@ -32,7 +32,7 @@ const AT_A_TIME = 1000
  */
 export function stringOf(rules: GrammarRules, parts: readonly StringLimits[], path: string, mode: EnforceMode): string {
   const patterns = new Set(parts.flatMap((part) => patternsOf(part, path)))
-  const formats = new Set(parts.flatMap((part) => formatOf(part, path, mode)))
+  const formats = new Set(parts.flatMap((part) => formatOf(part, path, mode, patterns.size > 0)))
   const lengths = lengthsOf(parts, path)
   const spend = (steps: number) => rules.budget.spendOnAutomata(path, steps)
   const read = [...patterns].flatMap((pattern) => {
@@ -89,13 +89,14 @@ function readPattern(pattern: string, path: string, mode: EnforceMode, spend: Sp
 }
 
 /** A format's pattern; none where it says nothing, or in lenient mode where nobody knows it. */
-function formatOf({ format }: StringLimits, path: string, mode: EnforceMode): string[] {
+function formatOf({ format }: StringLimits, path: string, mode: EnforceMode, hasPattern: boolean): string[] {
   if (format === undefined) return []
   const pattern = typeof format === 'string' ? FORMATS.get(format) : undefined
   if (pattern === undefined && (mode === 'strict' || typeof format !== 'string')) {
     throw refuse(`${path}.format`, `cannot be enforced; known are ${[...FORMATS.keys()].join(', ')}`)
   }
-  return pattern ? [pattern] : []
+  if (!pattern) return []
+  return [(hasPattern ? undefined : WITHOUT_PATTERN.get(String(format))) ?? pattern]
 }
 
 function lengthsOf(parts: readonly StringLimits[], path: string): Lengths {
