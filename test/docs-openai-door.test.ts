@@ -33,7 +33,7 @@ test('each route of the table answers its methods, and no others', { timeout: 60
         if (method === 'DELETE' && allowed.includes(method)) continue
         const response = await door.ask(one, undefined, { method })
         const { error } = (await response.json()) as Failure
-        if (allowed.includes(method) && path.startsWith('/v1/responses/{id}'))
+        if (method === 'GET' && allowed.includes(method) && path.startsWith('/v1/responses/{id}'))
           t.is(response.status, 200, `${method} ${one}`)
         // Without a body what reads one says that it is empty; another id than a response's is not found.
         else if (allowed.includes(method)) {
@@ -110,8 +110,11 @@ test('each bound of a body is one', { timeout: 120_000 }, async (t) => {
     '65,536 keys': [CHAT, beside(`[${Array(66).fill(object(1000)).join()}]`), /^400 null .*65536 keys/],
     '16,384 of them': [CHAT, beside(object(16_500)), /^400 null .*16384 different/],
   }
-  const told =
-    sections.get('Bounds')?.split('\n### ')[0]?.split('Bodies are JSON objects')[1]?.replaceAll('\n', ' ') ?? ''
+  const section = sections.get('Bounds')?.split('\n### ')[0]?.replaceAll('\n', ' ') ?? ''
+  // How what is refused is read, which stands between the two, is tried by the tests of HTTP.
+  const told = [/Bodies are JSON objects[^.]*\./, /Bodies nest at most.*$/]
+    .map((part) => part.exec(section)?.[0])
+    .join(' ')
   for (const [number] of told.matchAll(/\d[\d,]*/g)) {
     t.ok(
       Object.keys(samples).some((one) => one.startsWith(`${number} `)),
