@@ -127,7 +127,9 @@ function checkCredential({ headers }: IncomingMessage, target: URL, lendsKey: bo
     throw MeshError.INVALID_API_KEY('What administers the mesh wants a credential of its own: send an API key or token')
   }
   if (!isOpenAiPath(target.pathname) && target.pathname !== '/openapi.json') {
-    throw MeshError.NOT_FOUND(`There is no ${target.pathname} here: paths begin with /v1/ or /api/v1/`)
+    throw MeshError.NOT_FOUND(
+      `There is no ${target.pathname} here: it serves the paths of the OpenAI API, and /api/v1/ with a credential`,
+    )
   }
   const isLocal = (host: string | undefined) => isLoopbackHost((host ?? '').replace(/:\d+$/, ''))
   const { origin } = headers

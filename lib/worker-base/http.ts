@@ -124,7 +124,8 @@ export class Http implements Facility {
       bodyLimit: bodyLimitBytes,
       requestTimeout: requestTimeoutMs,
       keepAliveTimeout: keepAliveTimeoutMs,
-      routerOptions: { maxParamLength: MAX_PARAM_CHARS },
+      // Base URLs are written with and without a slash at their end.
+      routerOptions: { maxParamLength: MAX_PARAM_CHARS, ignoreTrailingSlash: true, ignoreDuplicateSlashes: true },
       requestIdHeader: false,
       genReqId: ({ headers }) => ownRequestId(headers['x-request-id']) ?? newRequestId(),
       clientErrorHandler: (err, socket) => notHttp.onClientError(err, socket),

@@ -58,7 +58,9 @@ export class FetchDoor {
     // Not relative to a base: a path that begins with two slashes would name a host.
     const { pathname, search } = new URL(`http://mesh${request.path}`)
     if (!isOpenAiPath(pathname) && !PATHS.test(pathname))
-      throw MeshError.NOT_FOUND(`There is no ${pathname} here: paths begin with /v1/ or /api/v1/`)
+      throw MeshError.NOT_FOUND(
+        `There is no ${pathname} here: there are the paths of the OpenAI API, and those that begin with /api/v1/`,
+      )
     const id = randomBytes(16).toString('hex')
     const headers: Record<string, string> = { host: 'mesh', [CALL_HEADER]: id }
     for (const [name, value] of request.headers) {
