@@ -45,7 +45,7 @@ const post = (door: Door, headers: string, path = '/v1/chat/completions') =>
   `POST ${path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer ${door.key}\r\ncontent-type: application/json\r\n${headers}\r\n\r\n`
 
 test('what is no request is answered with all four keys and an id', { timeout: 60_000 }, async (t) => {
-  const door = await startDoor(t, { http: { requestTimeoutMs: 1500, headersTimeoutMs: 1000 } })
+  const door = await startDoor(t, { http: { requestTimeoutMs: 5000, headersTimeoutMs: 4000 } })
   const chunked = post(door, 'transfer-encoding: chunked')
   const cases: [what: string, bytes: (string | Buffer)[], status: number, code: string][] = [
     ['rubbish', ['rubbish\r\n\r\n'], 400, 'bad_request'],
@@ -130,12 +130,16 @@ const PATHS: [path: string, allow: string][] = [
   ['/v1/models', 'GET, HEAD, OPTIONS'],
   ['/v1/models/infermesh-tiny', 'GET, HEAD, OPTIONS'],
   ['/v1/models/with/slashes:Q4', 'GET, HEAD, OPTIONS'],
-  ['/v1/chat/completions', 'OPTIONS, POST'],
+  ['/v1/chat/completions', 'GET, HEAD, OPTIONS, POST'],
+  ['/v1/chat/completions/chatcmpl-1', 'DELETE, GET, HEAD, OPTIONS, POST'],
+  ['/v1/chat/completions/chatcmpl-1/messages', 'GET, HEAD, OPTIONS'],
   ['/v1/completions', 'OPTIONS, POST'],
   ['/v1/embeddings', 'OPTIONS, POST'],
   ['/v1/responses', 'OPTIONS, POST'],
   ['/v1/responses/resp_1', 'DELETE, GET, HEAD, OPTIONS'],
   ['/v1/responses/resp_1/input_items', 'GET, HEAD, OPTIONS'],
+  ['/v1/responses/resp_1/cancel', 'OPTIONS, POST'],
+  ['/v1/tokenize', 'OPTIONS, POST'],
   ['/api/v1/users', 'GET, HEAD, OPTIONS, POST'],
   ['/api/v1/users/ann', 'DELETE, GET, HEAD, OPTIONS, PATCH'],
   ['/api/v1/login', 'OPTIONS, POST'],
@@ -179,7 +183,7 @@ test('HEAD and OPTIONS say of every path what GET would, and what there is', { t
       t.is(schemaFault('error', await answer.json()), undefined)
     }
   }
-  for (const path of ['/', '/v1', '/v1/', '/v1/nothing', '/v1/chat/completions/', '/api/v1/nothing', '/healthz/x']) {
+  for (const path of ['/', '/v1', '/v1/', '/v1/nothing', '/v1/embeddings/', '/api/v1/nothing', '/healthz/x']) {
     for (const method of ['GET', 'HEAD', 'OPTIONS', 'POST'])
       t.is((await ask(path, method)).status, 404, `${method} ${path}`)
   }

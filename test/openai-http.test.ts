@@ -288,7 +288,7 @@ test('pages of other origins', { timeout: 60_000 }, async (t) => {
   t.is(allowed.headers.get('access-control-allow-origin'), 'https://chat.example')
   t.is(allowed.headers.get('access-control-allow-headers'), 'authorization, x-stainless-os')
   const refused = await preflight('https://evil.example')
-  t.is(refused.headers.get('allow'), 'OPTIONS, POST', 'nobody but a browser asks so')
+  t.is(refused.headers.get('allow'), 'GET, HEAD, OPTIONS, POST', 'it is told what anybody is')
   t.is(refused.headers.get('access-control-allow-origin'), null)
   const answer = await door.ask('/v1/models', undefined, { headers: { origin: 'https://chat.example' } })
   t.ok(/x-ratelimit-remaining-tokens/.test(answer.headers.get('access-control-expose-headers') ?? ''))

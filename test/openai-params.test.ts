@@ -47,7 +47,7 @@ const FAULTS: [path: string, body: Record<string, unknown>, param: string][] = [
       [path, { ...asked, max_tokens: 0.5 }, 'max_tokens'],
       [path, { ...asked, stop: ['x'.repeat(1001)] }, 'stop[0]'],
       [path, { ...asked, stop: 7 }, 'stop'],
-      [path, { ...asked, n: 9 }, 'n'],
+      [path, { ...asked, n: 1000 }, 'n'],
       [path, { ...asked, model: 'a b' }, 'model'],
       [path, { ...asked, model: 'nobody/has:it' }, 'model'],
       [path, { ...asked, stream: 'yes' }, 'stream'],
