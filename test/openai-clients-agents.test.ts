@@ -5,6 +5,7 @@ import OpenAI from 'openai'
 import { z } from 'zod'
 import { startDoor } from './helpers/door.js'
 import { checkedFetch } from './helpers/openai-schemas.js'
+import { typed } from './helpers/openai-types.js'
 
 /** Agents as people write them: rounds of calls and what they gave back, with the two SDKs of most programs. */
 
@@ -104,6 +105,7 @@ test('the AI SDK: objects, text, and rounds of tools', { timeout: 120_000 }, asy
 
   const { faults, checked: count } = await checked.faults()
   t.alike(faults, [], `${count} answers were checked`)
+  t.comment(`${typed.looked} objects, ${typed.fit} are of OpenAI’s types`)
 })
 
 test('the OpenAI SDK: agent loops by hand and by its runner', { timeout: 120_000 }, async (t) => {
@@ -207,4 +209,5 @@ test('the OpenAI SDK: agent loops by hand and by its runner', { timeout: 120_000
 
   const { faults, checked: count } = await checked.faults()
   t.alike(faults, [], `${count} answers were checked`)
+  t.comment(`${typed.looked} objects, ${typed.fit} are of OpenAI’s types`)
 })

@@ -3,6 +3,7 @@ import OpenAI from 'openai'
 import { type Door, startDoor } from './helpers/door.js'
 import { until } from './helpers/mesh.js'
 import { checkedFetch } from './helpers/openai-schemas.js'
+import { typed } from './helpers/openai-types.js'
 
 /** The official SDK against the door, as it comes: nothing but the base URL and the key is set. */
 
@@ -293,6 +294,7 @@ test('the openai SDK works unchanged, and everything it gets fits OpenAI’s sha
 
   const { faults, checked: count } = await checked.faults()
   t.alike(faults, [], `${count} answers were checked`)
+  t.comment(`${typed.looked} objects, ${typed.fit} are of OpenAI’s types`)
 })
 
 test('a 503 is retried after the time it names', { timeout: 60_000 }, async (t) => {

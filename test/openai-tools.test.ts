@@ -2,6 +2,7 @@ import test from 'brittle'
 import OpenAI from 'openai'
 import { startDoor } from './helpers/door.js'
 import { checkedFetch } from './helpers/openai-schemas.js'
+import { typed } from './helpers/openai-types.js'
 
 /** Tool calls, log-probabilities, biases and responses through the official SDK, with the embedded model. */
 
@@ -266,4 +267,5 @@ test('tools, log-probabilities, biases and responses', { timeout: 180_000 }, asy
 
   const { faults, checked: count } = await checked.faults()
   t.alike(faults, [], `${count} answers were checked`)
+  t.comment(`${typed.looked} objects, ${typed.fit} are of OpenAI’s types`)
 })

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Ajv } from 'ajv'
 import { PACKAGE_ROOT } from '../../lib/worker-base/index.js'
+import { typeFault } from './openai-types.js'
 
 /** Everything that the door answers, checked against schemas of OpenAI's objects. */
 
@@ -9,11 +10,11 @@ const folder = join(PACKAGE_ROOT, 'test', 'schemas', 'openai')
 const ajv = new Ajv({ strict: false, allErrors: false, allowUnionTypes: true })
 for (const file of readdirSync(folder)) ajv.addSchema(JSON.parse(readFileSync(join(folder, file), 'utf8')) as object)
 
-/** What is wrong with an object; undefined where it fits its schema. */
+/** What is wrong with an object; undefined where it fits its schema and OpenAI's own type. */
 export function schemaFault(name: string, value: unknown): string | undefined {
   const validate = ajv.getSchema(name)
   if (validate === undefined) throw new Error(`there is no schema ${name}`)
-  if (validate(value)) return undefined
+  if (validate(value)) return typeFault(name, value)
   return `${name}: ${ajv.errorsText(validate.errors)}: ${JSON.stringify(value).slice(0, 500)}`
 }
 
