@@ -33,6 +33,8 @@ const tools = [{ type: 'function', function: fn }]
 const format = { type: 'json_schema', json_schema: { name: 'x', schema } }
 const FORBID = Object.fromEntries(Array.from({ length: 400 }, (_, i) => [String(300 + i), -100]))
 
+const LONG_CHAT = [...user('word '.repeat(1300)), { role: 'assistant', content: 'Yes.' }, ...user(QUESTION)]
+
 const SAMPLING: Record<string, Sample> = {
   model: { value: 'there-is-none' },
   temperature: { value: 2, with: { seed: 5 } },
@@ -152,7 +154,8 @@ const RESPONSE: Record<string, Sample> = {
   tools: { value: responseTools, with: { tool_choice: 'auto' } },
   tool_choice: { value: 'required', with: { tools: responseTools } },
   parallel_tool_calls: { value: false, with: { tools: responseTools, tool_choice: 'required' } },
-  truncation: { value: 'auto' },
+  // Long enough for the context alone, and not with its answer.
+  truncation: { value: 'auto', with: { input: LONG_CHAT, max_output_tokens: 900 } },
   background: { value: true },
   conversation: { value: 'conv_1' },
   prompt: { value: { id: 'pmpt_1' } },

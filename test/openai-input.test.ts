@@ -142,7 +142,7 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [RESPONSES, { input: 'Hi', previous_response_id: 'resp_none' }, 'previous_response_id'],
   [RESPONSES, { input: 'Hi', background: true, store: false }, 'background'],
   [RESPONSES, { input: 'Hi', conversation: 'conv_1' }, 'conversation'],
-  [RESPONSES, { input: 'Hi', truncation: 'auto' }, 'truncation'],
+  [RESPONSES, { input: 'Hi', truncation: 'oldest' }, 'truncation'],
   [RESPONSES, { input: 'Hi', metadata: { long: 'x'.repeat(513) } }, 'metadata.long'],
   [
     RESPONSES,

@@ -55,6 +55,8 @@ export const tokensResultSchema = z.object({
   /** One for each id. */
   pieces: z.custom<TokenPiece[]>(arePieces, 'expected texts and lists of bytes').optional(),
   text: z.string().optional(),
+  /** Of a chat: the most tokens of prompt plus answer there. */
+  contextLength: z.int().min(0).optional(),
 })
 export type TokensResult = z.infer<typeof tokensResultSchema>
 

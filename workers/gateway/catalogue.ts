@@ -126,8 +126,9 @@ export class Catalogue<L extends ProcessorLink> {
   }
 
   #able(model: string): { link: L; candidate: Candidate }[] {
-    return this.#having(model).flatMap(({ link, load: { slots, state } }) => {
-      const candidate = { id: link.publicKey, slots: Math.max(1, slots), loaded: state === 'loaded' }
+    return this.#having(model).flatMap(({ link, load: { slots, state, contextLength } }) => {
+      const loaded = state === 'loaded'
+      const candidate = { id: link.publicKey, slots: Math.max(1, slots), loaded, ...(loaded && { contextLength }) }
       return state === 'failed' ? [] : [{ link, candidate }]
     })
   }

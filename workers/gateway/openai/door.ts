@@ -8,9 +8,9 @@ import { embeddings } from './embeddings.js'
 import { rateHeaders } from './headers.js'
 import { modelById, modelList } from './models.js'
 import type { DoorOptions } from './options.js'
-import { cancelResponse, deleteResponse, getInputItems, getResponse, respond } from './responses.js'
+import { cancelResponse, deleteResponse, getInputItems, getResponse, inputTokens, respond } from './responses.js'
 import { deleteChat, getChat, getMessages, listChats, updateChat } from './stored-chats.js'
-import { applyTemplate, detokenize, inputTokens, tokenize } from './tokens.js'
+import { applyTemplate, detokenize, tokenize } from './tokens.js'
 import { type Api, inOpenAiWords } from './words.js'
 
 /** A request to a route of ours: what its path names is always text. */

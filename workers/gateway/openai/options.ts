@@ -8,7 +8,7 @@ import type { BodyReader } from './body-reader.js'
 /** What the door needs of its gateway. */
 export interface DoorOptions {
   requests: Requests
-  tokens: Pick<Tokens, 'ask'>
+  tokens: Pick<Tokens, 'ask' | 'counting' | 'contextLength'>
   bodies: BodyReader
   /** Responses that are made whether their client waits or not. */
   background: Background

@@ -69,7 +69,7 @@ export class ResponseBuilder {
       tools: (body.tools ?? []).map((tool) => ({ description: null, parameters: null, strict: true, ...tool })),
       top_logprobs: body.top_logprobs ?? 0,
       top_p: body.top_p ?? null,
-      truncation: 'disabled',
+      truncation: body.truncation ?? 'disabled',
       user: body.user ?? null,
       metadata: body.metadata ?? {},
     }

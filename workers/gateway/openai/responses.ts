@@ -1,5 +1,5 @@
 import type { FastifyReply } from 'fastify'
-import { MeshError } from '../../../lib/protocol/index.js'
+import { type ChatMessage, type InferenceRequest, MeshError } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
 import type { AnswerEvent } from '../requests/index.js'
 import type { BackgroundWork } from './background.js'
@@ -7,13 +7,15 @@ import { refuse } from './bodies.js'
 import { frameOf } from './frame.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
-import { itemsOf, messagesOf, responseWords } from './response-input.js'
+import { type Item, itemsOf, messagesOf, responseWords } from './response-input.js'
 import { type Answered, ResponseBuilder } from './response-objects.js'
 import { historyOf, notStored, ownerOf, responseDraft, storedView } from './response-records.js'
 import { runOne, toldPlace } from './run.js'
 import { pageOfLines, pageQuery, type Query, sendJson } from './stored-pages.js'
 import { responseInference } from './to-inference.js'
-import { inWords } from './words.js'
+import { chatAsked } from './tokens.js'
+import { cutToFit } from './truncation.js'
+import { inOpenAiWords, inWords, type Words } from './words.js'
 
 /** `POST /v1/responses`. */
 export async function respond(
@@ -26,8 +28,7 @@ export async function respond(
   if (body.background === true && body.store === false) refuse('background', 'wants the response to be stored')
   const items = itemsOf(body.input ?? [])
   const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
-  const words = responseWords(items, messages, Boolean(body.instructions))
-  const request = inWords(words, () => responseInference(body, messages))
+  const { request, words } = await responseRequest(options, body, items, messages, call)
   const frame = frameOf('resp_', catalogue, request.model, call)
   const createdAt = Date.now()
 
@@ -84,6 +85,39 @@ export async function respond(
       tell.emit('response.failed', { response: built.fail(code ?? 'server_error', message) })
     },
   )
+}
+
+/** `POST /v1/responses/input_tokens`. @throws MeshError BAD_REQUEST, and as an earlier response that is not found */
+export async function inputTokens(
+  options: DoorOptions,
+  body: PreparedBody<'responses'>,
+  call: Call,
+  reply: FastifyReply,
+): Promise<unknown> {
+  const items = itemsOf(body.input ?? [])
+  const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
+  const { request } = await responseRequest(options, body, items, messages, call)
+  const { count } = await options.tokens.ask(request.model, chatAsked(request, false), call)
+  return { object: 'response.input_tokens', input_tokens: count }
+}
+
+/** What is asked of the mesh for a response, cut where that is wanted, and in which words. @throws MeshError in the caller's words */
+async function responseRequest(
+  options: DoorOptions,
+  body: PreparedBody<'responses'>,
+  items: readonly Item[],
+  messages: ChatMessage[],
+  call: Call,
+): Promise<{ request: InferenceRequest; words: Words }> {
+  const words = responseWords(items, messages, Boolean(body.instructions))
+  const request = inWords(words, () => responseInference(body, messages))
+  if (body.truncation !== 'auto') return { request, words }
+  try {
+    const { request: sent, kept } = await cutToFit(options, request, call)
+    return { request: sent, words: { ...words, places: words.places && { ...words.places, kept } } }
+  } catch (err) {
+    throw inOpenAiWords(err, words)
+  }
 }
 
 /** `GET /v1/responses/{id}`, from whichever gateway keeps it. @throws MeshError NOT_FOUND, PEER_NOT_FOUND */

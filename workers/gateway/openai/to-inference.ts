@@ -146,7 +146,6 @@ function isForced({ toolChoice }: Tools): boolean {
 /** @param history what the earlier responses said and heard, without instructions */
 export function responseInference(body: ResponseBody, messages: ChatMessage[]): InferenceRequest {
   refuseParams(body, NOT_IN_RESPONSES)
-  if (body.truncation === 'auto') refuse('truncation', 'input is never cut short here; only "disabled" is supported')
   const wantsLogprobs = body.include?.includes('message.output_text.logprobs') === true
   const instructions: ChatMessage[] = body.instructions ? [{ role: 'system', content: body.instructions }] : []
   return parsed({

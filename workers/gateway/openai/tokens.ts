@@ -1,15 +1,11 @@
-import type { FastifyReply } from 'fastify'
 import type { InferenceRequest } from '../../../lib/protocol/index.js'
 import type { Call } from '../http/index.js'
 import type { TokensAsked } from '../requests/index.js'
 import { refuse } from './bodies.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
-import { itemsOf, messagesOf } from './response-input.js'
-import { historyOf } from './response-records.js'
-import { responseInference } from './to-inference.js'
 
-/** What the door tells of a model's tokens: three paths of llama-server, and one of OpenAI. */
+/** What the door tells of a model's tokens: three paths of llama-server. */
 
 type Parts = Pick<DoorOptions, 'tokens'>
 
@@ -51,19 +47,6 @@ export async function applyTemplate(
 ): Promise<unknown> {
   const { text = '' } = await tokens.ask(request.model, chatAsked(request, true), call)
   return { prompt: text }
-}
-
-/** `POST /v1/responses/input_tokens`. @throws MeshError BAD_REQUEST, and as an earlier response that is not found */
-export async function inputTokens(
-  options: DoorOptions,
-  body: PreparedBody<'responses'>,
-  call: Call,
-  reply: FastifyReply,
-): Promise<unknown> {
-  const history = await historyOf(options, call, body.previous_response_id, reply)
-  const request = responseInference(body, messagesOf(itemsOf(body.input ?? []), history))
-  const { count } = await options.tokens.ask(request.model, chatAsked(request, false), call)
-  return { object: 'response.input_tokens', input_tokens: count }
 }
 
 /** The prompt of a chat, with all that its model is told besides the messages. */

@@ -27,6 +27,8 @@ export interface MessagePlaces {
   from: number
   hasInstructions: boolean
   items: readonly ItemPlace[]
+  /** Which messages were sent, where some were left out. */
+  kept?: readonly number[] | undefined
 }
 export interface ItemPlace {
   item: number
@@ -129,11 +131,12 @@ function nameFor(words: Words): (field: string) => string {
 const named = (pattern: RegExp, name: string): Name => [pattern, name]
 
 /** A field of a message as one of the item that it was made of. */
-function inputName(field: string, { from, hasInstructions, items }: MessagePlaces): string {
-  const { index, rest = '' } = /^messages\[(?<index>\d+)\](?<rest>.*)$/.exec(field)?.groups ?? {}
-  if (index === undefined) return field
-  const place = items[Number(index) - from]
-  if (place === undefined) return hasInstructions && Number(index) === 0 ? 'instructions' : 'previous_response_id'
+function inputName(field: string, { from, hasInstructions, items, kept }: MessagePlaces): string {
+  const { sent, rest = '' } = /^messages\[(?<sent>\d+)\](?<rest>.*)$/.exec(field)?.groups ?? {}
+  if (sent === undefined) return field
+  const index = kept?.[Number(sent)] ?? Number(sent)
+  const place = items[index - from]
+  if (place === undefined) return hasInstructions && index === 0 ? 'instructions' : 'previous_response_id'
   const { at, of = '' } = /^\.toolCalls(\[(?<at>\d+)\])?(?<of>.*)$/.exec(rest)?.groups ?? {}
   if (rest.startsWith('.toolCalls')) {
     return `input[${place.calls[Number(at ?? 0)] ?? place.item}]${of.replace(/^\.id\b/, '.call_id')}`

@@ -5,6 +5,8 @@ export interface Candidate {
   /** Sequences it can run at a time; a processor that has yet to load the model counts as one. */
   slots: number
   loaded: boolean
+  /** Most tokens of prompt plus answer; absent until it is loaded. */
+  contextLength?: number
 }
 
 /** A slot of one processor, held for one request. */

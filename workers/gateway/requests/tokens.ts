@@ -4,8 +4,10 @@ import type { RequestsParts, Tokenizer } from './ports.js'
 import type { Candidate } from './slot.js'
 import type { RequestContext } from './state.js'
 
-/** Texts that one user may have tokenized at a time: they wait for nobody, and nobody shall wait for them. */
+/** Texts that one user may have tokenized at a time: nobody else shall wait for them. */
 const MOST_OF_USER = 4
+/** Requests of one user whose prompts wait to be counted. */
+const MOST_WAITING = 64
 const RETRY_MS = 500
 /** On how many processors one of them is tried. */
 const MAX_ATTEMPTS = 3
@@ -29,6 +31,7 @@ type Parts = Pick<RequestsParts, 'catalogue' | 'limiter'> & {
 export class Tokens {
   readonly #parts: Parts
   readonly #ofUser = new Map<string, number>()
+  readonly #waiting: { user: string; begin: () => void }[] = []
 
   constructor(parts: Parts) {
     this.#parts = parts
@@ -50,14 +53,91 @@ export class Tokens {
       )
     }
     const reservation = this.#parts.limiter.admit(principal, name, { promptTokens: 0, maxTokens: 0 })
-    this.#ofUser.set(principal.user, under + 1)
+    this.#begin(principal.user)
     try {
       return await this.told(name, asked, context)
     } finally {
       reservation.settle(0)
-      const left = (this.#ofUser.get(principal.user) ?? 1) - 1
-      if (left === 0) this.#ofUser.delete(principal.user)
-      else this.#ofUser.set(principal.user, left)
+      this.#end(principal.user)
+    }
+  }
+
+  /**
+   * Lets prompts be counted for a request that is yet to be made, which alone counts for its caller's limits. One whose
+   * user has many under way waits for its turn.
+   * @throws MeshError MODEL_NOT_FOUND, FORBIDDEN, RATE_LIMITED, QUOTA_EXCEEDED, CANCELLED, and what `work` throws
+   */
+  async counting<T>(
+    modelName: string | undefined,
+    context: RequestContext,
+    work: (told: (asked: TokensAsked) => Promise<TokensTold>) => Promise<T>,
+  ): Promise<T> {
+    const { user } = context.principal
+    const { name } = this.#parts.catalogue.model(modelName)
+    const reservation = this.#parts.limiter.admit(context.principal, name, { promptTokens: 0, maxTokens: 0 })
+    try {
+      await this.#turn(user, context.signal)
+      try {
+        return await work((asked) => this.told(name, asked, context))
+      } finally {
+        this.#end(user)
+      }
+    } finally {
+      reservation.withdraw()
+    }
+  }
+
+  /**
+   * The most tokens of prompt plus answer at every processor that has the model loaded.
+   * @returns undefined while none has
+   * @throws MeshError MODEL_NOT_FOUND
+   */
+  contextLength(modelName: string | undefined): number | undefined {
+    const { name } = this.#parts.catalogue.model(modelName)
+    const known = this.#parts.candidates(name).flatMap(({ contextLength }) => contextLength ?? [])
+    return known.length === 0 ? undefined : Math.min(...known)
+  }
+
+  /** @throws MeshError RATE_LIMITED, CANCELLED */
+  #turn(user: string, signal: AbortSignal): Promise<void> {
+    if ((this.#ofUser.get(user) ?? 0) < MOST_OF_USER) {
+      this.#begin(user)
+      return Promise.resolve()
+    }
+    const waiting = this.#waiting.reduce((sum, one) => sum + (one.user === user ? 1 : 0), 0)
+    if (waiting >= MOST_WAITING) {
+      throw MeshError.RATE_LIMITED(`${waiting} requests of the user ${user} wait for their prompts to be counted`, {
+        retryAfterMs: RETRY_MS,
+      })
+    }
+    return new Promise((resolve, reject) => {
+      const leave = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(one), 1)
+        reject(MeshError.CANCELLED('The caller went away'))
+      }
+      const begin = (): void => {
+        signal.removeEventListener('abort', leave)
+        resolve()
+      }
+      const one = { user, begin }
+      if (signal.aborted) return reject(MeshError.CANCELLED('The caller went away'))
+      this.#waiting.push(one)
+      signal.addEventListener('abort', leave, { once: true })
+    })
+  }
+
+  #begin(user: string): void {
+    this.#ofUser.set(user, (this.#ofUser.get(user) ?? 0) + 1)
+  }
+
+  #end(user: string): void {
+    const left = (this.#ofUser.get(user) ?? 1) - 1
+    if (left === 0) this.#ofUser.delete(user)
+    else this.#ofUser.set(user, left)
+    const at = this.#waiting.findIndex((one) => one.user === user)
+    for (const { begin } of at === -1 ? [] : this.#waiting.splice(at, 1)) {
+      this.#begin(user)
+      begin()
     }
   }
 

@@ -197,7 +197,7 @@ export class ModelRunner {
         const request = { kind: 'chat' as const, messages, tools, toolChoice, parallelToolCalls, ...rest }
         const { tokens } = await this.#prompt(job, request)
         const text = asked.text && { text: await this.#tokenizing.text(tokens, signal, onPart) }
-        return { count: tokens.length, ...text }
+        return { count: tokens.length, contextLength: this.#parts.contextLength, ...text }
       }
     }
   }
