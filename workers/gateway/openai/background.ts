@@ -69,7 +69,7 @@ export class Background {
     }
     const run: Run = { user: owner.user, end }
     this.#runs.add(run)
-    const detach = this.#stored.local.attach(owner, built.id, {
+    const detach = this.#stored.local.live.attach(owner, built.id, {
       object: () => JSON.stringify(built.snapshot()),
       cancel: () => end('cancelled'),
     })

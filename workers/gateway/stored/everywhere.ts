@@ -78,7 +78,7 @@ export class Stored {
 
   async #readHere(owner: Owner, id: string, view: StoredView): Promise<Found | undefined> {
     // Before the file is read: it has the end by the time at which nothing is being made any more.
-    const live = view === 'object' ? this.local.liveObject(owner, id) : undefined
+    const live = view === 'object' ? this.local.live.object(owner, id) : undefined
     const read = await this.local.read(owner, id, view)
     return read && live !== undefined ? { ...read, bytes: live } : read
   }
@@ -119,7 +119,7 @@ export class Stored {
 
   /** Ends what is being made, wherever that is. @returns false where nothing is being made @throws MeshError PEER_NOT_FOUND */
   async cancel(owner: Owner, id: string): Promise<boolean> {
-    const here = this.local.live(owner, id)
+    const here = this.local.live.get(owner, id)
     if (here !== undefined) {
       await here.cancel()
       return true

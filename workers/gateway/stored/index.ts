@@ -1,5 +1,6 @@
 export { type Listed, Stored } from './everywhere.js'
-export { type Found, type Live, LocalStored } from './local.js'
+export type { Live } from './live.js'
+export { type Found, LocalStored } from './local.js'
 export { otherGateways, serveStored } from './methods.js'
 export type { Draft } from './record.js'
 export type { Owner } from './shelves.js'

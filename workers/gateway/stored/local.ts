@@ -1,5 +1,4 @@
 import {
-  MAX_LIVE_BYTES,
   MeshError,
   type Page,
   type PageRequest,
@@ -9,12 +8,13 @@ import {
 } from '../../../lib/protocol/index.js'
 import { cursorOf, type Entry, entryOf, partsOf } from './entry.js'
 import { Folder } from './folder.js'
+import { LiveObjects } from './live.js'
 import { OneAtATime } from './one-at-a-time.js'
 import { type Draft, encodeRecord, fileName } from './record.js'
 import { type Owner, Shelves } from './shelves.js'
+import { Sweeper } from './sweeper.js'
 import { Turns } from './turns.js'
 
-const DAY_MS = 86_400_000
 const PER_KEY = 1000
 const PER_USER = 4000
 const IN_ALL = 100_000
@@ -42,14 +42,6 @@ export interface LocalOptions {
   now: () => number
 }
 
-/** Something that is being made: what there is of it so far. */
-export interface Live {
-  /** JSON. */
-  object(): string
-  /** Ends it; resolves once its end is kept. */
-  cancel(): Promise<void>
-}
-
 /** What is asked for of one key's things. */
 export interface Wanted extends PageRequest {
   kind: StoredObject['kind']
@@ -70,13 +62,11 @@ export class LocalStored {
   readonly #shelves: Shelves<Entry>
   readonly #writes = new Turns(WRITES)
   readonly #reads = new Turns(READS)
-  /** Files that hold nothing that can be read, with their times. */
-  readonly #unreadable = new Map<string, number>()
-  readonly #live = new Map<string, Live>()
+  /** What of it is being made here. */
+  readonly live = new LiveObjects()
   readonly #changes = new OneAtATime()
+  readonly #sweeper: Sweeper
   #opened: Promise<void> | undefined
-  #sweeping: Promise<void> | undefined
-  #sweepAgain = false
 
   constructor(options: LocalOptions) {
     this.#options = options
@@ -88,6 +78,13 @@ export class LocalStored {
       bytesPerKey: Math.floor(options.bytes / SHARE_OF_KEY),
       bytesPerUser: Math.floor(options.bytes / SHARE_OF_USER),
       bytesInAll: options.bytes,
+    })
+    this.#sweeper = new Sweeper({
+      ...options,
+      shelves: this.#shelves,
+      ready: () => this.#opened,
+      removeAll: (entries) => this.#removeAll(entries),
+      remove: (name) => this.#remove(name),
     })
   }
 
@@ -101,10 +98,10 @@ export class LocalStored {
     await this.#folder.scan(
       ({ name, head, sizeBytes }) => {
         if (fileName(head.keyId, head.id) === name) files.push({ entry: entryOf(name, head, sizeBytes), head })
-        else this.#unreadable.set(name, 0)
+        else this.#sweeper.noteUnreadable(name, 0)
       },
       (name, changedAt, err) => {
-        this.#unreadable.set(name, changedAt)
+        this.#sweeper.noteUnreadable(name, changedAt)
         this.#tell('read', err, 'a file of the stored objects cannot be read', { file: name })
       },
     )
@@ -117,7 +114,7 @@ export class LocalStored {
   /** Waits for what is under way. */
   async close(): Promise<void> {
     await this.#opened
-    await Promise.all([this.#changes.settled(), this.#sweeping])
+    await Promise.all([this.#changes.settled(), this.#sweeper.settled()])
   }
 
   /** What is kept, for the metrics. */
@@ -154,7 +151,8 @@ export class LocalStored {
     if (encoded === undefined) return undefined
     const entry = entryOf(key, encoded.head, encoded.sizeBytes)
     const { hasRoom } = this.#options
-    if (!this.#shelves.fits(entry.sizeBytes) || !hasRoom(entry.sizeBytes) || this.#isOver(entry)) return undefined
+    if (!this.#shelves.fits(entry.sizeBytes) || !hasRoom(entry.sizeBytes) || this.#sweeper.isOver(entry))
+      return undefined
     await this.#folder.write(key, encoded.chunks)
     return this.#shelves.put(entry)
   }
@@ -163,7 +161,7 @@ export class LocalStored {
   async find(owner: Owner, id: string): Promise<Entry | undefined> {
     await this.#opened
     const entry = this.#shelves.get(fileName(owner.keyId, id))
-    return entry?.owner.user === owner.user && !this.#isOver(entry) ? entry : undefined
+    return entry?.owner.user === owner.user && !this.#sweeper.isOver(entry) ? entry : undefined
   }
 
   /**
@@ -188,25 +186,6 @@ export class LocalStored {
     }
   }
 
-  /** The object as it is now of something that is being made here, where it is not too long to be told. */
-  liveObject(owner: Owner, id: string): Buffer | undefined {
-    const object = this.live(owner, id)?.object()
-    const bytes = object === undefined ? undefined : Buffer.from(object)
-    return bytes !== undefined && bytes.byteLength <= MAX_LIVE_BYTES ? bytes : undefined
-  }
-
-  /** Something that is being made here. */
-  live(owner: Owner, id: string): Live | undefined {
-    return this.#live.get(fileName(owner.keyId, id))
-  }
-
-  /** Serves something while it is being made. @returns ends that */
-  attach(owner: Owner, id: string, live: Live): () => void {
-    const key = fileName(owner.keyId, id)
-    this.#live.set(key, live)
-    return () => this.#live.delete(key)
-  }
-
   /** One page of what a key has, in the order of time. Cursors are the same at every gateway. */
   async list(owner: Owner, wanted: Wanted): Promise<Page<Entry>> {
     await this.#opened
@@ -215,7 +194,7 @@ export class LocalStored {
       (entry) =>
         entry.kind === kind &&
         entry.owner.user === owner.user &&
-        !this.#isOver(entry) &&
+        !this.#sweeper.isOver(entry) &&
         (model === undefined || entry.model === model) &&
         tags.every((tag) => entry.tags.includes(tag)),
     )
@@ -232,7 +211,7 @@ export class LocalStored {
   /** Takes it off the disk; what is being made is ended first. @returns false where there is none such. @throws the system's error */
   async delete(owner: Owner, id: string): Promise<boolean> {
     if ((await this.find(owner, id)) === undefined) return false
-    await this.live(owner, id)?.cancel()
+    await this.live.get(owner, id)?.cancel()
     const key = fileName(owner.keyId, id)
     return this.#changes.run(key, async () => {
       if (this.#shelves.delete(key) === undefined) return false
@@ -268,33 +247,7 @@ export class LocalStored {
 
   /** Deletes what is too old, and what belongs to keys and users that are gone. Looks again where it is asked meanwhile. */
   sweep(): Promise<void> {
-    this.#sweepAgain = true
-    this.#sweeping ??= this.#sweep().finally(() => {
-      this.#sweeping = undefined
-    })
-    return this.#sweeping
-  }
-
-  async #sweep(): Promise<void> {
-    await this.#opened
-    while (this.#sweepAgain) {
-      this.#sweepAgain = false
-      const { days, keptFrom, now } = this.#options
-      const gone: Entry[] = []
-      for (const oldest of this.#shelves.owners()) {
-        const from = Math.max(now() - days * DAY_MS, keptFrom(oldest.owner))
-        // In the order in which they came, which a clock that was put back is not.
-        if (oldest.createdAt >= from) continue
-        for (const entry of this.#shelves.of(oldest.owner.keyId)) if (entry.createdAt < from) gone.push(entry)
-      }
-      for (const { key } of gone) this.#shelves.delete(key)
-      await this.#removeAll(gone)
-      for (const [name, changedAt] of this.#unreadable) {
-        if (changedAt >= now() - days * DAY_MS) continue
-        this.#unreadable.delete(name)
-        await this.#remove(name)
-      }
-    }
+    return this.#sweeper.sweep()
   }
 
   /** What was being made when the process ended has failed. */
@@ -316,11 +269,6 @@ export class LocalStored {
     // Better gone than for ever under way.
     this.#shelves.delete(key)
     await this.#remove(key)
-  }
-
-  #isOver({ owner, createdAt }: Entry): boolean {
-    const { days, keptFrom, now } = this.#options
-    return createdAt < Math.max(now() - days * DAY_MS, keptFrom(owner))
   }
 
   async #removeAll(entries: readonly Entry[]): Promise<void> {

@@ -11,7 +11,7 @@ export function serveStored({ dispatcher }: Pick<Net, 'dispatcher'>, local: Loca
     const { createdAt } = entry
     if (view === undefined) return { createdAt }
     // Before the file is read: it has the end by the time at which nothing is being made any more.
-    const live = view === 'object' ? local.liveObject(owner, id) : undefined
+    const live = view === 'object' ? local.live.object(owner, id) : undefined
     const read = await local.read(owner, id, view, { most: MAX_PIECE_BYTES })
     if (read === undefined) return {}
     return {
@@ -35,7 +35,7 @@ export function serveStored({ dispatcher }: Pick<Net, 'dispatcher'>, local: Loca
     return { updated: await local.update(owner, id, metadata, tags) }
   })
   dispatcher.respond('stored.cancel', async ({ id, ...owner }) => {
-    const live = local.live(owner, id)
+    const live = local.live.get(owner, id)
     await live?.cancel()
     return { cancelled: live !== undefined }
   })
