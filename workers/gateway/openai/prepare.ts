@@ -18,15 +18,8 @@ import {
 import { textOf } from './messages.js'
 import type { CallStyle } from './objects.js'
 import type { ChatRecord } from './stored-chats.js'
-import {
-  chatInference,
-  chatWords,
-  completionInferences,
-  completionWords,
-  countsOf,
-  inputsOf,
-  isSingle,
-} from './to-inference.js'
+import { inputsOf, isSingle } from './texts.js'
+import { chatInference, chatWords, completionInferences, completionWords, countsOf } from './to-inference.js'
 import { detokenizeBodySchema, tokenizeBodySchema } from './token-bodies.js'
 import type { Words } from './words.js'
 

@@ -19,13 +19,13 @@ import {
   refuse,
   refuseParams,
   type SamplingBody,
-  type Texts,
   toolFunctionSchema,
 } from './bodies.js'
 import { MAX_LOGPROBS, tooMany } from './completion-logprobs.js'
 import { formatIn, strictly, textFormatOf } from './format.js'
 import { chatMessages } from './messages.js'
 import { refuseSamplers } from './samplers.js'
+import { inputsOf, isSingle } from './texts.js'
 import { inWords, type Words } from './words.js'
 
 /** The one place where OpenAI's bodies become inference requests. */
@@ -157,21 +157,6 @@ export function responseInference(body: ResponseBody, messages: ChatMessage[]): 
     format: textFormatOf(body.text?.format),
     logprobs: wantsLogprobs || body.top_logprobs ? (body.top_logprobs ?? 0) : undefined,
   })
-}
-
-/** Texts and lists of token ids, one by one. */
-export function inputsOf(given: Texts): EmbeddingRequest['input'] {
-  if (typeof given === 'string') return [given]
-  return isTokenIds(given) ? [given] : given
-}
-
-/** Whether there is one text or list of token ids, which stands in no list. */
-export function isSingle(given: Texts): boolean {
-  return typeof given === 'string' || isTokenIds(given)
-}
-
-function isTokenIds(given: Exclude<Texts, string>): given is number[] {
-  return typeof given[0] === 'number'
 }
 
 /** The same request with the seeds of `n` answers. */

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { MAX_TOLD_TOKENS } from '../../../lib/protocol/index.js'
-import { flag, isTokenId, model } from './bodies.js'
+import { flag, model } from './bodies.js'
+import { isTokenId } from './texts.js'
 
 /** The bodies of the paths that tell tokens, as llama-server has them. */
 
