@@ -268,9 +268,13 @@ test('turns go whole, and calls with their outputs', (t) => {
     t.is(order.groups, Math.max(0, ...of))
   }
   const many = Array.from({ length: 10_000 }, (_, i) => [user, calls('x'), gives('x')][i % 3] ?? user)
-  const began = performance.now()
-  dropOrder(many)
-  t.ok(performance.now() - began < 200)
+  // The best of some: whatever else runs on this machine takes its time, too.
+  const tookMs = Array.from({ length: 5 }, () => {
+    const began = performance.now()
+    dropOrder(many)
+    return performance.now() - began
+  })
+  t.ok(Math.min(...tookMs) < 20, `${Math.min(...tookMs)} ms for 10,000 messages`)
 })
 
 test('a handful of counts finds how much has to go', async (t) => {
