@@ -95,6 +95,31 @@ test('a response that one gateway made is read, continued and deleted at another
     }
   })
 
+  await t.test('items with the same id, or with none, are paged all the same', async (t) => {
+    const ids = ['m1', 'm1', '', 'x'.repeat(300), undefined]
+    const input = ids.map((id, i) => ({ type: 'message', role: 'user', content: `Line ${i}.`, id }))
+    const { id } = await here.responses.create({ model, input: input as never, max_output_tokens: 2 })
+    const seen = new Set<string>()
+    for await (const item of there.responses.inputItems.list(id, { limit: 1, order: 'asc' })) seen.add(item.id ?? '')
+    t.is(seen.size, ids.length)
+    t.ok(seen.has('m1'))
+  })
+
+  await t.test('what is read by clients that leave takes no room afterwards', async (t) => {
+    const skipped = { type: 'reasoning', summary: [], content: 'x'.repeat(1_500_000) }
+    const input = [skipped, { role: 'user', content: 'Hi' }] as never
+    const { id } = await here.responses.create({ model, input, max_output_tokens: 2 })
+    const headers = { authorization: `Bearer ${door.key}` }
+    for (let i = 0; i < 60; i++) {
+      const leaving = new AbortController()
+      const read = fetch(`${door.url}/v1/responses/${id}/input_items`, { headers, signal: leaving.signal })
+      setTimeout(() => leaving.abort(), 2 + (i % 8))
+      await read.then((response) => response.arrayBuffer()).catch(() => {})
+    }
+    const large = here.responses.create({ model, input, max_output_tokens: 2, store: false })
+    t.is((await large).status, 'incomplete')
+  })
+
   await t.test('what nobody has is not there, at either gateway', async (t) => {
     for (const client of [here, there]) {
       t.is((await failure(client.responses.retrieve('resp_none'))).status, 404)
@@ -106,6 +131,13 @@ test('a response that one gateway made is read, continued and deleted at another
         [400, 'previous_response_not_found', 'previous_response_id'],
       )
     }
+    const far = `resp_${'a'.repeat(150)}`
+    for (const id of ['', far]) {
+      const unknown = await failure(here.responses.create({ model, input: 'Hi', previous_response_id: id }))
+      t.is(unknown.code, 'previous_response_not_found')
+    }
+    t.is((await failure(here.responses.delete(far))).status, 404)
+    t.is((await failure(here.chat.completions.list({ after: far }))).param, 'after')
     const nothing = await failure(here.responses.create({ model } as never))
     t.alike([nothing.status, nothing.param], [400, 'input'])
   })
@@ -466,6 +498,18 @@ test('where nothing is stored, every answer says so', { timeout: 60_000 }, async
   for await (const event of stream) {
     if (event.type === 'response.incomplete') t.is((event.response as { store?: boolean }).store, false)
   }
+})
+
+test('a response in the background whose end cannot be stored has failed, and says so', {
+  timeout: 60_000,
+}, async (t) => {
+  const door = await startDoor(t, { gateway: { storedBytes: 160_000 } })
+  const client = clientOf(door, door.key)
+  const include = ['message.output_text.logprobs' as const]
+  const long = { model, input: 'Tell me a story.', max_output_tokens: 100, top_logprobs: 20, include }
+  const made = await client.responses.create({ ...long, background: true })
+  const whole = await ended(client, made.id)
+  t.alike([whole.status, whole.error?.code], ['failed', 'not_stored'])
 })
 
 test('only gateways may ask what is stored', { timeout: 60_000 }, async (t) => {

@@ -1,4 +1,5 @@
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { type LocalOptions, LocalStored } from '../workers/gateway/stored/local.js'
@@ -97,6 +98,33 @@ test('a file that is cut, damaged or half written is never served, counted and e
   t.absent(readdirSync(dir).some((name) => name.endsWith('.tmp')))
   t.ok(await local.put(ann, draft('cut', 'anew')))
   t.is(await textOf(local, ann, 'cut'), '{"id":"cut","text":"anew"}')
+})
+
+test('what is no file of ours hides nothing; where nothing can be looked at, nothing is said to be missing', async (t) => {
+  const dir = join(await t.tmp(), 'stored')
+  t.ok(await (await open(t, dir)).put(ann, draft('r1')))
+  mkdirSync(join(dir, 'x.0.tmp'))
+  execFileSync('mkfifo', [join(dir, 'pipe')])
+  t.ok(await textOf(await open(t, dir), ann, 'r1'))
+  rmSync(dir, { recursive: true })
+  writeFileSync(dir, '')
+  const closed = await open(t, dir)
+  t.is(await codeOf(closed.find(ann, 'r1')), 'PEER_NOT_FOUND')
+  t.is(await codeOf(closed.list(ann, { kind: 'chat', order: 'asc', limit: 1 })), 'PEER_NOT_FOUND')
+  t.absent(await closed.put(ann, draft('r2')))
+  t.alike(closed.told.failures, ['read'])
+})
+
+test('what cannot be deleted stays, and can be deleted later', async (t) => {
+  const dir = join(await t.tmp(), 'stored')
+  const local = await open(t, dir)
+  t.ok(await local.put(ann, draft('r1')))
+  const [name = ''] = readdirSync(dir)
+  rmSync(join(dir, name))
+  mkdirSync(join(dir, name))
+  t.ok(await codeOf(local.delete(ann, 'r1')))
+  rmSync(join(dir, name), { recursive: true })
+  t.ok(await local.delete(ann, 'r1'))
 })
 
 test('what is too old, or belongs to a key that is gone, cannot be read and leaves the disk', async (t) => {

@@ -1,3 +1,4 @@
+import type { FastifyReply } from 'fastify'
 import { MeshError } from '../../../lib/protocol/index.js'
 
 /** What of all bodies may lie in memory, from the first byte until their answers are complete. */
@@ -15,6 +16,12 @@ export interface HeldRoom {
   add(bytes: number): void
   /** Gives it back. */
   release(): void
+}
+
+/** Gives room back once an answer has gone out or its client has left, also where that was before. */
+export function releaseAtEnd({ raw }: FastifyReply, room: HeldRoom): void {
+  if (raw.closed || raw.destroyed) room.release()
+  else raw.once('close', () => room.release())
 }
 
 /** Counts the bytes of bodies that this gateway holds, by user and in all. */

@@ -1,6 +1,6 @@
 import { Transform } from 'node:stream'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { type HeldRoom, SMALL_BODY_BYTES } from './body-room.js'
+import { type HeldRoom, releaseAtEnd, SMALL_BODY_BYTES } from './body-room.js'
 import { throughStep } from './body-steps.js'
 import { isCompressed } from './inflate-bodies.js'
 
@@ -17,7 +17,7 @@ export function holdBodies(app: FastifyInstance, hold: (request: FastifyRequest,
     // One that is too long is refused without being read.
     if ((isTold && told <= SMALL_BODY_BYTES) || told > request.routeOptions.bodyLimit) return payload
     const room = hold(request, isTold ? told : 0)
-    reply.raw.once('close', () => room.release())
+    releaseAtEnd(reply, room)
     return isTold ? payload : throughStep(payload, counting(room))
   })
 }

@@ -1,4 +1,4 @@
-export { BodyRoom, type HeldRoom, SMALL_BODY_BYTES } from './body-room.js'
+export { BodyRoom, type HeldRoom, releaseAtEnd, SMALL_BODY_BYTES } from './body-room.js'
 export { type Call, callOf } from './call.js'
 export { answerErrors, errorAnswer } from './errors.js'
 export { healthPart, serveHealth } from './health.js'

@@ -5,7 +5,7 @@ import type { AnswerEvent } from '../requests/index.js'
 import type { Stored } from '../stored/index.js'
 import type { Item } from './response-input.js'
 import type { Answered, ResponseBuilder } from './response-objects.js'
-import { INTERRUPTED, ownerOf, responseDraft } from './response-records.js'
+import { INTERRUPTED, ownerOf, responseDraft, UNSTORED } from './response-records.js'
 
 /** Responses that are made whether their client waits or not. */
 
@@ -118,10 +118,11 @@ export class Background {
           else if (how === 'interrupted') response = built.fail(INTERRUPTED.code, INTERRUPTED.message)
           else response = built.fail(code ?? 'server_error', message)
         }
-        const isKept = await put(response, { messages })
+        if (await put(response, { messages })) return response
+        const failed = { ...built.fail(UNSTORED.code, UNSTORED.message), output: [] }
         // Better gone than for ever under way.
-        if (!isKept) await this.#stored.local.forget(owner, built.id)
-        return isKept ? response : { ...response, store: false }
+        if (!(await put(failed, {}))) await this.#stored.local.forget(owner, built.id)
+        return { ...response, store: false }
       }
       const ended = finishing().finally(leave)
       ended.catch(() => {})

@@ -1,6 +1,6 @@
 import type { FastifyReply } from 'fastify'
 import { type ChatMessage, MeshError } from '../../../lib/protocol/index.js'
-import type { Call } from '../http/index.js'
+import { type Call, releaseAtEnd } from '../http/index.js'
 import type { Draft, Owner } from '../stored/index.js'
 import { refuse } from './bodies.js'
 import type { DoorOptions } from './options.js'
@@ -44,8 +44,10 @@ export function responseDraft(record: ResponseRecord, createdAt: number): Draft 
 }
 
 function* itemLines(items: readonly Item[], responseId: string): Generator<string> {
+  const known = new Set<string>()
   for (const [i, item] of items.entries()) {
-    const { id, ...shown } = shownItem(item, responseId, i)
+    const { id, ...shown } = shownItem(item, responseId, i, known)
+    known.add(id)
     yield lineOf(id, JSON.stringify(shown))
   }
 }
@@ -56,9 +58,11 @@ function* historyJson(messages: readonly ChatMessage[]): Generator<string> {
   yield ']}'
 }
 
-/** An item of the input as it is listed: with an id, and a message's text as a part. */
-function shownItem(item: Item, responseId: string, i: number): Item & { id: string } {
-  const id = typeof item.id === 'string' ? item.id : `item_${responseId.replace(/^resp_/, '')}_${i}`
+/** An item of the input as it is listed: with an id of its own, by which it is paged, and a message's text as a part. */
+function shownItem(item: Item, responseId: string, i: number, known: ReadonlySet<string>): Item & { id: string } {
+  const { id: given } = item
+  const isOwn = typeof given === 'string' && given !== '' && given.length <= MAX_ID_CHARS && !known.has(given)
+  const id = isOwn ? given : `item_${responseId.replace(/^resp_/, '')}_${i}`
   const { type = 'message', content } = item
   if (type !== 'message' || typeof content !== 'string') return { status: 'completed', ...item, type, id }
   const part = { type: item.role === 'assistant' ? 'output_text' : 'input_text', text: content }
@@ -77,7 +81,7 @@ export async function historyOf(
 ): Promise<ChatMessage[]> {
   if (id == null) return []
   const shown = JSON.stringify(id.slice(0, 100))
-  const found = id.length <= MAX_ID_CHARS ? await stored.read(ownerOf(call), id, 'history') : undefined
+  const found = await stored.read(ownerOf(call), id, 'history')
   if (found?.head.kind !== 'response') {
     throw MeshError.PREVIOUS_RESPONSE_NOT_FOUND(`There is no response ${shown}: ${WHY_GONE}`, {
       param: 'previous_response_id',
@@ -91,7 +95,7 @@ export async function historyOf(
   }
   // With the request it is a part of what its user has under way.
   const room = bodies.hold(call.principal.user, found.bytes.byteLength)
-  reply.raw.once('close', () => room.release())
+  releaseAtEnd(reply, room)
   const { messages } = await bodies.read('history', call.principal.user, found.bytes)
   return messages
 }
@@ -111,7 +115,7 @@ export async function storedView(
   view: 'object' | 'items',
   kind: 'response' | 'chat',
 ) {
-  const found = id.length <= MAX_ID_CHARS ? await stored.read(ownerOf(call), id, view) : undefined
+  const found = await stored.read(ownerOf(call), id, view)
   if (found?.head.kind === kind) return found
   throw notStored(id, kind)
 }
@@ -125,6 +129,12 @@ export function notStored(id: string, kind: 'response' | 'chat'): MeshError {
 export const INTERRUPTED = {
   code: 'interrupted',
   message: 'The gateway that made this response ended before it was complete',
+}
+
+/** Why one failed whose end could not be stored. */
+export const UNSTORED = {
+  code: 'not_stored',
+  message: 'This response was made, and could not be stored: it is too long, or there is no room',
 }
 
 /** What becomes of a response that was being made when its gateway ended. @param object JSON */

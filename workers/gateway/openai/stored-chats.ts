@@ -1,4 +1,5 @@
 import type { FastifyReply } from 'fastify'
+import { MeshError } from '../../../lib/protocol/index.js'
 import type { Call } from '../http/index.js'
 import type { Draft, Listed } from '../stored/index.js'
 import { refuse } from './bodies.js'
@@ -91,7 +92,7 @@ async function readChats({ stored }: DoorOptions, call: Call, items: readonly Li
   for (let at = 0; at < items.length; at += BATCH) {
     if (bytes > MAX_LIST_BYTES) return { chats, isCut: true }
     const batch = items.slice(at, at + BATCH)
-    const read = await Promise.all(batch.map((item) => stored.readAt(item, ownerOf(call), 'object')))
+    const read = await Promise.all(batch.map((item) => stored.readAt(item, ownerOf(call), 'object').catch(passDamaged)))
     for (const [i, found] of read.entries()) {
       // One that was deleted meanwhile is not there any more.
       if (found === undefined) continue
@@ -100,6 +101,12 @@ async function readChats({ stored }: DoorOptions, call: Call, items: readonly Li
     }
   }
   return { chats, isCut: false }
+}
+
+/** One that is damaged, which its gateway's log tells of, does not hide the others. */
+function passDamaged(err: unknown): undefined {
+  if (err instanceof MeshError && err.code === 'STORE_INVALID') return undefined
+  throw err
 }
 
 /** `GET /v1/chat/completions/{id}`. @throws MeshError NOT_FOUND, PEER_NOT_FOUND */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { FastifyReply } from 'fastify'
-import type { Call } from '../http/index.js'
+import { type Call, releaseAtEnd } from '../http/index.js'
 import { refuse } from './bodies.js'
 import type { DoorOptions } from './options.js'
 
@@ -88,7 +88,7 @@ export function sendJson(
 ): FastifyReply {
   const bytes = typeof json === 'string' ? Buffer.from(json) : json
   const room = bodies.hold(principal.user, bytes.byteLength)
-  reply.raw.once('close', () => room.release())
+  releaseAtEnd(reply, room)
   return reply.type('application/json; charset=utf-8').send(bytes)
 }
 

@@ -34,6 +34,9 @@ export interface OtherGateways {
   missing: readonly string[]
 }
 
+/** Nothing is kept under other ids, and nobody need be asked about them. */
+const MAX_ID_CHARS = 100
+
 /** What the others said, and the names of those that said nothing. */
 interface Answers<M extends StoredMethod> {
   answers: { at: OtherGateway; answer: ResponseOf<M> }[]
@@ -70,6 +73,7 @@ export class Stored {
    * @throws MeshError PEER_NOT_FOUND where it may be at one that does not answer, STORE_INVALID, RATE_LIMITED
    */
   async read(owner: Owner, id: string, view: StoredView): Promise<Found | undefined> {
+    if (!isKept(id)) return undefined
     const here = await this.#readHere(owner, id, view)
     if (here !== undefined) return here
     const { at, answer } = await this.#first('stored.find', { ...owner, id, view }, ({ found }) => found !== undefined)
@@ -90,6 +94,7 @@ export class Stored {
 
   /** Where something stands in a list, for `after`. @returns undefined where no gateway has it @throws as `read` does */
   async place(owner: Owner, id: string, order: Wanted['order']): Promise<string | undefined> {
+    if (!isKept(id)) return undefined
     const here = await this.local.find(owner, id)
     if (here !== undefined) return cursorOf(here, order)
     const { answer } = await this.#first('stored.find', { ...owner, id }, ({ createdAt }) => createdAt !== undefined)
@@ -98,6 +103,7 @@ export class Stored {
 
   /** Deletes it wherever it is. @returns false where no gateway has it @throws MeshError PEER_NOT_FOUND */
   async delete(owner: Owner, id: string): Promise<boolean> {
+    if (!isKept(id)) return false
     const [here, there] = await Promise.allSettled([
       this.local.delete(owner, id),
       this.#all('stored.delete', { ...owner, id }),
@@ -112,6 +118,7 @@ export class Stored {
 
   /** Replaces its metadata. @returns false where no gateway has it @throws MeshError PEER_NOT_FOUND, DISK_FULL */
   async update(owner: Owner, id: string, metadata: string, tags: string[]): Promise<boolean> {
+    if (!isKept(id)) return false
     if (await this.local.update(owner, id, metadata, tags)) return true
     const { at } = await this.#first('stored.update', { ...owner, id, metadata, tags }, ({ updated }) => updated)
     return at !== undefined
@@ -119,6 +126,7 @@ export class Stored {
 
   /** Ends what is being made, wherever that is. @returns false where nothing is being made @throws MeshError PEER_NOT_FOUND */
   async cancel(owner: Owner, id: string): Promise<boolean> {
+    if (!isKept(id)) return false
     const here = this.local.live.get(owner, id)
     if (here !== undefined) {
       await here.cancel()
@@ -257,6 +265,10 @@ export class Stored {
       throw unanswered([at.name])
     }
   }
+}
+
+function isKept(id: string): boolean {
+  return id.length > 0 && id.length <= MAX_ID_CHARS
 }
 
 /** Whether a gateway has answered, though not with what was asked for. */

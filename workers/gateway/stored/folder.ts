@@ -26,7 +26,7 @@ export class Folder {
   }
 
   /**
-   * Looks at all that is there. What a killed process was writing is taken away.
+   * Looks at all files that are there. What a killed process was writing is taken away.
    * @param found told of each file that holds what its first line says
    * @param unreadable told of each that does not, with its time in milliseconds since the epoch
    */
@@ -35,10 +35,12 @@ export class Folder {
     unreadable: (name: string, changedAt: number, err: unknown) => void,
   ): Promise<void> {
     await mkdir(this.#dir, { recursive: true, mode: 0o700 })
-    const names = await readdir(this.#dir)
+    const all = await readdir(this.#dir, { withFileTypes: true })
+    // Nothing else is ours, and opening a pipe would wait for its writer.
+    const names = all.filter((one) => one.isFile()).map(({ name }) => name)
     const look = async (): Promise<void> => {
       for (let name = names.pop(); name !== undefined; name = names.pop()) {
-        if (name.endsWith(TEMPORARY)) await this.remove(name)
+        if (name.endsWith(TEMPORARY)) await this.remove(name).catch((err: unknown) => unreadable(name, Date.now(), err))
         else await this.#look(name, found, unreadable)
       }
     }

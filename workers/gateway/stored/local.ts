@@ -67,6 +67,8 @@ export class LocalStored {
   readonly #changes = new OneAtATime()
   readonly #sweeper: Sweeper
   #opened: Promise<void> | undefined
+  /** What is there could not be looked at. */
+  #isUnread = false
 
   constructor(options: LocalOptions) {
     this.#options = options
@@ -90,7 +92,10 @@ export class LocalStored {
 
   /** Begins to read what is there; everything waits for that. */
   open(): void {
-    this.#opened ??= this.#open().catch((err: unknown) => this.#tell('read', err, 'stored objects cannot be read'))
+    this.#opened ??= this.#open().catch((err: unknown) => {
+      this.#isUnread = true
+      this.#tell('read', err, 'stored objects cannot be read')
+    })
   }
 
   async #open(): Promise<void> {
@@ -130,6 +135,7 @@ export class LocalStored {
    */
   async put(owner: Owner, draft: Draft): Promise<boolean> {
     await this.#opened
+    if (this.#isUnread) return false
     const key = fileName(owner.keyId, draft.id)
     try {
       const evicted = await this.#changes.run(key, () =>
@@ -157,9 +163,15 @@ export class LocalStored {
     return this.#shelves.put(entry)
   }
 
-  /** What is known of it; undefined where this key has none such here. */
-  async find(owner: Owner, id: string): Promise<Entry | undefined> {
+  /** @throws MeshError PEER_NOT_FOUND where nobody knows what is here: that is no "not found" */
+  async #known(): Promise<void> {
     await this.#opened
+    if (this.#isUnread) throw MeshError.PEER_NOT_FOUND('What this gateway has stored cannot be read; its log says why')
+  }
+
+  /** What is known of it; undefined where this key has none such here. @throws MeshError PEER_NOT_FOUND */
+  async find(owner: Owner, id: string): Promise<Entry | undefined> {
+    await this.#known()
     const entry = this.#shelves.get(fileName(owner.keyId, id))
     return entry?.owner.user === owner.user && !this.#sweeper.isOver(entry) ? entry : undefined
   }
@@ -179,16 +191,13 @@ export class LocalStored {
     try {
       return await this.#reads.run(owner.user, () => this.#folder.read(entry.key, view, piece))
     } catch (err) {
-      const { code } = MeshError.from(err)
-      if (code === 'RATE_LIMITED') throw err
-      this.#tell('read', err, 'a file of the stored objects cannot be read', { file: entry.key })
-      throw MeshError.STORE_INVALID(`${id} is stored here, and its file cannot be read`, {}, { cause: err })
+      throw this.#damaged(err, id, entry.key)
     }
   }
 
   /** One page of what a key has, in the order of time. Cursors are the same at every gateway. */
   async list(owner: Owner, wanted: Wanted): Promise<Page<Entry>> {
-    await this.#opened
+    await this.#known()
     const { kind, order, model, tags = [] } = wanted
     const fitting = [...this.#shelves.of(owner.keyId)].filter(
       (entry) =>
@@ -214,8 +223,9 @@ export class LocalStored {
     await this.live.get(owner, id)?.cancel()
     const key = fileName(owner.keyId, id)
     return this.#changes.run(key, async () => {
-      if (this.#shelves.delete(key) === undefined) return false
+      if (this.#shelves.get(key) === undefined) return false
       await this.#folder.remove(key)
+      this.#shelves.delete(key)
       return true
     })
   }
@@ -232,7 +242,7 @@ export class LocalStored {
     const beginning = `{"metadata":${metadata},`
     const evicted = await this.#changes.run(key, () =>
       this.#writes.run(owner.user, async () => {
-        const old = this.#shelves.get(key) && (await this.#folder.readParts(key))
+        const old = this.#shelves.get(key) && (await this.#partsOf(id, key))
         if (!old?.head.parts.some(({ name }) => name === 'metadata')) return undefined
         const parts = Object.fromEntries(partsOf(old.head, old.bytes).map(([name, text]) => [name, [text]]))
         const gone = await this.#put(key, owner, { ...old.head, tags, parts: { ...parts, metadata: [beginning] } })
@@ -286,6 +296,21 @@ export class LocalStored {
     } catch (err) {
       this.#tell('write', err, 'a file of the stored objects cannot be deleted', { file: name })
     }
+  }
+
+  /** @throws MeshError STORE_INVALID */
+  async #partsOf(id: string, key: string): Promise<{ head: StoredObject; bytes: Buffer } | undefined> {
+    try {
+      return await this.#folder.readParts(key)
+    } catch (err) {
+      throw this.#damaged(err, id, key)
+    }
+  }
+
+  #damaged(err: unknown, id: string, file: string): MeshError {
+    if (err instanceof MeshError && err.code === 'RATE_LIMITED') return err
+    this.#tell('read', err, 'a file of the stored objects cannot be read', { file })
+    return MeshError.STORE_INVALID(`${id} is stored here, and its file cannot be read`, {}, { cause: err })
   }
 
   #tell(op: 'read' | 'write', err: unknown, message: string, facts: object = {}): void {
