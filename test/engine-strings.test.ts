@@ -392,6 +392,56 @@ test('numbers keep to their bounds and are multiples, exactly', (t) => {
   )
 })
 
+test('bounds hold for the double that a written number is read as', (t) => {
+  const tight: ['number' | 'integer', Schema, string[], string[]][] = [
+    [
+      'number',
+      { exclusiveMinimum: 0.3, maximum: 0.30000000000000004 },
+      ['0.30000000000000004'],
+      ['0.30000000000000001'],
+    ],
+    [
+      'number',
+      { exclusiveMinimum: 1, maximum: 1.0000000000000004 },
+      ['1.0000000000000002', '1.0000000000000004'],
+      ['1.0000000000000001', '1'],
+    ],
+    ['integer', { exclusiveMinimum: 2 ** 53 }, ['9007199254740994'], ['9007199254740993']],
+    ['integer', { exclusiveMaximum: -(2 ** 53) }, ['-9007199254740994'], ['-9007199254740993']],
+    [
+      'integer',
+      { multipleOf: 3, minimum: 2 ** 53, maximum: 2 ** 53 + 10 },
+      ['9007199254740996'],
+      ['9007199254740993', '9007199254740999'],
+    ],
+    ['number', { exclusiveMinimum: 0, maximum: 0.1234567890123456 }, ['0.1'], ['0', '0.0']],
+  ]
+  for (const [type, part, those, others] of tight) {
+    const walker = numberWalker(type, [part])
+    for (const one of those) t.ok(walker.accepts(one), `${JSON.stringify(part)} ${one}`)
+    for (const one of others) t.absent(walker.accepts(one), `${JSON.stringify(part)} ${one}`)
+    const what = JSON.stringify(part)
+    fitting(t, what, made(t, walker, what), (value) => typeof value === 'number' && numberFits(value, [part]))
+  }
+  const between = refusal(() => numberWalker('number', [{ exclusiveMinimum: 1, exclusiveMaximum: 1.0000000000000002 }]))
+  t.ok(between.includes('no number fits'), between)
+  for (const part of [{ minimum: 1e-320, maximum: 1e-310 }, { minimum: 1e308 }]) {
+    const why = refusal(() => numberWalker('number', [part]))
+    t.ok(why.includes('cannot be enforced'), why)
+    t.ok(numberWalker('number', [part], 'lenient').accepts('7'))
+  }
+})
+
+test('multiples of what is too small or too great are refused by name, or left out beside their bounds', (t) => {
+  for (const multipleOf of [1e-15, 1e-20, 1e-300, 5e-324, 123_456_789, 1e21, 1e308]) {
+    const why = refusal(() => numberWalker('number', [{ multipleOf }]))
+    t.ok(why.startsWith('s.multipleOf: ') && why.includes('can be enforced'), why)
+    const walker = numberWalker('number', [{ multipleOf, minimum: 3 }], 'lenient')
+    t.ok(walker.accepts('5'))
+    t.absent(walker.accepts('2'))
+  }
+})
+
 test('a value is measured against limits as JSON Schema means them', (t) => {
   t.ok(numberFits(0.07, [{ multipleOf: 0.01 }]), 'exactly, not as doubles divide')
   t.absent(numberFits(0.075, [{ multipleOf: 0.01 }]))

@@ -7,7 +7,7 @@ export const MOST_DIGITS = 16
 /** So many digits in all near a bound: numbers of so many keep their order however they are read. */
 const EXACT_DIGITS = 15
 /** Bounds with more decimals are moved inwards to so many. */
-const MOST_DECIMALS = 16
+export const MOST_DECIMALS = 20
 
 export interface Bound {
   readonly value: Decimal

@@ -1,6 +1,6 @@
 import type { Alphabet, Spend } from './alphabet.js'
 import type { Bound, Range } from './bounds.js'
-import { atOneScale, type Decimal, floorOf, timesIn, written } from './decimal.js'
+import { atOneScale, type Decimal, floorOf, timesIn } from './decimal.js'
 import { type Dfa, DfaRows } from './dfa.js'
 import type { Regex } from './regex.js'
 
@@ -49,9 +49,9 @@ export function stepsWithin({ min, max }: Range, step: Decimal): { first?: bigin
   }
 }
 
-/** A multiple as JSON writes it. */
-export function multiple(step: Decimal, times: bigint): string {
-  return written(reduced({ digits: step.digits * times, scale: step.scale }))
+/** So many times a step. */
+export function multiple(step: Decimal, times: bigint): Decimal {
+  return reduced({ digits: step.digits * times, scale: step.scale })
 }
 
 /**

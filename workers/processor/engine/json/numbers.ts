@@ -1,8 +1,17 @@
 import { alphabetOf } from './automaton.js'
-import { type Bound, MOST_DIGITS, numberPattern, type Range, wholePattern, wholeWithin } from './bounds.js'
-import { atOneScale, type Decimal, decimalOf } from './decimal.js'
+import {
+  type Bound,
+  MOST_DECIMALS,
+  MOST_DIGITS,
+  numberPattern,
+  type Range,
+  wholePattern,
+  wholeWithin,
+} from './bounds.js'
+import { atOneScale, type Decimal, decimalOf, written } from './decimal.js'
 import { dfaOf } from './determinise.js'
 import { both, sizeOf } from './dfa.js'
+import { asDouble, asRead } from './doubles.js'
 import { oneOf, quoted, refuse } from './gbnf.js'
 import type { EnforceMode } from './mode.js'
 import {
@@ -56,15 +65,17 @@ export function numberOf(
   const steps = parts.flatMap(({ multipleOf }) => stepOf(multipleOf, path))
   if (!asked.min && !asked.max && steps.length === 0) return type
   if (asked.min && asked.max && isEmpty(asked.min, asked.max)) throw refuse(path, 'no number fits between its bounds')
-  const range = writable(asked)
-  if (range === undefined) {
+  const step = stepFor(type, steps)
+  const within = writable(asked)
+  if (within === undefined) {
     if (mode === 'lenient') return type
-    throw refuse(path, `no number of up to ${MOST_DIGITS} digits fits between its bounds`)
+    throw refuse(path, `its bounds cannot be enforced: no number of up to ${MOST_DIGITS} digits is within`)
   }
-  const [first, ...others] = steps
-  if (first !== undefined) {
-    const common = others.reduce(leastCommon, first)
-    const step = type === 'integer' ? wholeMultiple(common) : common
+  const range = asRead(within, step)
+  if (range.min && range.max && isEmpty(range.min, range.max)) {
+    throw refuse(path, 'no number fits between its bounds')
+  }
+  if (step !== undefined) {
     const key = [step, range.min?.value, range.max?.value].map((one) => one && `${one.digits}e${one.scale}`)
     const whole = ['multiples', ...key, range.min?.open, range.max?.open].join()
     const expression = rules.once(whole, () => multiples(rules, range, step, path) ?? '')
@@ -76,12 +87,20 @@ export function numberOf(
   }
   const pattern = type === 'integer' ? wholePattern(wholeWithin(range)) : numberPattern(range)
   if (pattern === undefined) {
+    if (type === 'integer') throw refuse(path, 'no number fits between its bounds')
     // Some number is there, and has more digits than are written here.
-    if (mode === 'lenient' && type === 'number') return type
-    throw refuse(path, 'no number fits between its bounds')
+    if (mode === 'lenient') return type
+    throw refuse(path, `its bounds cannot be enforced: no number of up to ${MOST_DECIMALS} decimals is within`)
   }
   const regex = readRegex(pattern, path, (steps) => rules.budget.spendOnAutomata(path, steps))
   return writeRegex(regex, rules) ?? type
+}
+
+/** What all numbers are multiples of; undefined where nothing is said of that. */
+function stepFor(type: 'number' | 'integer', [first, ...others]: readonly Decimal[]): Decimal | undefined {
+  if (first === undefined) return undefined
+  const common = others.reduce(leastCommon, first)
+  return type === 'integer' ? wholeMultiple(common) : common
 }
 
 /** @returns undefined where there are too many to be written one by one, and what they are multiples of is too great */
@@ -92,9 +111,13 @@ function multiples(rules: GrammarRules, range: Range, step: Decimal, path: strin
     const count = Number(last - first) + 1
     if (count <= MOST_WRITTEN_OUT) {
       rules.budget.spend(path, count)
-      return oneOf(Array.from({ length: count }, (_, i) => quoted(multiple(step, first + BigInt(i)))))
+      const all = Array.from({ length: count }, (_, i) => multiple(step, first + BigInt(i)))
+      const exact = all.filter(isExact)
+      return exact.length > 0 ? oneOf(exact.map((one) => quoted(written(one)))) : undefined
     }
   }
+  // A double has not enough digits for more decimals than that and one before the point.
+  if (step.scale >= EXACT_DIGITS) return undefined
   if (step.digits * BigInt(step.scale + 1) > BigInt(GREATEST_STEP)) return undefined
   const most = Math.floor(DIGIT_STATES / (Number(step.digits) * (step.scale + 1)))
   const digits = Math.min(EXACT_DIGITS - step.scale, Math.max(LEAST_DIGITS, most))
@@ -110,6 +133,11 @@ function multiples(rules: GrammarRules, range: Range, step: Decimal, path: strin
   if (sizeOf(dfa) === 0) return undefined
   rules.budget.spendStates(path, sizeOf(dfa))
   return writeDfa(dfa, alphabet, rules)
+}
+
+/** True where the number that is read is the one that is written, or at least its shortest name. */
+function isExact(value: Decimal): boolean {
+  return isSame(decimalOf(asDouble(value)), value)
 }
 
 /** The range with no number of more digits, unless its bounds have as many themselves. */
