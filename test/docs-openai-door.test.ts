@@ -51,7 +51,7 @@ test('each route of the table answers its methods, and no others', { timeout: 60
   t.is((await door.ask(`/v1/responses/${id}`, undefined, { method: 'DELETE' })).status, 200)
   t.is((await door.ask(`/v1/responses/${id}`, undefined, { method: 'DELETE' })).status, 404)
 
-  const instead = namesIn(/Its own forms of answers, under [^.]* are not served/.exec(page)?.[0])
+  const instead = namesIn(/[^.]* are answered with 404 and the path to use/.exec(page)?.[0])
   t.is(instead.length, 3)
   for (const path of instead) {
     const response = await door.ask(path, { prompt: 'x', content: 'x' })

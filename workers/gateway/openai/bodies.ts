@@ -244,11 +244,3 @@ export const toolFunctionSchema = functionSchema
 export function refuse(param: string, message: string): never {
   throw MeshError.BAD_REQUEST(`${param}: ${message}`, { param })
 }
-
-/** Refuses parameters that would change the answer and cannot be honoured, where they ask for anything. */
-export function refuseParams(body: Record<string, unknown>, params: Record<string, string>): void {
-  for (const [param, why] of Object.entries(params)) {
-    const value = body[param]
-    if (value !== undefined && value !== null && value !== false) refuse(param, why)
-  }
-}

@@ -17,13 +17,13 @@ import {
   type FunctionBody,
   type ResponseBody,
   refuse,
-  refuseParams,
   type SamplingBody,
   toolFunctionSchema,
 } from './bodies.js'
 import { MAX_LOGPROBS, tooMany } from './completion-logprobs.js'
 import { formatIn, strictly, textFormatOf } from './format.js'
 import { chatMessages } from './messages.js'
+import { refuseInChat, refuseInResponses } from './refused.js'
 import { refuseSamplers } from './samplers.js'
 import { inputsOf, isSingle } from './texts.js'
 import { inWords, type Words } from './words.js'
@@ -35,18 +35,9 @@ const COMPLETION_TOKENS = 16
 /** Prompts times answers of one request: each is a generation of its own. */
 const MAX_GENERATIONS = 128
 
-const NOT_IN_CHAT = {
-  audio: 'answers in audio are not supported',
-  web_search_options: 'this mesh does not search the web',
-}
-const NOT_IN_RESPONSES = {
-  conversation: 'conversations are not kept here; use previous_response_id',
-  prompt: 'prompt templates are not kept here; send the text as input',
-}
-
 /** @throws MeshError BAD_REQUEST naming the parameter */
 export function chatInference(body: ChatBody): InferenceRequest {
-  refuseParams(body, NOT_IN_CHAT)
+  refuseInChat(body)
   if (body.modalities?.some((one) => one !== 'text')) refuse('modalities', 'only text is supported')
   if (body.top_logprobs != null && body.logprobs !== true) refuse('top_logprobs', 'wants logprobs: true')
   const { format, param } = formatIn(body)
@@ -145,7 +136,7 @@ function isForced({ toolChoice }: Tools): boolean {
 
 /** @param history what the earlier responses said and heard, without instructions */
 export function responseInference(body: ResponseBody, messages: ChatMessage[]): InferenceRequest {
-  refuseParams(body, NOT_IN_RESPONSES)
+  refuseInResponses(body)
   const wantsLogprobs = body.include?.includes('message.output_text.logprobs') === true
   const instructions: ChatMessage[] = body.instructions ? [{ role: 'system', content: body.instructions }] : []
   return parsed({
