@@ -10,6 +10,7 @@ import {
 import { Admission } from './admission.js'
 import { demandOf, isPrepared } from './demand.js'
 import { embed } from './embed.js'
+import type { Demand } from './limiter.js'
 import { Placement } from './placement.js'
 import type { AnswerEvent, RequestsParts, Tell } from './ports.js'
 import { relay } from './relay.js'
@@ -79,9 +80,13 @@ export class Requests {
 
   #admitAll(asked: readonly { request: InferenceRequest; context: RequestContext }[]): RequestState[] {
     const admitted: RequestState[] = []
+    let last: { request: InferenceRequest; demand: Demand } | undefined
     try {
       for (const { request, context } of asked) {
-        admitted.push(this.#admission.admit(request.kind, request.model, demandOf(request), context))
+        // Many answers to one long text: it is looked at once.
+        const demand = last !== undefined && isSamePrompt(last.request, request) ? last.demand : demandOf(request)
+        last = { request, demand }
+        admitted.push(this.#admission.admit(request.kind, request.model, demand, context))
       }
       const [first] = asked
       const model = admitted[0]?.model.name
@@ -165,4 +170,13 @@ function noneBegun({ code, message, details }: MeshError, count: number): MeshEr
     `${message}. ${count} answers were asked for at once, and each counts; none was begun`,
     details,
   )
+}
+
+/** Whether two requests of one call ask for answers to the same. */
+function isSamePrompt(one: InferenceRequest, other: InferenceRequest): boolean {
+  if (one.maxTokens !== other.maxTokens) return false
+  if (one.kind === 'chat') {
+    return other.kind === 'chat' && one.messages === other.messages && one.tools === other.tools
+  }
+  return other.kind === 'completion' && one.prompt === other.prompt
 }
