@@ -1,3 +1,4 @@
+import { get } from 'node:http'
 import test from 'brittle'
 import { startProxy } from '../cli/shared/proxy.js'
 import { MeshClient } from '../lib/client/index.js'
@@ -25,6 +26,8 @@ test('a credential is a bearer’s or a key in a header of its own, and one only
   t.is(found({ authorization, 'x-api-key': 'im_b' }), 'two')
   t.is(found({ 'api-key': 'im_a', 'x-api-key': 'im_b' }), 'two')
   t.is(found({ 'x-api-key': ['im_a', 'im_b'] }), 'two')
+  t.is(found({ authorization: ['Bearer im_a', 'Bearer im_b'] }), 'two')
+  t.is(found({ authorization: ['Bearer im_a', 'Bearer im_a'] }), 'im_a')
   t.is(found({ authorization: 'Bearer none', 'x-api-key': 'im_a' }), 'two', 'a placeholder is one, too')
   t.is(found({ authorization, 'x-api-key': '' }), 'im_a', 'an empty one is none')
   t.is(found({ authorization: 'Basic abc', 'x-api-key': 'im_a' }), 'im_a', 'another scheme is none')
@@ -66,6 +69,21 @@ test('every door takes a key in each of these headers, and in no address', { tim
       t.is(await status({}, `?${name}=${key}`), '401 invalid_api_key', `${path}?${name}`)
     }
   }
+
+  await t.test('a header that comes twice counts twice', async (t) => {
+    const status = (path: string, name: string, ...values: string[]) =>
+      new Promise<number | undefined>((resolve, reject) => {
+        get(door.url + path, { headers: { [name]: values } }, (response) => {
+          response.resume()
+          resolve(response.statusCode)
+        }).on('error', reject)
+      })
+    for (const path of ['/v1/models', '/api/v1/me']) {
+      t.is(await status(path, 'authorization', `Bearer ${key}`, `Bearer ${key}x`), 401, path)
+      t.is(await status(path, 'authorization', `Bearer ${key}`, `Bearer ${key}`), 200, `${path}: the same twice`)
+      for (const name of KEY_HEADERS) t.is(await status(path, name, key, `${key}x`), 401, `${path} ${name}`)
+    }
+  })
 
   await t.test('a page may be allowed to send them', async (t) => {
     const asked = {

@@ -32,9 +32,9 @@ export function hasCredential(headers: RequestHeaders): boolean {
 
 function credentialsIn({ authorization, ...headers }: RequestHeaders): Set<string> {
   const given = KEY_HEADERS.flatMap((name) => headers[name] ?? []).filter((key) => key !== '')
-  const bearer = bearerCredential(Array.isArray(authorization) ? authorization.join() : authorization)
+  const bearers = [authorization ?? []].flat().map(bearerCredential)
   // One that is too long is a credential, and a wrong one.
   return new Set(
-    [bearer, ...given.map((key) => key.slice(0, MAX_CREDENTIAL_CHARS + 1))].filter((one) => one !== undefined),
+    [...bearers, ...given.map((key) => key.slice(0, MAX_CREDENTIAL_CHARS + 1))].filter((one) => one !== undefined),
   )
 }

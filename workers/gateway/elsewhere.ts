@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
-import { credentialIn } from '../../lib/protocol/index.js'
 import type { Principal } from '../../lib/store/index.js'
 import { isOwnAddress, type Net, plainAddress } from '../../lib/worker-base/index.js'
+import { credentialOf } from './http/index.js'
 
 /** How often the authority is told of one key. */
 const TELL_MS = 60 * 60_000
@@ -14,7 +14,7 @@ export function watchAdminKeys(app: FastifyInstance, net: Net, authenticate: (cr
   const toldAt = new Map<string, number>()
   app.addHook('onResponse', async (request, reply) => {
     if (isOwnAddress(request.ip) || reply.statusCode === 401) return
-    const credential = credentialIn(request.headers)
+    const credential = credentialOf(request)
     if (credential === undefined) return
     const id = adminKeyOf(authenticate, credential)
     if (id === undefined || performance.now() - (toldAt.get(id) ?? Number.NEGATIVE_INFINITY) < TELL_MS) return

@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { credentialIn, type InputOf, MeshError, type MethodName, methods } from '../../../lib/protocol/index.js'
+import { type InputOf, MeshError, type MethodName, methods } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
 import type { Net } from '../../../lib/worker-base/index.js'
-import { isJsonObject, parseJsonBodies } from '../http/index.js'
+import { credentialOf, isJsonObject, parseJsonBodies } from '../http/index.js'
 import { type ApiRoute, apiRoutes } from './routes.js'
 
 /** What the management API needs of its gateway. */
@@ -59,7 +59,7 @@ export function serveApi(app: FastifyInstance, parts: ApiParts): void {
 async function call(parts: ApiParts, route: ApiRoute, request: FastifyRequest<Sent>): Promise<unknown> {
   const { at, method } = route.call
   const { params, query, body } = request
-  const key = methods[method].scope === 'none' ? undefined : credentialOf(request)
+  const key = methods[method].scope === 'none' ? undefined : keyOf(request)
   const input = {
     ...route.input({ params, query, body: body ?? {} }),
     ...(method === 'login' && { address: request.ip }),
@@ -73,8 +73,8 @@ async function call(parts: ApiParts, route: ApiRoute, request: FastifyRequest<Se
 }
 
 /** @throws MeshError INVALID_API_KEY */
-function credentialOf(request: FastifyRequest<Sent>): string {
-  const credential = credentialIn(request.headers)
+function keyOf(request: FastifyRequest<Sent>): string {
+  const credential = credentialOf(request)
   if (credential !== undefined) return credential
   throw MeshError.INVALID_API_KEY(
     'This wants a credential: send the header "Authorization: Bearer <API key, or token from POST /api/v1/login>"',

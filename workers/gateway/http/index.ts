@@ -1,5 +1,6 @@
 export { BodyRoom, type HeldRoom, releaseAtEnd, SMALL_BODY_BYTES } from './body-room.js'
 export { type Call, callOf } from './call.js'
+export { credentialOf } from './credential.js'
 export { answerErrors, errorAnswer } from './errors.js'
 export { healthPart, serveHealth } from './health.js'
 export { holdBodies } from './hold-bodies.js'

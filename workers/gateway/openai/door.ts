@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { credentialIn, EMBEDDINGS_FACTOR, type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
+import { EMBEDDINGS_FACTOR, type JournalRecord, MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import { type Call, callOf, holdBodies, keepJsonBodies } from '../http/index.js'
+import { type Call, callOf, credentialOf, holdBodies, keepJsonBodies } from '../http/index.js'
 import { chat } from './chat.js'
 import { completions } from './completions.js'
 import { embeddings } from './embeddings.js'
@@ -197,7 +197,7 @@ function route(app: FastifyInstance, path: string, handlers: Handlers, bodyLimit
 
 /** @throws MeshError INVALID_API_KEY */
 function keyOf(request: FastifyRequest): string {
-  const key = credentialIn(request.headers)
+  const key = credentialOf(request)
   if (key !== undefined) return key
   throw MeshError.INVALID_API_KEY(
     request.headers.authorization === undefined
