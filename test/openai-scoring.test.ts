@@ -1,5 +1,7 @@
 import test from 'brittle'
 import { getLlama, type LlamaModel, type Token } from 'node-llama-cpp'
+import { MeshError } from '../lib/protocol/index.js'
+import { LogprobRoom } from '../workers/gateway/openai/completion-logprobs.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
 import { TINY } from './engine-kit.js'
 import { type Door, startDoor } from './helpers/door.js'
@@ -247,9 +249,31 @@ test('completions as evaluation harnesses and old clients ask for them', { timeo
       t.is(response.status, 400)
       t.ok(['logprobs', 'prompt'].includes(error.param), error.message)
     }
+    // How many tokens a text has is seen only when it is evaluated.
+    const began = performance.now()
+    const text = 'word '.repeat(700)
+    const texts = await door.ask(TEXT, { prompt: text, echo: true, n: 128, logprobs: 20, max_tokens: 1 })
+    t.is(texts.status, 400)
+    t.is(((await texts.json()) as { error: { param: string } }).error.param, 'logprobs')
+    const ms = performance.now() - began
+    t.comment(`refused after ${Math.round(ms)} ms`)
+    t.ok(ms < 20_000, `a text is refused when the first choice has echoed too much of it: ${Math.round(ms)} ms`)
     t.is((await door.ask(TEXT, { prompt: ['a', 'b'], best_of: 20, n: 1, max_tokens: 1 })).status, 200)
     const many = await door.ask(TEXT, { prompt: Array.from({ length: 7 }, () => 'a'), best_of: 20 })
     t.is(many.status, 400)
+  })
+
+  await t.test('a bias names up to 1,024 tokens', async (t) => {
+    const biased = (count: number) =>
+      door.ask(TEXT, {
+        prompt: 'A fox',
+        max_tokens: 1,
+        logit_bias: Object.fromEntries(Array.from({ length: count }, (_, i) => [String(i), 1])),
+      })
+    t.is((await biased(1024)).status, 200)
+    const more = await biased(1025)
+    t.is(more.status, 400)
+    t.is(((await more.json()) as { error: { param: string } }).error.param, 'logit_bias')
   })
 
   await t.test('old clients: no prompt, an empty suffix, max_tokens 0, an end that is ignored', async (t) => {
@@ -376,3 +400,21 @@ function pick(answer: Completion): object {
   const { id, created, usage } = answer as Completion & { id: string; created: number }
   return { id, created, usage }
 }
+
+test('what a prompt echoes is counted for all its choices when the first has told it', (t) => {
+  const room = new LogprobRoom(128)
+  room.takeEcho(0, 1900)
+  room.takeEcho(0, 1000)
+  room.takeEcho(0, 1900)
+  try {
+    room.takeEcho(0, 2000)
+    t.fail('128 times 2,000 are too many')
+  } catch (err) {
+    t.is(MeshError.from(err).details.param, 'logprobs')
+  }
+  const whole = new LogprobRoom(1)
+  whole.takeEcho(0, 100_000)
+  whole.takeEcho(1, 100_000)
+  whole.take(50_000)
+  t.exception(() => whole.take(1), /at most 250000/)
+})

@@ -7,6 +7,9 @@ const MAX_STOPS = 16
 /** How far back the penalties of repeated tokens can look: for each token all of them are gone through. */
 export const MAX_PENALTY_TOKENS = 4096
 
+/** Tokens that a logit bias may name. */
+const MAX_BIASED = 1024
+
 /** Fields that an object of free form may have, at its top. What is under them is bounded by the length of a request. */
 const MAX_FIELDS = 1000
 
@@ -85,7 +88,7 @@ export const samplingSchema = z.strictObject({
   /** Added to the logits of single tokens, by token id. -100 forbids a token, 100 all but forces it. */
   logitBias: fields(
     finite.min(-100).max(100),
-    MAX_FIELDS,
+    MAX_BIASED,
     z.string().max(10).regex(/^\d+$/, 'expected a token id'),
   ).optional(),
 })

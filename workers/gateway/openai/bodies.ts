@@ -12,6 +12,7 @@ export const MAX_CHOICES = 128
 /** Answers of which the best are told. */
 const MAX_BEST_OF = 20
 const MAX_STOPS = 4
+const MAX_STOP_CHARS = 1000
 const MAX_TOP_LOGPROBS = 20
 const MAX_TOOLS = 128
 const MAX_KINDS = 100
@@ -45,15 +46,18 @@ const text = z.string()
 export const flag = z.boolean().nullish()
 const metadata = entries(z.string().max(METADATA.key), z.string().max(METADATA.value), METADATA.entries).nullish()
 const tokens = z.int().min(1).nullish()
-const stopText = z.string().min(1)
+const stopText = z.string().min(1).max(MAX_STOP_CHARS)
 const stop = z
-  .union([stopText, list(stopText, MAX_STOPS)], `expected a string or up to ${MAX_STOPS} strings, none of them empty`)
+  .union(
+    [stopText, list(stopText, MAX_STOPS)],
+    `expected a string or up to ${MAX_STOPS} strings, each of 1 to ${MAX_STOP_CHARS} characters`,
+  )
   .nullish()
 
 const sampling = {
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
-  /** Any integer: its lowest 32 bits count. */
+  /** Any integer up to 2^53: its lowest 32 bits count. */
   seed: z.int().nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),

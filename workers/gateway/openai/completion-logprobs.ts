@@ -9,13 +9,39 @@ export const MAX_LOGPROBS = 250_000
 
 /** How many of an answer's log-probabilities there may be still. */
 export class LogprobRoom {
+  readonly #each: number
+  /** How many there are of each prompt, as far as the choice has echoed it that has come furthest. */
+  readonly #echoed = new Map<number, number>()
   #left = MAX_LOGPROBS
 
-  /** @throws MeshError BAD_REQUEST */
-  take(logprobs: readonly PromptLogprob[]): void {
-    for (const { top } of logprobs) this.#left -= 1 + top.length
+  /** @param each choices of each prompt */
+  constructor(each: number) {
+    this.#each = each
+  }
+
+  /** Takes room for those of an answer. @throws MeshError BAD_REQUEST */
+  take(count: number): void {
+    this.#left -= count
     if (this.#left < 0) throw tooMany()
   }
+
+  /**
+   * Takes room for those of a prompt, for all its choices at once: each will echo the same, so that what cannot be told in
+   * the end is known when the first has echoed some of it.
+   * @param count how many one of its choices has echoed, from the prompt's beginning
+   * @throws MeshError BAD_REQUEST
+   */
+  takeEcho(prompt: number, count: number): void {
+    const before = this.#echoed.get(prompt) ?? 0
+    if (count <= before) return
+    this.#echoed.set(prompt, count)
+    this.take((count - before) * this.#each)
+  }
+}
+
+/** Alternatives included. */
+export function countOf(logprobs: readonly PromptLogprob[]): number {
+  return logprobs.reduce((sum, { top }) => sum + 1 + top.length, 0)
 }
 
 /** @param count how many there would be at least, where that is known */

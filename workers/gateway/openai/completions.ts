@@ -2,7 +2,7 @@ import type { FastifyReply } from 'fastify'
 import type { Finish, InferenceRequest } from '../../../lib/protocol/index.js'
 import { type Call, streamed } from '../http/index.js'
 import type { AnswerEvent } from '../requests/index.js'
-import { CompletionLogprobs, LogprobRoom } from './completion-logprobs.js'
+import { CompletionLogprobs, countOf, LogprobRoom } from './completion-logprobs.js'
 import { frameOf } from './frame.js'
 import { type Frame, totalUsage, usageObject } from './objects.js'
 import type { DoorOptions } from './options.js'
@@ -19,13 +19,13 @@ export async function completions(
 ): Promise<unknown> {
   const { requests: asked, n, bestOf, echoes, streams, includesUsage, wantsLogprobs, words, hasPrompts } = prepared
   const frame = frameOf('cmpl-', catalogue, asked[0]?.model, call)
-  const room = streams ? undefined : new LogprobRoom()
+  const room = streams ? undefined : new LogprobRoom(bestOf)
   const choices = asked
     .flatMap((request) => choicesOf(request, bestOf))
     .map((request, index) => ({
       request,
       index,
-      said: new Said(request, echoes, wantsLogprobs, room),
+      said: new Said(request, echoes, wantsLogprobs, room && { room, prompt: Math.floor(index / bestOf) }),
       ...(hasPrompts && { prompt: `prompt[${Math.floor(index / bestOf)}]` }),
     }))
 
@@ -69,23 +69,30 @@ function objectOf(frame: Frame, choices: readonly string[], usage: object | null
   return `${head},"choices":[${choices.join(',')}]${tail}}`
 }
 
+/** The room for an answer's log-probabilities, and which of the prompts it is of. */
+interface Within {
+  room: LogprobRoom
+  prompt: number
+}
+
 /** What one answer says, prompt included where that is echoed, until it is told. */
 class Said {
   readonly #prompt: string | undefined
   readonly #logprobs: CompletionLogprobs | undefined
-  readonly #room: LogprobRoom | undefined
+  readonly #within: Within | undefined
+  #echoed = 0
   #text = ''
   #more = false
   #logprobSum = 0
   #tokens = 0
 
-  constructor(request: InferenceRequest, echoes: boolean, wantsLogprobs: boolean, room: LogprobRoom | undefined) {
+  constructor(request: InferenceRequest, echoes: boolean, wantsLogprobs: boolean, within: Within | undefined) {
     const isText = request.kind === 'completion' && typeof request.prompt === 'string'
     // A text comes back as it was sent; of token ids the engine tells what they say.
     this.#prompt = echoes && isText ? String(request.prompt) : undefined
     if (this.#prompt !== undefined) this.#text = this.#prompt
     this.#logprobs = wantsLogprobs ? new CompletionLogprobs() : undefined
-    this.#room = room
+    this.#within = within
   }
 
   add(event: AnswerEvent): void {
@@ -97,9 +104,12 @@ class Said {
       this.#logprobSum += logprob
       this.#tokens++
     }
-    const all = [...(echo?.logprobs ?? []), ...logprobs]
+    const echoed = echo?.logprobs ?? []
+    const all = [...echoed, ...logprobs]
     if (this.#logprobs !== undefined && all.length > 0) {
-      this.#room?.take(all)
+      this.#echoed += countOf(echoed)
+      this.#within?.room.takeEcho(this.#within.prompt, this.#echoed)
+      this.#within?.room.take(countOf(logprobs))
       this.#logprobs.add(all)
       this.#more = true
     }

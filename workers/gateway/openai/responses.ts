@@ -25,7 +25,7 @@ export async function respond(
   reply: FastifyReply,
 ): Promise<unknown> {
   const { requests, catalogue, stored, background, bodies } = options
-  if (body.background === true && body.store === false) refuse('background', 'wants the response to be stored')
+  if (body.background === true && body.store === false) refuse('background', 'needs store to be true')
   const items = itemsOf(body.input ?? [])
   const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
   const { request, words } = await responseRequest(options, body, items, messages, call)

@@ -21,7 +21,12 @@ const ABSENT: Readonly<Record<string, (value: unknown) => boolean>> = {
 
 const WHY: Readonly<Record<string, string>> = {
   n_probs: 'use logprobs and, for chats, top_logprobs',
-  samplers: 'the order is top_k, top_p, min_p, temperature here, and others there are none',
+  samplers:
+    'the engine samples by top_k, top_p, min_p and temperature, in this order; leave it out, or name these in it',
+  min_keep: 'the engine has no such bound; leave it out',
+  n_indent: 'the engine does not look at indentation; leave it out',
+  t_max_predict_ms: 'an answer is bounded by its tokens, not by time; leave it out',
+  lora: 'adapters are not loaded here; leave it out',
 }
 
 /** As the engine has them, and as letters, llama-server's other way to write them. */
@@ -47,7 +52,7 @@ export function refuseSamplers(body: Record<string, unknown>): void {
   for (const [param, isOff] of Object.entries(ABSENT)) {
     const value = body[param]
     if (value === undefined || value === null || value === false || isOff(value)) continue
-    refuse(param, WHY[param] ?? 'this is not there; leave it out')
+    refuse(param, WHY[param] ?? 'the engine has no such sampler; leave it out')
   }
 }
 

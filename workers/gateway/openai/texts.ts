@@ -6,6 +6,9 @@ import type { EmbeddingRequest } from '../../../lib/protocol/index.js'
 /** Token ids of all texts of a request together, as OpenAI bounds them. */
 const MAX_TOKEN_IDS = 300_000
 
+/** Ids are numbers of 32 bits in the engine. */
+const MAX_TOKEN_ID = 0xffffffff
+
 /** One text, many, one list of token ids, or many. */
 export type Texts = string | string[] | number[] | number[][]
 
@@ -47,7 +50,19 @@ function textsOf(value: unknown, minLength: 0 | 1): Read {
   const isOne = kinds.find((kind) => kind(members[0])) ?? isText
   const wrong = members.findIndex((one) => !isOne(one))
   if (wrong !== -1) return { fault: wanted, path: [wrong] }
-  return { texts: value }
+  return largeId(members) ?? { texts: value }
+}
+
+/** The first id that no model can have, with its place. */
+function largeId(members: readonly unknown[]): Read | undefined {
+  const fault = `expected token ids of at most ${MAX_TOKEN_ID}`
+  const isLarge = (one: unknown): boolean => typeof one === 'number' && one > MAX_TOKEN_ID
+  for (const [at, member] of members.entries()) {
+    if (isLarge(member)) return { fault, path: [at] }
+    const inside = Array.isArray(member) ? member.findIndex(isLarge) : -1
+    if (inside !== -1) return { fault, path: [at, inside] }
+  }
+  return undefined
 }
 
 export const isTokenId = (one: unknown): boolean => typeof one === 'number' && Number.isInteger(one) && one >= 0
