@@ -212,7 +212,13 @@ const BEYOND: Record<string, [schema: Schema][]> = {
   ],
   not: [[{ type: 'string', not: { pattern: '^a' } }], [{ type: 'integer', not: { multipleOf: 2 } }]],
   if: [[{ type: 'string', if: { pattern: '^a' }, else: { maxLength: 3 } }]],
-  pattern: [[{ type: 'string', pattern: '(?<=a)b' }]],
+  pattern: [[{ type: 'string', pattern: '(?<=a)b' }], [{ type: 'string', pattern: 'a{2001}' }]],
+  minimum: [[{ type: 'number', minimum: 1e308 }], [{ type: 'number', minimum: 1e-320, maximum: 1e-310 }]],
+  maximum: [[{ type: 'number', maximum: -1e300 }]],
+  exclusiveMinimum: [[{ type: 'number', exclusiveMinimum: 1e16 }]],
+  exclusiveMaximum: [[{ type: 'number', exclusiveMaximum: -1e16 }]],
+  multipleOf: [[{ type: 'number', multipleOf: 123_456_789 }], [{ type: 'number', multipleOf: 1e-20 }]],
+  unevaluatedItems: [[{ type: 'array', contains: { const: 2 }, unevaluatedItems: { enum: [3] } }]],
   format: [[{ type: 'string', format: 'regex' }]],
 }
 

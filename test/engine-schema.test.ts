@@ -94,9 +94,9 @@ test('bounds that no number meets, or that cannot be spelled out, are refused', 
   const cases: [Record<string, unknown>, string][] = [
     [{ type: 'number', minimum: '1' }, 's.minimum'],
     [{ type: 'number', maximum: 1e300 }, 'accepted'],
-    [{ type: 'number', minimum: 1e300 }, 's'],
+    [{ type: 'number', minimum: 1e300 }, 's.minimum'],
     [{ type: 'number', minimum: 1e-9 }, 'accepted'],
-    [{ type: 'number', minimum: 1e-300, maximum: 2e-300 }, 's'],
+    [{ type: 'number', minimum: 1e-300, maximum: 2e-300 }, 's.minimum'],
     [{ type: 'number', minimum: 1, exclusiveMaximum: 1 }, 's'],
     [{ type: 'number', exclusiveMinimum: -0.5, maximum: -0.5 }, 's'],
     [{ type: 'number', minimum: 2, maximum: 1 }, 's'],
@@ -217,4 +217,44 @@ test('what a lenient schema cannot enforce is left out; what is no JSON Schema, 
     t.is(refusal(schema), at, JSON.stringify(schema))
     t.is(refusal(schema, 'lenient'), at, JSON.stringify(schema))
   }
+})
+
+test('what is no regular expression is refused in either mode', (t) => {
+  const cases: [string, string][] = [
+    ['{"pattern":"[z-a]"}', 's.pattern'],
+    ['{"type":"string","pattern":"("}', 's.pattern'],
+    ['{"properties":{"a":{"pattern":"a{2,1}"}}}', 's.properties.a.pattern'],
+    ['{"pattern":"^\\\\p{L}[\\\\p{Lu}-]+$"}', 'accepted'],
+  ]
+  for (const [json, at] of cases) {
+    for (const mode of ['strict', 'lenient'] as const) t.is(refusal(JSON.parse(json), mode), at, `${mode} ${json}`)
+  }
+  t.is(refusal({ pattern: 'a{2001}' }), 's.pattern')
+  t.is(refusal({ pattern: 'a{2001}' }, 'lenient'), 'accepted')
+})
+
+test('what cannot be told apart is refused by name, and is no schema that nothing fits', (t) => {
+  const cases: [Record<string, unknown>, string, string][] = [
+    [
+      {
+        oneOf: [
+          { type: 'string', pattern: '^a', maxLength: 4 },
+          { type: 'string', pattern: 'b$', maxLength: 4 },
+        ],
+      },
+      's.oneOf',
+      '"ax"',
+    ],
+    [
+      { type: 'array', contains: { const: 2 }, unevaluatedItems: { enum: [3] }, minItems: 2, maxItems: 3 },
+      's.unevaluatedItems',
+      '[2,3]',
+    ],
+  ]
+  for (const [schema, at, value] of cases) {
+    t.is(refusal(schema), at)
+    const walker = new Walker(jsonSchemaToGbnf(schema, 's', { mode: 'lenient' }), new Dice(5))
+    t.ok(walker.accepts(value), value)
+  }
+  t.is(refusal({ type: 'array', contains: { const: 2 }, items: { enum: [2, 3] }, unevaluatedItems: false }), 'accepted')
 })

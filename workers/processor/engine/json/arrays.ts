@@ -40,6 +40,13 @@ export function arrayWay(builder: Builder, atoms: readonly Part[], node: Node): 
     min = MOST_COUNTED
   }
   const max = most === Number.POSITIVE_INFINITY ? most : Math.max(min, Math.min(most, MOST_COUNTED))
+  const isCounted = (schema: Schema) => about.some((part) => countsFor(part, schema))
+  for (const part of about) {
+    const { schema } = part
+    if (schema.unevaluatedItems === undefined || schema.unevaluatedItems === true || !isCounted(schema)) continue
+    if (!about.some((one) => coversAll(one, schema)))
+      builder.leaveOut(part, 'unevaluatedItems', 'cannot be enforced beside contains, whose items are evaluated')
+  }
   const counts = builder.isProof ? [] : about.flatMap((part) => countOf(builder, part))
   const described = Math.max(0, ...about.map(({ schema }) => firstItems(schema)))
   const length = Math.min(described, max)
@@ -92,7 +99,8 @@ function itemAt(builder: Builder, about: readonly Part[], at: number, counts: re
     return itemOf(part.schema, at, part.path)
   })
   for (const { schema, path } of about) {
-    if (schema.unevaluatedItems !== undefined && !evaluated.has(schema)) {
+    const isOpen = about.some((part) => countsFor(part, schema))
+    if (schema.unevaluatedItems !== undefined && !evaluated.has(schema) && !isOpen) {
       parts.push(partOf(schema.unevaluatedItems, `${path}.unevaluatedItems`))
     }
   }
@@ -103,6 +111,17 @@ function itemAt(builder: Builder, about: readonly Part[], at: number, counts: re
     any: made(counts.map(({ no }) => no)),
     counting: counts.map(({ of }, i) => made([of, ...counts.map(({ no }, j) => (i === j ? undefined : no))])),
   }
+}
+
+/** True where a part evaluates those items that its `contains` describes, for a schema that asks for that. */
+function countsFor({ schema, owners = [] }: Part, owner: Schema): boolean {
+  return schema.contains !== undefined && (schema === owner || owners.includes(owner))
+}
+
+/** True where a part evaluates every item, for a schema that asks for that. */
+function coversAll({ schema, owners = [] }: Part, owner: Schema): boolean {
+  if (schema !== owner && !owners.includes(owner)) return false
+  return evaluates(schema, Number.POSITIVE_INFINITY) || (schema !== owner && schema.unevaluatedItems !== undefined)
 }
 
 function evaluates(schema: Schema, at: number): boolean {

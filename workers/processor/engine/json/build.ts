@@ -6,7 +6,7 @@ import { refuse } from './gbnf.js'
 import { isSuggested } from './limited.js'
 import { SchemaBudget } from './limits.js'
 import type { EnforceMode } from './mode.js'
-import { isAlways, opposites } from './negate.js'
+import { isAlways, isIncomplete, opposites } from './negate.js'
 import type { GrammarRules } from './rules.js'
 import { includesType, listOf, NEVER, type Part, partsOf, type Schema, type Type, typeOf } from './schema.js'
 import { settle } from './settle.js'
@@ -138,7 +138,13 @@ export class Builder {
     }
     const states = this.#expander.expand({ atoms: [], nots: [] }, node.parts)
     if (states.length === 0) node.why = refuse(node.path, 'no value fits all that applies here')
-    for (const state of states) this.#addWays(state, node)
+    const unsure = new Set<Not>()
+    for (const state of states) this.#addWays(state, node, unsure)
+    if (node.ways.length > 0 || unsure.size === 0) return
+    // What fits may not be among the opposites that could be found.
+    const sure = (nots: readonly Not[]) => nots.filter((not) => !unsure.has(not))
+    for (const { atoms, nots } of states) this.#addWays({ atoms, nots: sure(nots) }, node)
+    if (node.ways.length > 0) for (const not of unsure) this.#leaveOutNot(not)
   }
 
   /** The schemas that a schema is a choice of, where it says nothing else. */
@@ -153,7 +159,8 @@ export class Builder {
     return isPlain ? partsOf(schema.oneOf, `${path}.oneOf`) : undefined
   }
 
-  #addWays(state: State, node: Node): void {
+  /** @param unsure gets each whose opposites are not all known */
+  #addWays(state: State, node: Node, unsure = new Set<Not>()): void {
     const values = this.#valuesFor(state)
     if (values !== undefined) {
       if (values.length > 0) node.ways.push({ kind: 'values', values })
@@ -168,7 +175,7 @@ export class Builder {
       for (let one = open.pop(); one !== undefined; one = open.pop()) {
         const [not, ...nots] = one.nots
         if (not === undefined) this.#addWay(type, one.atoms, node)
-        else open.push(...this.#without(not, { atoms: one.atoms, nots }, type, node))
+        else open.push(...this.#without(not, { atoms: one.atoms, nots }, type, node, unsure))
       }
     }
   }
@@ -205,7 +212,7 @@ export class Builder {
   }
 
   /** What is left of a state once something must not fit as well. */
-  #without(not: Not, rest: State, type: Type, node: Node): State[] {
+  #without(not: Not, rest: State, type: Type, node: Node, unsure: Set<Not>): State[] {
     if (this.isProof) return [rest]
     this.budget.spend(not.part.path, 1)
     const ways = opposites(not.part, type, this.source, this.derived)
@@ -215,6 +222,7 @@ export class Builder {
       return [rest]
     }
     this.derived.use(not)
+    if (isIncomplete(ways)) unsure.add(not)
     return ways
       .flatMap((parts) => this.#expander.expand(rest, parts))
       .flatMap((state) => {

@@ -22,6 +22,8 @@ import { firstItems } from './validate.js'
 /** Texts, and numbers, that are left out one by one, at most. */
 const MOST_TEXTS = 1000
 const MOST_NUMBERS = 16
+/** Opposites of which some could not be found. */
+const INCOMPLETE = new WeakSet<readonly (readonly Part[])[]>()
 
 /**
  * What values of a type that do not fit a schema are like: some ways, and on each what applies together. There may be more
@@ -132,7 +134,14 @@ export function opposites(
         if (schema[key] !== true || key === 'uniqueItems') isMissing = true
     }
   }
-  return ways.length === 0 && isMissing ? undefined : ways
+  if (ways.length === 0) return isMissing ? undefined : ways
+  if (isMissing) INCOMPLETE.add(ways)
+  return ways
+}
+
+/** True where there may be more opposites than these, so that nothing is said where none of them fits. */
+export function isIncomplete(ways: readonly (readonly Part[])[]): boolean {
+  return INCOMPLETE.has(ways)
 }
 
 function keywordsFor(type: Type): readonly string[] {

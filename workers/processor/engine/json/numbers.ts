@@ -69,7 +69,10 @@ export function numberOf(
   const within = writable(asked)
   if (within === undefined) {
     if (mode === 'lenient') return type
-    throw refuse(path, `its bounds cannot be enforced: no number of up to ${MOST_DIGITS} digits is within`)
+    throw refuse(
+      boundIn(parts, path),
+      `cannot be enforced: no number of up to ${MOST_DIGITS} digits is within its bounds`,
+    )
   }
   const range = asRead(within, step)
   if (range.min && range.max && isEmpty(range.min, range.max)) {
@@ -81,7 +84,7 @@ export function numberOf(
     const expression = rules.once(whole, () => multiples(rules, range, step, path) ?? '')
     if (expression !== '') return expression
     if (mode === 'strict') {
-      const why = `only multiples of a number of up to ${GREATEST_STEP}, without its point, can be enforced`
+      const why = `only multiples of a number of up to ${GREATEST_STEP}, without its point, and of fewer than ${EXACT_DIGITS} decimals can be enforced`
       throw refuse(`${path}.multipleOf`, why, { limit: GREATEST_STEP })
     }
   }
@@ -90,7 +93,10 @@ export function numberOf(
     if (type === 'integer') throw refuse(path, 'no number fits between its bounds')
     // Some number is there, and has more digits than are written here.
     if (mode === 'lenient') return type
-    throw refuse(path, `its bounds cannot be enforced: no number of up to ${MOST_DECIMALS} decimals is within`)
+    throw refuse(
+      boundIn(parts, path),
+      `cannot be enforced: no number of up to ${MOST_DECIMALS} decimals is within its bounds`,
+    )
   }
   const regex = readRegex(pattern, path, (steps) => rules.budget.spendOnAutomata(path, steps))
   return writeRegex(regex, rules) ?? type
@@ -158,6 +164,13 @@ function writable({ min, max }: Range): Range | undefined {
     ...(min && isLess(least, min.value) && { min }),
     ...(max && isLess(max.value, TOO_GREAT) && { max }),
   }
+}
+
+/** Where the first bound stands. */
+function boundIn(parts: readonly NumberLimits[], path: string): string {
+  const keywords = ['minimum', 'exclusiveMinimum', 'maximum', 'exclusiveMaximum'] as const
+  const named = keywords.find((keyword) => parts.some((part) => typeof part[keyword] === 'number'))
+  return named === undefined ? path : `${path}.${named}`
 }
 
 function rangeOf(parts: readonly NumberLimits[], path: string): Range {

@@ -83,8 +83,19 @@ function readPattern(pattern: string, path: string, mode: EnforceMode, spend: Sp
   try {
     return searched(readRegex(pattern, `${path}.pattern`, spend))
   } catch (err) {
-    if (mode === 'lenient' && err instanceof MeshError && err.details.limit === undefined) return undefined
+    if (!(err instanceof MeshError) || err.details.limit !== undefined) throw err
+    if (!isRegExp(pattern))
+      throw refuse(`${path}.pattern`, 'expected a regular expression of ECMAScript with the flag u')
+    if (mode === 'lenient') return undefined
     throw err
+  }
+}
+
+function isRegExp(pattern: string): boolean {
+  try {
+    return new RegExp(pattern, 'u') !== undefined
+  } catch {
+    return false
   }
 }
 
