@@ -1,4 +1,4 @@
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Principal } from '../../lib/store/index.js'
 import { isOwnAddress, type Net, plainAddress } from '../../lib/worker-base/index.js'
 import { credentialOf } from './http/index.js'
@@ -14,9 +14,7 @@ export function watchAdminKeys(app: FastifyInstance, net: Net, authenticate: (cr
   const toldAt = new Map<string, number>()
   app.addHook('onResponse', async (request, reply) => {
     if (isOwnAddress(request.ip) || reply.statusCode === 401) return
-    const credential = credentialOf(request)
-    if (credential === undefined) return
-    const id = adminKeyOf(authenticate, credential)
+    const id = adminKeyOf(authenticate, request)
     if (id === undefined || performance.now() - (toldAt.get(id) ?? Number.NEGATIVE_INFINITY) < TELL_MS) return
     toldAt.set(id, performance.now())
     try {
@@ -28,8 +26,10 @@ export function watchAdminKeys(app: FastifyInstance, net: Net, authenticate: (cr
 }
 
 /** The id of a key with an admin's rights. Tokens are none: they end by themselves. */
-function adminKeyOf(authenticate: (credential: string) => Principal, credential: string): string | undefined {
+function adminKeyOf(authenticate: (credential: string) => Principal, request: FastifyRequest): string | undefined {
   try {
+    const credential = credentialOf(request)
+    if (credential === undefined) return undefined
     const principal = authenticate(credential)
     return principal.expiresAt === undefined && principal.scopes.includes('admin') ? principal.keyId : undefined
   } catch {

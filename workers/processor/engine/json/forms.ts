@@ -11,9 +11,6 @@ const ITEMS = 'a schema, or a list of schemas'
 const DEPENDENCIES = 'lists of names, or schemas, by name'
 const COUNT = 'a whole number, 0 or more'
 const NUMBER = 'a number'
-/** Signs of a pattern of which it is asked beforehand whether it is one; of longer ones it is found when they are read. */
-const MOST_SIGNS = 10_000
-const PATTERN = 'a regular expression of ECMAScript'
 const POSITIVE = 'a number above 0'
 const TEXT = 'a text'
 const TEXTS = 'a list of texts'
@@ -60,7 +57,7 @@ const FORMS: ReadonlyMap<string, string> = new Map([
   ['uniqueItems', FLAG],
   ['minLength', COUNT],
   ['maxLength', COUNT],
-  ['pattern', PATTERN],
+  ['pattern', TEXT],
   ['format', TEXT],
   ['minimum', NUMBER],
   ['maximum', NUMBER],
@@ -80,20 +77,6 @@ export function isAssertion(keyword: string): boolean {
 /** The keywords of a schema that say something about which values fit. */
 export function assertionsOf(schema: Schema): string[] {
   return Object.keys(schema).filter((key) => FORMS.has(key) && schema[key] !== undefined)
-}
-
-/** True but for what the engine of JavaScript says is none. It takes long for properties of signs, which are not looked at. */
-function isRegExp(pattern: string): boolean {
-  if (pattern.length > MOST_SIGNS) return true
-  const plain = pattern.replace(/\\(?:[pP]\{[\w=]+\}|[\s\S])/gu, (sign) => (/^\\[pP]\{/.test(sign) ? '\\d' : sign))
-  // Many escape more than the flag u allows.
-  return ['u', ''].some((flag) => {
-    try {
-      return new RegExp(plain, flag) !== undefined
-    } catch {
-      return false
-    }
-  })
 }
 
 /** @throws MeshError BAD_REQUEST where a keyword has a value that JSON Schema does not give it */
@@ -129,8 +112,6 @@ function hasForm(value: unknown, form: string): boolean {
       return typeof value === 'number' && Number.isFinite(value)
     case POSITIVE:
       return typeof value === 'number' && Number.isFinite(value) && value > 0
-    case PATTERN:
-      return isText(value) && isRegExp(value)
     case TEXT:
       return isText(value)
     case TEXTS:
