@@ -68,10 +68,10 @@ test('a whole answer has what its batches had: text, calls of tools and log-prob
 
   const telling = mesh.chat({ ...question, ...greedy, maxTokens: 8, logprobs: 2 })
   const told = sum(await collect(telling))
-  const whole = await telling.result
-  t.alike(whole.logprobs, told.logprobs)
-  t.is(whole.logprobs?.map(({ text }) => text).join(''), whole.text)
-  t.ok(whole.logprobs?.every(({ top }) => top.length === 2))
+  const said = await telling.result
+  t.alike(said.logprobs, told.logprobs)
+  t.is(said.logprobs?.map(({ text }) => text).join(''), said.text)
+  t.ok(said.logprobs?.every(({ top }) => top.length === 2))
 
   const plain = await mesh.chat({ ...question, ...greedy, maxTokens: 5 }).result
   t.ok(plain.text.length > 0)
