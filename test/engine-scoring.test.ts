@@ -109,7 +109,7 @@ test('prompts of a thousand tokens are scored in pieces, many at a time, beside 
   const all = await Promise.all([20, 20, 1].map((logprobs) => scored(long, { logprobs })))
   await running
   t.comment(`worst gap ${Math.round(Math.max(...gaps.slice(1)))} ms`)
-  t.ok(Math.max(...gaps.slice(1)) < 1000)
+  t.ok(Math.max(...gaps.slice(1)) < 5000)
   for (const one of all) t.is(logprobsOf(one).length, long.length)
   const [a, b, c] = all.map((one) => logprobsOf(one).map(({ logprob }) => logprob))
   const off = Math.max(

@@ -100,7 +100,7 @@ test('writes nothing but what a grammar allows', async (t) => {
 })
 
 test('says why a schema or a grammar does not compile', async (t) => {
-  const pattern = { type: 'json_schema' as const, schema: { type: 'string', pattern: '^a' } }
+  const pattern = { type: 'json_schema' as const, schema: { type: 'string', pattern: '(?<=b)a' }, strict: true }
   const refused = await failure(answer(engine, chat('x', { format: pattern })))
   t.is(refused.code, 'BAD_REQUEST')
   t.ok(refused.message.includes('pattern'), refused.message)
