@@ -95,7 +95,7 @@ test('a candidate is ready, and has the very file that the directory names', (t)
   ]
   const catalogue = setup({ links })
   t.alike(catalogue.candidates('tiny'), [
-    { id: 'key of loaded', slots: 4, loaded: true },
+    { id: 'key of loaded', slots: 4, loaded: true, contextLength: 2048 },
     { id: 'key of available', slots: 1, loaded: false },
     { id: 'key of loading', slots: 1, loaded: false },
   ])

@@ -41,8 +41,9 @@ export function drainRest(request: IncomingMessage, reply: FastifyReply, asking?
 function drain(request: IncomingMessage): void {
   const { socket } = request
   let bytes = 0
-  const end = setTimeout(() => socket.destroy(), REFUSED_BODY.ms)
-  const silence = setTimeout(() => socket.destroy(), REFUSED_BODY.silentMs)
+  // Neither keeps a process that has nothing else to do.
+  const end = setTimeout(() => socket.destroy(), REFUSED_BODY.ms).unref()
+  const silence = setTimeout(() => socket.destroy(), REFUSED_BODY.silentMs).unref()
   // Called where the answer is the connection's last: says that nothing follows, and still reads.
   socket.destroySoon = () => socket.end()
   // Whoever was reading it reads no more.
@@ -54,6 +55,7 @@ function drain(request: IncomingMessage): void {
     else silence.refresh()
   })
   const finish = (): void => {
+    socket.off('close', finish)
     clearTimeout(end)
     clearTimeout(silence)
     Reflect.deleteProperty(socket, 'destroySoon')
@@ -61,6 +63,7 @@ function drain(request: IncomingMessage): void {
   }
   request.once('end', finish)
   request.once('close', finish)
+  socket.once('close', finish)
   request.resume()
 }
 
