@@ -148,7 +148,7 @@ test('a question goes through gateway and processor to the model, and its usage 
     t.is((await ask({ ...question, sampling: { temperature: 'hot' } })).details.param, 'sampling.temperature')
     t.is((await ask({ ...question, maxTokens: -1 })).details.param, 'maxTokens')
     t.is((await ask({ ...question, colour: 'red' })).details.param, 'colour')
-    t.is((await ask({ kind: 'completion', prompt: '' })).details.param, 'prompt')
+    t.is((await ask({ kind: 'completion', prompt: 7 })).details.param, 'prompt')
     const schema = await ask({ ...question, format: { type: 'json_schema', schema: { type: 'no-such-type' } } })
     t.is(schema.code, 'BAD_REQUEST')
     const long = await ask({ ...question, messages: [{ role: 'user', content: 'fox '.repeat(20_000) }] })
