@@ -169,12 +169,12 @@ test('clients that go away, half close or pipeline', { timeout: 60_000 }, async 
 test('a stream that fails does not look finished', { timeout: 60_000 }, async (t) => {
   const door = await startDoor(t, { standIn: { STAND_IN_TOKENS_PER_S: '200', STAND_IN_DIE_AFTER: '40' } })
   for (const [path, body] of [
-    [CHAT, { messages: [{ role: 'user', content: 'Hi' }] }],
-    ['/v1/completions', { prompt: 'Hi' }],
-    ['/v1/responses', { input: 'Hi' }],
+    [CHAT, { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 500 }],
+    ['/v1/completions', { prompt: 'Hi', max_tokens: 500 }],
+    ['/v1/responses', { input: 'Hi', max_output_tokens: 500 }],
   ] as const) {
     await until(async () => (await fetch(`${door.url}/readyz`)).ok, 'ready')
-    const response = await door.ask(path, { ...body, stream: true, max_tokens: 500 })
+    const response = await door.ask(path, { ...body, stream: true })
     const frames = parseFrames(await response.text())
     const last = JSON.parse(frames.at(-1)?.data ?? 'null') as { type?: string; response?: { status: string } }
     if (path === '/v1/responses') {

@@ -15,7 +15,7 @@ const schema = {
   additionalProperties: false,
 }
 /** One that cannot be converted, and where in it. */
-const wrong = { type: 'object', properties: { a: { type: 'number', multipleOf: 0.3 } } }
+const wrong = { type: 'object', properties: { a: { type: 'number', multipleOf: -1 } } }
 const TOOLS = [{ type: 'function', function: { name: 'now', parameters: { type: 'object', properties: {} } } }]
 
 interface Said {
