@@ -224,7 +224,7 @@ test('an answer of the model that is cut after any number of tokens tells no mar
       const all = await ask(150)
       const what = `${name} ${JSON.stringify(how)}`
       t.ok(all.calls.length > 0, `${what}: ${all.text}`)
-      for (let most = 1; most < Math.min(all.tokens, 80); most += name === 'generic' && how.format ? 1 : 5) {
+      for (let most = 1; most < Math.min(all.tokens, 80); most += name === 'generic' && how.format ? 1 : 9) {
         const part = await ask(most)
         cuts++
         const where = `${what} after ${most} tokens: ${JSON.stringify(part)} of ${JSON.stringify(all)}`

@@ -233,7 +233,8 @@ test('several calls, and calls that are cut, whole and streamed', { timeout: 240
       t.ok(all.calls.length > 0 && !all.cut, JSON.stringify(all))
       t.ok(all.calls.every(([, json]) => isObject(json)))
       let empty = 0
-      for (let most = 1; most < Math.min(all.tokens, 70); most++) {
+      // Each of the first, where the marks are, and then some: the engine's own test cuts at every token.
+      for (let most = 1; most < Math.min(all.tokens, 70); most += most < 12 ? 1 : 5) {
         const part = await say(body, most)
         const where = `after ${most} tokens: ${JSON.stringify(part)} of ${JSON.stringify(all)}`
         if (part.text !== '') t.fail(`text ${where}`)
