@@ -1,10 +1,9 @@
 import { Ajv } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import test, { type Test } from 'brittle'
-import { MeshError } from '../lib/protocol/index.js'
 import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
-import type { EnforceMode } from '../workers/processor/engine/json/mode.js'
 import { Dice } from './helpers/dice.js'
+import { refusal } from './helpers/grammar.js'
 import { Drawing } from './helpers/grammar-draws.js'
 import { namesIn, readPage, rowsOf, sectionsOf } from './helpers/page.js'
 
@@ -248,17 +247,6 @@ const namesOf = (...states: string[]) =>
   ROWS.filter(({ state }) => states.includes(state))
     .flatMap(({ names }) => names)
     .sort()
-
-/** Where a schema is refused, or that it is not. */
-function refusal(schema: Schema, mode: EnforceMode): string {
-  try {
-    jsonSchemaToGbnf(schema, 's', { mode })
-  } catch (err) {
-    if (err instanceof MeshError && err.code === 'BAD_REQUEST') return String(err.details.param)
-    throw err
-  }
-  return 'accepted'
-}
 
 function fitting(schema: Schema): (value: unknown) => boolean {
   const options = { strict: false, validateFormats: false, ownProperties: true }

@@ -1,24 +1,11 @@
 import test from 'brittle'
-import { MeshError } from '../lib/protocol/index.js'
 import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
-import type { EnforceMode } from '../workers/processor/engine/json/mode.js'
 import { JsonScan } from '../workers/processor/engine/json/scan.js'
 import { argumentsGrammar } from '../workers/processor/engine/tools/grammar.js'
 import { Dice } from './helpers/dice.js'
-import { Walker } from './helpers/grammar.js'
+import { refusal, Walker } from './helpers/grammar.js'
 
 /** What of JSON schemas becomes a grammar and what is refused; no model is needed for that. */
-
-/** Where in a schema the refusal is, or that there is none. */
-function refusal(schema: Record<string, unknown>, mode: EnforceMode = 'strict'): string {
-  try {
-    jsonSchemaToGbnf(schema, 's', { mode })
-  } catch (err) {
-    if (err instanceof MeshError && err.code === 'BAD_REQUEST') return String(err.details.param)
-    throw err
-  }
-  return 'accepted'
-}
 
 test('a list whose limits contradict each other is refused', (t) => {
   const item = { type: 'null' }

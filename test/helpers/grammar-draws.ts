@@ -1,6 +1,7 @@
 import { Effort } from '../../workers/processor/engine/grammar/effort.js'
 import { Automaton, parseGrammar, Room } from '../../workers/processor/engine/grammar/index.js'
 import type { Dice } from './dice.js'
+import { accepts } from './grammar.js'
 
 /** Texts by chance that a grammar lets through, found with the engine's own automaton. */
 
@@ -42,15 +43,7 @@ export class Drawing {
 
   /** True where the grammar lets exactly this text through. */
   takes(text: string): boolean {
-    const effort = new Effort('g')
-    let state = this.#automaton.start(effort)
-    for (const sign of text) {
-      const next = this.#automaton.step(state, sign.codePointAt(0) ?? 0, effort)
-      if (next === undefined) return false
-      state = next
-      effort.next()
-    }
-    return state.complete
+    return accepts(this.#automaton, text)
   }
 }
 

@@ -1,6 +1,33 @@
+import { MeshError } from '../../lib/protocol/index.js'
 import { Effort } from '../../workers/processor/engine/grammar/effort.js'
 import { Automaton, parseGrammar, Room } from '../../workers/processor/engine/grammar/index.js'
+import { jsonSchemaToGbnf } from '../../workers/processor/engine/json/grammar.js'
+import type { EnforceMode } from '../../workers/processor/engine/json/mode.js'
 import type { Dice } from './dice.js'
+
+/** True where a grammar lets exactly this text through. */
+export function accepts(automaton: Automaton, text: string): boolean {
+  const effort = new Effort('grammar')
+  let state = automaton.start(effort)
+  for (const sign of text) {
+    const next = automaton.step(state, sign.codePointAt(0) ?? 0, effort)
+    if (next === undefined) return false
+    state = next
+    effort.next()
+  }
+  return state.complete
+}
+
+/** Where a schema is refused, or that it is not. */
+export function refusal(schema: Record<string, unknown>, mode: EnforceMode = 'strict'): string {
+  try {
+    jsonSchemaToGbnf(schema, 's', { mode })
+  } catch (err) {
+    if (err instanceof MeshError && err.code === 'BAD_REQUEST') return String(err.details.param)
+    throw err
+  }
+  return 'accepted'
+}
 
 /** The engine's own automaton at work on a grammar, without a model. */
 export class Walker {
@@ -14,15 +41,7 @@ export class Walker {
 
   /** True where the whole text fits. */
   accepts(text: string): boolean {
-    const effort = new Effort('grammar')
-    let state = this.#automaton.start(effort)
-    for (const sign of text) {
-      const next = this.#automaton.step(state, sign.codePointAt(0) ?? 0, effort)
-      if (next === undefined) return false
-      state = next
-      effort.next()
-    }
-    return state.complete
+    return accepts(this.#automaton, text)
   }
 
   /**
