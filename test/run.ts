@@ -8,9 +8,10 @@ import { parseArgs } from 'node:util'
 import { Tap } from './helpers/tap.js'
 
 /**
- * Runs each test file as a process of its own, one after another, so that a file which hangs or crashes takes no other
- * file's results with it. Prints the TAP of what failed, the slowest files, what was skipped and why, and last
- * `N passed, N failed`. A test that ends without having asserted anything has failed.
+ * Runs each test file as a process of its own, so that a file which hangs or crashes takes no other file's results with
+ * it: two at a time, for most of them wait more than they compute, and then those of hostile/ and faults/ by themselves,
+ * which look at how long others are made to wait. Prints the TAP of what failed, the slowest files, what was skipped and
+ * why, and last `N passed, N failed`. A test that ends without having asserted anything has failed.
  *
  * `npm test -- scheduler directory` runs the files whose names hold one of the words.
  */
@@ -21,12 +22,16 @@ const { values, positionals } = parseArgs({
     verbose: { type: 'boolean', default: false },
     /** How long one file may take, in seconds. Each test in it has brittle's own 30 seconds unless it says more. */
     deadline: { type: 'string', default: process.env.TEST_DEADLINE_S ?? '300' },
+    /** How many files run at a time; with --verbose, which prints as it goes, one. */
+    jobs: { type: 'string', default: '2' },
   },
 })
 
 const folder = fileURLToPath(new URL('.', import.meta.url))
 const deadlineMs = Number(values.deadline) * 1000
+const jobs = values.verbose ? 1 : Math.max(1, Number(values.jobs))
 const STDERR_KEPT = 200
+const ALONE = /^(hostile|faults)[/\\]/
 
 interface FileResult {
   name: string
@@ -41,12 +46,14 @@ async function runFile(path: string): Promise<FileResult> {
   const startedAt = performance.now()
   const tap = new Tap()
   const stderr: string[] = []
+  // Printed once the file has ended: another one may run beside it.
+  const shown: string[] = []
   // A group of its own, so that what a test left running can be ended with it.
   const child = spawn(process.execPath, ['--enable-source-maps', path], {
     stdio: ['ignore', 'pipe', 'pipe'],
     detached: true,
   })
-  running = child.pid
+  if (child.pid !== undefined) running.add(child.pid)
 
   createInterface({ input: child.stderr }).on('line', (line) => {
     stderr.push(line)
@@ -56,7 +63,7 @@ async function runFile(path: string): Promise<FileResult> {
   const out = createInterface({ input: child.stdout }).on('line', (line) => {
     const failure = tap.push(line)
     if (values.verbose) console.log(line)
-    else if (failure.length > 0) console.log(failure.join('\n'))
+    else shown.push(...failure)
   })
   const outClosed = new Promise<void>((resolve) => out.once('close', resolve))
 
@@ -72,14 +79,14 @@ async function runFile(path: string): Promise<FileResult> {
   clearTimeout(timer)
   if (process.env.NODE_V8_COVERAGE !== undefined && child.pid !== undefined) await groupEnded(child.pid)
   endGroup(child.pid)
-  running = undefined
+  if (child.pid !== undefined) running.delete(child.pid)
   await Promise.race([outClosed, new Promise((resolve) => setTimeout(resolve, 1000))])
 
   const why = whyIncomplete({ late, code, signal, tap })
   if (why !== undefined) {
     tap.failed++
-    if (!values.verbose) console.log([...tap.rest(), ...stderr].join('\n'))
-    console.log(`not ok - ${name}: ${why}`)
+    if (!values.verbose) shown.push(...tap.rest(), ...stderr)
+    shown.push(`not ok - ${name}: ${why}`)
   }
   const seconds = (performance.now() - startedAt) / 1000
   const { passed, failed, skipped } = tap
@@ -88,9 +95,10 @@ async function runFile(path: string): Promise<FileResult> {
     ...(failed > 0 ? [`${failed} FAILED`] : []),
     ...(skipped.length > 0 ? [`${skipped.length} skipped`] : []),
   ]
-  console.log(
+  shown.push(
     `${failed > 0 ? 'FAIL' : 'ok  '} ${name.padEnd(32)} ${seconds.toFixed(1).padStart(6)} s  ${counts.join(', ')}`,
   )
+  console.log(shown.join('\n'))
   return { name, passed, failed, skipped, seconds }
 }
 
@@ -108,7 +116,7 @@ function whyIncomplete(end: {
   return undefined
 }
 
-let running: number | undefined
+const running = new Set<number>()
 
 function endGroup(pid: number | undefined): void {
   if (pid === undefined) return
@@ -136,7 +144,7 @@ for (const [signal, code] of [
   ['SIGTERM', 143],
 ] as const) {
   process.once(signal, () => {
-    endGroup(running)
+    for (const pid of running) endGroup(pid)
     process.exit(code)
   })
 }
@@ -149,7 +157,22 @@ const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
 console.log(`${files.length} files, Node ${process.version}, ${availableParallelism()} cores`)
 const startedAt = performance.now()
 const results: FileResult[] = []
-for (const file of files) results.push(await runFile(join(folder, file)))
+const runFiles = async (waiting: string[], atATime: number): Promise<void> => {
+  const next = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      results.push(await runFile(join(folder, file)))
+    }
+  }
+  await Promise.all(Array.from({ length: atATime }, next))
+}
+await runFiles(
+  files.filter((file) => !ALONE.test(file)),
+  jobs,
+)
+await runFiles(
+  files.filter((file) => ALONE.test(file)),
+  1,
+)
 
 const slowest = results.toSorted((a, b) => b.seconds - a.seconds).slice(0, 5)
 const sum = (field: 'passed' | 'failed') => results.reduce((total, result) => total + result[field], 0)

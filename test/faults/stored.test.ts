@@ -1,11 +1,10 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { homeFiles } from '../../lib/home/index.js'
-import type { WorkerStatus } from '../../lib/protocol/index.js'
 import { LocalStored } from '../../workers/gateway/stored/local.js'
 import { type Door, startDoor } from '../helpers/door.js'
-import { spawnNode, until } from '../helpers/mesh.js'
+import { spawnGateway, until } from '../helpers/mesh.js'
 import { testUnless } from '../helpers/needs.js'
 import { NO_SMALL_DISK, SmallDisk } from '../helpers/small-disk.js'
 
@@ -26,23 +25,8 @@ test('a gateway that is killed has every response whose answer came, and no half
   timeout: 120_000,
 }, async (t) => {
   const door = await startDoor(t, { engine: { slots: 8 }, standIn: SLOW })
-  const settings = ['log.level=silent', 'http.port=0'].flatMap((one) => ['--set', one])
-  const args = ['--wtype', 'gateway', '--rack', 'g2', '--data-dir', door.home, ...settings]
-  const startGateway = async () => {
-    const child = spawnNode(t, 'worker.js', args)
-    const file = homeFiles(door.home).status('gateway', 'g2')
-    let url = ''
-    const serves = async (): Promise<boolean> => {
-      const status = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as WorkerStatus) : undefined
-      if (status?.pid !== child.process.pid || status?.addresses.http === undefined) return false
-      url = status.addresses.http
-      return (await fetch(`${url}/readyz`)).ok
-    }
-    await until(() => serves().catch(() => false), 'the gateway serves', 20_000)
-    return { child, url }
-  }
 
-  const first = await startGateway()
+  const first = await spawnGateway(t, door.home, 'g2')
   const made = await ask(door, first.url, '/v1/responses', { input: 'Hi', background: true, max_output_tokens: 5000 })
   const unfinished = String(made.body.id)
   const answered: string[] = []
@@ -62,7 +46,7 @@ test('a gateway that is killed has every response whose answer came, and no half
   }, 'the other gateway misses it')
   t.is(missed, 503)
 
-  const second = await startGateway()
+  const second = await spawnGateway(t, door.home, 'g2')
   for (const id of answered) {
     const { status, body } = await ask(door, second.url, `/v1/responses/${id}`)
     if (status !== 200 || body.id !== id) t.fail(`${id}: ${status}`)

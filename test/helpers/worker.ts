@@ -1,10 +1,11 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import type { Test } from 'brittle'
 import { homeFiles } from '../../lib/home/index.js'
 import type { Link } from '../../lib/link/index.js'
 import type { Load, Role, WorkerStatus } from '../../lib/protocol/index.js'
 import { BaseWorker, type Net, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { AuthWorker } from '../../workers/auth/index.js'
+import { type Child, spawnNode } from './process.js'
 import { onTeardown } from './teardown.js'
 import { until } from './wait.js'
 
@@ -103,4 +104,20 @@ export function readStatus(home: string, role: Role, name: string): WorkerStatus
   } catch {
     return undefined
   }
+}
+
+/** A gateway in a process of its own, once it serves. @returns its HTTP address as well */
+export async function spawnGateway(t: Test, home: string, name: string): Promise<{ child: Child; url: string }> {
+  const settings = ['log.level=silent', 'http.port=0'].flatMap((one) => ['--set', one])
+  const child = spawnNode(t, 'worker.js', ['--wtype', 'gateway', '--rack', name, '--data-dir', home, ...settings])
+  const file = homeFiles(home).status('gateway', name)
+  let url = ''
+  const serves = async (): Promise<boolean> => {
+    const status = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as WorkerStatus) : undefined
+    if (status?.pid !== child.process.pid || status?.addresses.http === undefined) return false
+    url = status.addresses.http
+    return (await fetch(`${url}/readyz`)).ok
+  }
+  await until(() => serves().catch(() => false), 'the gateway serves', 20_000)
+  return { child, url }
 }
