@@ -96,6 +96,11 @@ const REFUSED: [path: string, body: unknown, param: string | null][] = [
   [CHAT, schema({ type: 'no-such-type' }), 'response_format.json_schema.schema.type'],
   [
     CHAT,
+    JSON.stringify(schema({ properties: { a: { enum: [1, 'large'] } } })).replace('"large"', '1e400'),
+    'response_format.json_schema.schema.properties.a.enum[1]',
+  ],
+  [
+    CHAT,
     schema({ type: 'object', properties: { a: { type: 'string', pattern: '(?<=a)b' } } }, true),
     'response_format.json_schema.schema.properties.a.pattern',
   ],

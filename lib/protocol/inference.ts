@@ -21,6 +21,23 @@ function fields<T extends z.ZodType>(value: T, max = MAX_FIELDS, name: z.ZodStri
     .meta({ maxProperties: max })
 }
 
+/** A JSON schema of others. What `1e400` is read as would be written as null on its way to an engine. */
+const jsonSchemaObject = fields(z.unknown()).superRefine((given, context) => {
+  const path = endlessNumber(given)
+  if (path !== undefined) context.addIssue({ code: 'custom', path, message: 'expected a number that a double holds' })
+})
+
+/** @returns where in a value the first infinite number stands */
+function endlessNumber(value: unknown): PropertyKey[] | undefined {
+  if (typeof value === 'number') return Number.isFinite(value) ? undefined : []
+  if (typeof value !== 'object' || value === null) return undefined
+  for (const [key, under] of Object.entries(value)) {
+    const path = endlessNumber(under)
+    if (path !== undefined) return [Array.isArray(value) ? Number(key) : key, ...path]
+  }
+  return undefined
+}
+
 export const content = z.string().max(MAX_PROMPT_CHARS)
 const toolName = z
   .string()
@@ -44,7 +61,7 @@ export type ChatMessage = z.infer<typeof chatMessageSchema>
 export const toolSchema = z.strictObject({
   name: toolName,
   description: z.string().max(100_000).optional(),
-  parameters: fields(z.unknown()).optional(),
+  parameters: jsonSchemaObject.optional(),
   /** As that of a format. */
   strict: z.boolean().optional(),
 })
@@ -60,7 +77,7 @@ export const outputFormatSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('json_object') }),
   z.strictObject({
     type: z.literal('json_schema'),
-    schema: fields(z.unknown()),
+    schema: jsonSchemaObject,
     /** True: what of the schema cannot be enforced is refused. Otherwise it is left out. */
     strict: z.boolean().optional(),
   }),
