@@ -92,7 +92,12 @@ export async function startMesh(
       await Promise.all([...children.values()].reverse().map((child) => end(child)))
     },
   }
-  await untilServing(mesh)
+  try {
+    await untilServing(mesh)
+  } catch (err) {
+    await mesh.stop()
+    throw err
+  }
   return mesh
 }
 

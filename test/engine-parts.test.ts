@@ -2,6 +2,7 @@ import test from 'brittle'
 import { MeshError } from '../lib/protocol/index.js'
 import { Batching } from '../workers/processor/engine/batching.js'
 import { jsonSchemaToGbnf } from '../workers/processor/engine/json/grammar.js'
+import { Pacing } from '../workers/processor/engine/pace.js'
 import { choose } from '../workers/processor/engine/slots.js'
 import { TextStream } from '../workers/processor/engine/text-stream.js'
 
@@ -94,6 +95,73 @@ test('a step waits until all running sequences have queued, and goes in the orde
   let waits = 0
   while (batching.strategy({ items: [second], size: 8 }).length === 0) waits++
   t.ok(waits > 10 && waits < 1000, 'it does not wait for ever')
+})
+
+test('prompts beside sequences that generate get whole tiles, as many as a step may take, and a short one its turn', (t) => {
+  const batching = new Batching()
+  batching.promptTokens = () => 128
+  const item = (priority: number, length: number) => ({
+    tokens: Array(length).fill(0),
+    logits: [],
+    evaluationPriority: priority as 1,
+  })
+  const given = (items: ReturnType<typeof item>[]) =>
+    batching.strategy({ items, size: 1024 }).map(({ item, processAmount }) => [item.evaluationPriority, processAmount])
+  const generating = [item(1, 1), item(2, 1)]
+  const of = (step: number[][]) => step.filter(([, amount]) => amount !== 1)
+  // One token of each goes together with those that generate, and the 64 behind it are a whole tile.
+  const long = [item(3, 65), item(4, 65), item(5, 65), item(6, 30)]
+  t.alike(given([...generating, ...long]), [
+    [1, 1],
+    [2, 1],
+    [3, 65],
+    [4, 65],
+  ])
+  t.alike(of(given([...generating, ...long])), [[6, 30]], 'the shortest, and no tile that it would take apart')
+  t.alike(
+    of(given([...generating, ...long])),
+    [
+      [3, 65],
+      [4, 65],
+    ],
+    'and the one that waits longest again',
+  )
+  const one = new Batching()
+  one.promptTokens = () => 64
+  const alone = (length: number) => {
+    const steps = one.strategy({ items: [item(1, 1), item(2, length)], size: 1024 })
+    return steps.find(({ item }) => item.evaluationPriority === 2)?.processAmount
+  }
+  t.is(alone(1000), 65)
+  t.is(alone(130), 65)
+  t.is(alone(120), 120, 'nothing that is less than a tile is left behind')
+  t.alike(
+    given([item(3, 400), item(4, 400)]).map(([, amount]) => amount),
+    [400, 400],
+    'nobody waits: all that the step holds',
+  )
+})
+
+test('a prompt is evaluated in pieces of whole tiles, and what is more goes with the first', async (t) => {
+  const pacing = new Pacing(1024)
+  const pieces = (length: number, generates: boolean) =>
+    pacing.beside(async (pace) => {
+      const sizes: number[] = []
+      for (let left = length; left > 0; left -= sizes.at(-1) ?? 0) sizes.push(pace.next(left, generates))
+      return sizes
+    })
+  t.alike(await pieces(200, false), [72, 64, 64])
+  t.alike(await pieces(200, true), [70, 65, 65])
+  t.alike(await pieces(64, false), [64])
+  t.alike(await pieces(40, true), [40])
+  t.is(pacing.ofStep, 64)
+  await pacing.beside(async (pace) => {
+    pace.next(64, false)
+    pace.took(64, 16)
+  })
+  t.is(pacing.ofStep, 320, 'what a step may take is what 80 ms are enough for')
+  t.alike(await pieces(1000, false), [360, 320, 320])
+  t.alike(await pieces(1000, true), [358, 321, 321])
 })
 
 test('a schema that cannot be enforced is refused by the name of what is wrong', (t) => {

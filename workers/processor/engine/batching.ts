@@ -1,5 +1,5 @@
 import type { BatchItem, CustomBatchingPrioritizationStrategy, PrioritizedBatchItem } from 'node-llama-cpp'
-import { TILE } from './pace.js'
+import { inTiles, TILE, unitOf } from './pace.js'
 
 /**
  * How often a batch may be put off. Each time only microtasks run, and a sequence needs a few dozen of them between the
@@ -17,7 +17,11 @@ export class Batching {
   readonly #running = new Set<number>()
   /** Called when a step begins, and so when all tokens of the step before it have been told. */
   onStep: () => void = () => {}
+  /** How many tokens of prompts a step may have while others generate. */
+  promptTokens: () => number = () => Number.POSITIVE_INFINITY
   #waits = 0
+  /** Places that prompts were given so far. */
+  #places = 0
   #paused = 0
   #resume: (() => void) | undefined
   #resumed: Promise<void> | undefined
@@ -29,6 +33,11 @@ export class Batching {
 
   leave(slot: number): void {
     this.#running.delete(slot)
+  }
+
+  /** Slots that steps wait for. */
+  get running(): number {
+    return this.#running.size
   }
 
   /** To be awaited before a sequence queues more tokens; undefined where it may do so at once. */
@@ -62,29 +71,56 @@ export class Batching {
     }
     this.#waits = 0
     this.onStep()
-    return share(items, size)
+    return this.#share(items, size)
+  }
+
+  /**
+   * Every sequence that only needs its next token gets its place. What is left is shared between the prompts, in whole
+   * tiles: where there is not one for each, the one that has waited longest and the shortest get theirs in turn, so that
+   * a short prompt does not wait for all of the long ones, and these do not wait for ever.
+   */
+  #share(items: readonly BatchItem[], size: number): PrioritizedBatchItem[] {
+    const ordered = [...items].sort((a, b) => a.evaluationPriority - b.evaluationPriority)
+    const all = items.filter((item) => item.tokens.length > 1)
+    const generates = all.length < items.length
+    const room = size - (items.length - all.length)
+    let left = generates ? Math.min(room, this.promptTokens()) : room
+    const prompts = this.#placed(all, Math.max(1, Math.floor(left / TILE)), unitOf(generates))
+    let waiting = prompts.length
+    let free = room
+    const amounts = new Map<BatchItem, number>()
+    // The shortest first, so that what a short prompt does not need goes to the longer ones.
+    for (const item of prompts.sort(byLength)) {
+      const { length } = item.tokens
+      const fair = inTiles(left / waiting, generates)
+      // Less than a tile that is left behind would cost more than one that goes with it.
+      const amount = Math.min(length - fair < TILE ? length : fair, Math.max(1, Math.floor(free / waiting)))
+      amounts.set(item, amount)
+      left -= amount
+      free -= amount
+      waiting--
+    }
+    return ordered
+      .filter((item) => amounts.has(item) || item.tokens.length === 1)
+      .map((item) => ({ item, processAmount: amounts.get(item) ?? 1 }))
+  }
+
+  /**
+   * Which prompts are evaluated in a step: those that have a whole tile, or those that have none. Beside less than a tile of
+   * one, llama.cpp takes no whole one of another.
+   * @param items those that have waited longest first
+   */
+  #placed(items: readonly BatchItem[], most: number, unit: number): BatchItem[] {
+    const [oldest] = items
+    const shortest = [...items].sort(byLength)[0]
+    if (oldest === undefined || shortest === undefined) return []
+    const first = this.#places++ % 2 === 0 ? oldest : shortest
+    const isWhole = first.tokens.length >= unit
+    const others = items.filter((item) => item !== first && item.tokens.length >= unit === isWhole)
+    return [first, ...others].slice(0, most)
   }
 }
 
-/**
- * Every sequence that only needs its next token gets its place. What is left is shared between the prompts, in whole
- * tiles: where there is not one for each, those that wait longest get theirs.
- */
-function share(items: readonly BatchItem[], size: number): PrioritizedBatchItem[] {
-  const ordered = [...items].sort((a, b) => a.evaluationPriority - b.evaluationPriority)
-  const all = items.filter((item) => item.tokens.length > 1)
-  let left = size - (ordered.length - all.length)
-  const prompts = all.slice(0, Math.max(1, Math.floor(left / TILE)))
-  let waiting = prompts.length
-  const amounts = new Map<BatchItem, number>()
-  // The shortest first, so that what a short prompt does not need goes to the longer ones.
-  for (const item of [...prompts].sort((a, b) => a.tokens.length - b.tokens.length)) {
-    const amount = Math.max(1, Math.min(item.tokens.length, Math.floor(left / waiting)))
-    amounts.set(item, amount)
-    left -= amount
-    waiting--
-  }
-  return ordered
-    .filter((item) => amounts.has(item) || item.tokens.length === 1)
-    .map((item) => ({ item, processAmount: amounts.get(item) ?? 1 }))
+function byLength(a: BatchItem, b: BatchItem): number {
+  return a.tokens.length - b.tokens.length
 }

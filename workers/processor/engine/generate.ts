@@ -183,8 +183,8 @@ function prefill(
       checkCancelled(job)
       await batching.gate
       checkCancelled(job)
-      const { size } = pace
-      if (rest.length <= size) return rest
+      const size = pace.next(rest.length, batching.running > pacing.running)
+      if (rest.length === size) return rest
       const began = performance.now()
       await slot.sequence.evaluateWithoutGeneratingNewTokens(rest.slice(0, size), { evaluationPriority: slot.priority })
       rest = rest.slice(size)

@@ -69,6 +69,7 @@ export class ModelRunner {
     this.#tokenizing = new Tokenizing(model, this.#counting)
     this.#send = send
     batching.onStep = () => this.#flush()
+    batching.promptTokens = () => pacing.ofStep
   }
 
   /** How far each job has come. */

@@ -4,7 +4,7 @@ import type { InferenceRequest, PromptLogprob, TokenBatch } from '../../../lib/p
 import type { Batching } from './batching.js'
 import type { GenerateJob } from './generate.js'
 import type { LogprobFormatter } from './logprobs.js'
-import { type Pacing, TILE } from './pace.js'
+import { type Pacing, unitOf } from './pace.js'
 import type { Prompt } from './prompt.js'
 import type { Slot } from './slots.js'
 import { TextStream } from './text-stream.js'
@@ -76,8 +76,8 @@ export class Scorer {
       for (let at = 0; at < tokens.length - 1; ) {
         await this.#batching.gate
         checkCancelled(job)
-        const most = Math.min(pace.size, this.#mostOfAStep(alternatives))
-        const piece = tokens.slice(at, Math.min(at + most, tokens.length - 1))
+        const size = pace.next(tokens.length - 1 - at, this.#batching.running > this.#pacing.running)
+        const piece = tokens.slice(at, at + Math.min(size, this.#mostOfAStep(alternatives)))
         const next = tokens.slice(at + 1, at + 1 + piece.length)
         const began = performance.now()
         const logprobs = await this.#evaluate(piece, next, slot, alternatives)
@@ -94,7 +94,7 @@ export class Scorer {
   #mostOfAStep(alternatives: number): number {
     const ofLogits = LOGITS_BYTES / (BYTES_A_LOGIT * Math.min(vocabularySize(this.#model), LOGITS_BYTES))
     const ofEntries = ENTRIES_A_STEP / (1 + alternatives)
-    return Math.max(TILE, Math.floor(Math.min(ofLogits, ofEntries) / this.#pacing.running))
+    return Math.max(unitOf(true), Math.floor(Math.min(ofLogits, ofEntries) / this.#pacing.running))
   }
 
   async #evaluate(piece: Token[], next: Token[], slot: Slot, alternatives: number): Promise<PromptLogprob[]> {
