@@ -128,6 +128,9 @@ const COMPLETION: Record<string, Sample> = {
   echo: { value: true },
   best_of: { value: 8, with: { temperature: 2, seed: 5 } },
   suffix: { value: 'the end' },
+  messages: { value: [{ role: 'user', content: 'Hello' }] },
+  tools: { value: [{ type: 'function', function: fn }] },
+  functions: { value: [fn] },
 }
 
 const EMBEDDING: Record<string, Sample> = {

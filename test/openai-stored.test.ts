@@ -62,6 +62,29 @@ test('a response that one gateway made is read, continued and deleted at another
     t.is((more as { status: string }).status, 'incomplete')
   })
 
+  await t.test('what it said is referred to by its id', async (t) => {
+    const question = { role: 'user' as const, content: 'What is the capital of France?' }
+    const ask = (input: object[], of = there) =>
+      of.responses.create({ model, input: input as never, temperature: 0, max_output_tokens: 4 })
+    const [said] = made.output
+    const whole = await ask([question, said as object, { role: 'user', content: 'And of Spain?' }])
+    const reference = { type: 'item_reference', id: said?.id }
+    const short = await ask([question, reference, { role: 'user', content: 'And of Spain?' }])
+    t.alike([short.output_text, short.usage?.input_tokens], [whole.output_text, whole.usage?.input_tokens])
+    t.is((await here.responses.inputItems.list(short.id, { order: 'asc' })).data[1]?.id, said?.id)
+    const again = await ask([reference, reference, { type: 'item_reference', id: short.output[0]?.id }, question])
+    t.is(again.status, 'incomplete', 'items of several responses, and one twice')
+    for (const id of ['msg_none', `${said?.id}0`, said?.id?.replace('msg_', 'fc_'), made.id, '../x']) {
+      const failed = await failure(ask([question, { type: 'item_reference', id }]))
+      t.alike([failed.status, failed.param], [404, 'input[1].id'], id)
+    }
+    const none = await failure(ask([{ type: 'item_reference' }]))
+    t.alike([none.status, none.param], [400, 'input[0].id'])
+    const many = Array.from({ length: 65 }, (_, i) => ({ type: 'item_reference', id: `msg_${made.id.slice(5)}${i}_0` }))
+    const tooMany = await failure(ask(many))
+    t.alike([tooMany.status, tooMany.param], [400, 'input[64].id'])
+  })
+
   await t.test('its input is listed in pages', async (t) => {
     const input = Array.from({ length: 45 }, (_, i) => ({ role: 'user' as const, content: `Line ${i}.` }))
     const long = await here.responses.create({ model, input, max_output_tokens: 2 })
@@ -150,6 +173,8 @@ test('a response that one gateway made is read, continued and deleted at another
     }, 'the other gateway knows the key')
     t.is(refused, 404)
     t.is((await failure(clientOf(door, stranger).responses.retrieve(made.id))).status, 404)
+    const input = [{ type: 'item_reference' as const, id: String(made.output[0]?.id) }]
+    t.is((await failure(clientOf(other, stranger).responses.create({ model, input }))).status, 404)
     t.is((await failure(clientOf(other, stranger).responses.delete(made.id))).status, 404)
     t.ok(await here.responses.retrieve(made.id))
   })

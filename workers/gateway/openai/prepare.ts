@@ -31,6 +31,7 @@ import type { Words } from './words.js'
 const MAX_INPUTS = 2048
 
 const historySchema = z.object({ messages: z.array(chatMessageSchema) })
+const outputSchema = z.object({ output: z.array(z.record(z.string(), z.unknown())) })
 
 function chat(given: unknown) {
   const body = validate(chatBodySchema, given, 'body')
@@ -93,13 +94,21 @@ function embeddings(given: unknown) {
 function responses(given: unknown) {
   const body = validate(responseBodySchema, given, 'body')
   if (body.input == null && body.previous_response_id == null) {
-    refuse('input', 'is missing, and there is no previous_response_id to go on from')
+    refuse(
+      'input',
+      body.messages === undefined
+        ? 'is missing, and there is no previous_response_id to go on from'
+        : 'is missing; it takes the place of what chats call messages',
+    )
   }
   return body
 }
 
 /** What an earlier response said, as it was stored. */
 const history = (given: unknown) => validate(historySchema, given, 'history', 'STORE_INVALID')
+
+/** The items that an earlier response consists of, as it was stored. */
+const output = (given: unknown) => validate(outputSchema, given, 'response', 'STORE_INVALID')
 
 const tokenize = (given: unknown) => validate(tokenizeBodySchema, given, 'body')
 const detokenize = (given: unknown) => validate(detokenizeBodySchema, given, 'body')
@@ -114,6 +123,7 @@ const preparations = {
   embeddings,
   responses,
   history,
+  output,
   metadata: metadataBody,
   tokenize,
   detokenize,

@@ -7,6 +7,13 @@ const NOT_IN_CHAT = {
   web_search_options: 'this mesh does not search the web',
   chat_template: 'the template is that of the model; a text of another form goes to /v1/completions as a prompt',
 }
+const NOT_IN_COMPLETIONS = {
+  suffix: 'text before a suffix cannot be generated',
+  // Passed over, they would be answered as if nothing had been asked.
+  messages: 'is of chats; use /v1/chat/completions',
+  tools: 'is of chats; use /v1/chat/completions',
+  functions: 'is of chats; use /v1/chat/completions',
+}
 const NOT_IN_RESPONSES = {
   conversation: 'conversations are not kept here; use previous_response_id',
   prompt: 'prompt templates are not kept here; send the text as input',
@@ -28,6 +35,11 @@ const NOT_IN_RESPONSES = {
 /** @throws MeshError BAD_REQUEST naming a parameter that chats do not take */
 export function refuseInChat(body: Record<string, unknown>): void {
   refuseParams(body, NOT_IN_CHAT)
+}
+
+/** @throws MeshError BAD_REQUEST naming a parameter that completions do not take */
+export function refuseInCompletions(body: Record<string, unknown>): void {
+  refuseParams(body, NOT_IN_COMPLETIONS)
 }
 
 /** @throws MeshError BAD_REQUEST naming a parameter that responses do not take */

@@ -5,6 +5,7 @@ import type { AnswerEvent } from '../requests/index.js'
 import type { BackgroundWork } from './background.js'
 import { refuse } from './bodies.js'
 import { frameOf } from './frame.js'
+import { resolveReferences } from './item-references.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
 import { type Item, itemsOf, messagesOf, responseWords } from './response-input.js'
@@ -26,7 +27,7 @@ export async function respond(
 ): Promise<unknown> {
   const { requests, catalogue, stored, background, bodies } = options
   if (body.background === true && body.store === false) refuse('background', 'needs store to be true')
-  const items = itemsOf(body.input ?? [])
+  const items = await resolveReferences(options, call, itemsOf(body.input ?? []), reply)
   const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
   const { request, words } = await responseRequest(options, body, items, messages, call)
   const frame = frameOf('resp_', catalogue, request.model, call)
@@ -94,7 +95,7 @@ export async function inputTokens(
   call: Call,
   reply: FastifyReply,
 ): Promise<unknown> {
-  const items = itemsOf(body.input ?? [])
+  const items = await resolveReferences(options, call, itemsOf(body.input ?? []), reply)
   const messages = messagesOf(items, await historyOf(options, call, body.previous_response_id, reply))
   const { request } = await responseRequest(options, body, items, messages, call)
   const { count } = await options.tokens.ask(request.model, chatAsked(request, false), call)

@@ -23,7 +23,7 @@ import {
 import { MAX_LOGPROBS, tooMany } from './completion-logprobs.js'
 import { formatIn, strictly, textFormatOf } from './format.js'
 import { chatMessages } from './messages.js'
-import { refuseInChat, refuseInResponses } from './refused.js'
+import { refuseInChat, refuseInCompletions, refuseInResponses } from './refused.js'
 import { refuseSamplers } from './samplers.js'
 import { inputsOf, isSingle } from './texts.js'
 import { inWords, type Words } from './words.js'
@@ -60,8 +60,8 @@ export function chatInference(body: ChatBody): InferenceRequest {
 
 /** One request for each prompt. @throws MeshError BAD_REQUEST naming the parameter */
 export function completionInferences(body: CompletionBody): InferenceRequest[] {
+  refuseInCompletions(body)
   const prompts = inputsOf(body.prompt ?? '')
-  if (body.suffix) refuse('suffix', 'text before a suffix cannot be generated')
   const { n, bestOf } = countsOf(body)
   if (prompts.length * bestOf > MAX_GENERATIONS) {
     refuse('prompt', `${prompts.length} prompts times ${bestOf} answers; at most ${MAX_GENERATIONS} at a time`)
