@@ -140,6 +140,54 @@ test('tokens that hold part of a sign come only where their sign may', (t) => {
   t.ok(/dead end/.test(refusal(() => end.allowed())))
 })
 
+test('a sign is written in as few bytes as it needs, and as one: nothing else is UTF-8', (t) => {
+  const bytes = Array.from({ length: 256 }, (_, byte) => Uint8Array.of(byte))
+  const pairs = [
+    [0xe0, 0x99],
+    [0xf0, 0x82],
+    [0xed, 0xa0],
+    [0xc2, 0x80],
+  ].map((pair) => Uint8Array.from(pair))
+  const spelled = [new Uint8Array(), ...bytes, ...pairs]
+  const tokens = new Tokens(spelled.map((bytes, id) => ({ bytes, ends: id === END })))
+  const utf8 = new TextDecoder('utf-8', { fatal: true })
+  const isWhole = (said: readonly number[]) => {
+    try {
+      return utf8.decode(Uint8Array.from(said)).length > 0
+    } catch {
+      return false
+    }
+  }
+  for (const grammar of ['root ::= .', 'root ::= [^a]', 'root ::= [\u0660-\u07ff\u2100-\uffff]']) {
+    const automaton = new Automaton(parseGrammar(grammar, 'g'), new Room())
+    let whole = 0
+    const go = (taken: readonly number[]): void => {
+      const matcher = new Matcher({ automaton, param: 'g' }, tokens)
+      if (!taken.every((token) => matcher.take(token))) return t.fail(`${grammar}: ${taken}`)
+      const said = taken.flatMap((token) => [...(spelled[token] ?? [])])
+      if (matcher.complete) {
+        whole++
+        if (!isWhole(said)) t.fail(`${grammar}: ${said.map((byte) => byte.toString(16))}`)
+        return
+      }
+      const bits = matcher.allowed()
+      const next = spelled.flatMap((_, id) => (id !== END && hasBit(bits, id) ? [id] : []))
+      // Of what goes on alike, the ends are enough.
+      const some = taken.length === 0 ? next : [...new Set([next[0], next.at(-1), ...next.slice(-4)])]
+      for (const token of some) if (token !== undefined) go([...taken, token])
+    }
+    go([])
+    t.ok(whole > 300, `${whole} signs of ${grammar}`)
+  }
+  const overlong = new Matcher(
+    { automaton: new Automaton(parseGrammar('root ::= .', 'g'), new Room()), param: 'g' },
+    tokens,
+  )
+  t.absent(overlong.take(spelled.length - 4), 'e0 99 would be U+0640 to U+067F, which have two bytes')
+  t.absent(overlong.take(spelled.length - 3), 'f0 82 would be U+2000 to U+2FFF, which have three')
+  t.absent(overlong.take(spelled.length - 2), 'ed a0 would be half of a sign')
+})
+
 test('what any schema lets through fits it', (t) => {
   const dice = new Dice(7)
   const ajv = new Ajv({ strict: false })

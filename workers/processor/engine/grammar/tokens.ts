@@ -8,6 +8,8 @@ interface Decoded {
 export interface HalfSign {
   readonly value: number
   readonly missing: number
+  /** The first sign that is written in so many bytes: a smaller one is written in fewer, and this is no UTF-8. */
+  readonly least: number
 }
 
 /** A token as its model spells it. */
@@ -138,17 +140,29 @@ export function setBit(bits: Uint8Array, token: number): void {
 }
 
 /** The code points that half a sign may become; undefined where its bytes begin none. */
-export function rangeOf({ value, missing }: HalfSign): { first: number; last: number } | undefined {
-  const least = missing === 3 ? 0x10000 : missing === 2 && value === 0 ? 0x800 : 0
+export function rangeOf({ value, missing, least }: HalfSign): { first: number; last: number } | undefined {
   const first = Math.max(least, value << (6 * missing))
-  const last = Math.min(0x10ffff, (value << (6 * missing)) | ((1 << (6 * missing)) - 1))
+  const highest = Math.min(0x10ffff, (value << (6 * missing)) | ((1 << (6 * missing)) - 1))
+  // Halves of pairs are the upper half of what 0xed begins.
+  const last = isHalfPair(highest) ? FIRST_HALF_PAIR - 1 : highest
   return first <= last ? { first, last } : undefined
+}
+
+/** By how many bytes follow the first one. */
+const LEAST = [0, 0x80, 0x800, 0x10000]
+
+/** UTF-16 writes a sign as two of these; in UTF-8 there are none. */
+const FIRST_HALF_PAIR = 0xd800
+const LAST_HALF_PAIR = 0xdfff
+
+function isHalfPair(value: number): boolean {
+  return value >= FIRST_HALF_PAIR && value <= LAST_HALF_PAIR
 }
 
 /** @returns undefined where the bytes are no UTF-8, or not behind the half sign */
 function decode(bytes: Uint8Array, half?: HalfSign): Decoded | undefined {
   const signs: number[] = []
-  let { value, missing } = half ?? { value: 0, missing: 0 }
+  let { value, missing, least } = half ?? { value: 0, missing: 0, least: 0 }
   for (const byte of bytes) {
     if (missing > 0) {
       if (byte >> 6 !== 2) return undefined
@@ -158,13 +172,14 @@ function decode(bytes: Uint8Array, half?: HalfSign): Decoded | undefined {
       missing = byte < 0x80 ? 0 : byte < 0xc2 ? -1 : byte < 0xe0 ? 1 : byte < 0xf0 ? 2 : byte < 0xf5 ? 3 : -1
       if (missing < 0) return undefined
       value = missing === 0 ? byte : byte & (0x3f >> missing)
+      least = LEAST[missing] ?? 0
     }
     if (missing === 0) {
-      if (value > 0x10ffff) return undefined
+      if (value < least || value > 0x10ffff || isHalfPair(value)) return undefined
       signs.push(value)
     }
   }
-  return { signs, rest: missing > 0 ? { value, missing } : undefined }
+  return { signs, rest: missing > 0 ? { value, missing, least } : undefined }
 }
 
 function sharedLength(a: readonly number[], b: readonly number[]): number {

@@ -97,7 +97,7 @@ class Reader {
       case '{':
         throw this.#unknown(`the ${sign} at ${this.#at}`)
       default:
-        return { is: 'signs', set: single(sign) }
+        return { is: 'signs', set: common(single(sign), ANY) }
     }
   }
 
@@ -122,10 +122,10 @@ class Reader {
       this.#at++
       return { is: 'border', not: sign === 'B' }
     }
-    return { is: 'signs', set: this.#escaped('') }
+    return { is: 'signs', set: common(this.#escaped(''), ANY) }
   }
 
-  /** What stands behind a backslash. @param where for errors */
+  /** What stands behind a backslash; halves of signs as well, which a range may go from or to. @param where for errors */
   #escaped(where: string): SignSet {
     const sign = this.#signs[this.#at]
     if (sign === undefined) throw this.#unknown('a \\ at the end')
@@ -140,10 +140,10 @@ class Reader {
       const set = propertySet(name, this.#spend)
       if (set === undefined) throw this.#unknown(`\\${property}${where}`)
       this.#at += property.length
-      return kind === 'P' ? without(set) : common(set, ANY)
+      return kind === 'P' ? without(set) : set
     }
     const code = this.#code(sign, rest)
-    if (code !== undefined) return common([code, code], ANY)
+    if (code !== undefined) return [code, code]
     if (/[1-9k]/.test(sign)) throw this.#unknown(`\\${sign}, which refers back,`)
     if (/[a-zA-Z0-9]/.test(sign)) throw this.#unknown(`\\${sign}${where}`)
     this.#at++
@@ -181,7 +181,7 @@ class Reader {
         const [from = 0, to = 0] = [first[0], last[0]]
         if (!isSingle(last) || to < from) throw this.#unknown('a range that does not go from one sign up to another')
         sets.push(common([from, to], ANY))
-      } else sets.push(first)
+      } else sets.push(common(first, ANY))
     }
     this.#at++
     return negated ? without(unionOf(sets)) : unionOf(sets)
@@ -234,7 +234,7 @@ class Reader {
 
 function single(sign: string): SignSet {
   const code = sign.codePointAt(0) ?? 0
-  return code >= 0xd800 && code <= 0xdfff ? [] : [code, code]
+  return [code, code]
 }
 
 function isSingle(set: SignSet): boolean {
