@@ -97,49 +97,52 @@ test('a step waits until all running sequences have queued, and goes in the orde
   t.ok(waits > 10 && waits < 1000, 'it does not wait for ever')
 })
 
+const batchItem = (priority: number, length: number) => ({
+  tokens: Array(length).fill(0),
+  logits: [],
+  evaluationPriority: priority as 1,
+})
+
 test('prompts beside sequences that generate get whole tiles, as many as a step may take, and a short one its turn', (t) => {
-  const batching = new Batching()
+  let now = 0
+  const batching = new Batching(() => now)
   batching.promptTokens = () => 128
-  const item = (priority: number, length: number) => ({
-    tokens: Array(length).fill(0),
-    logits: [],
-    evaluationPriority: priority as 1,
-  })
-  const given = (items: ReturnType<typeof item>[]) =>
-    batching.strategy({ items, size: 1024 }).map(({ item, processAmount }) => [item.evaluationPriority, processAmount])
-  const generating = [item(1, 1), item(2, 1)]
-  const of = (step: number[][]) => step.filter(([, amount]) => amount !== 1)
+  /** What of each prompt a step takes, by its priority. */
+  const given = (items: ReturnType<typeof batchItem>[]) => {
+    const step = batching.strategy({ items, size: 1024 })
+    // Nobody waits for steps that take no time.
+    return step.flatMap(({ item, processAmount }) =>
+      item.tokens.length > 1 ? [[item.evaluationPriority, processAmount]] : [],
+    )
+  }
+  const generating = [batchItem(1, 1), batchItem(2, 1)]
   // One token of each goes together with those that generate, and the 64 behind it are a whole tile.
-  const long = [item(3, 65), item(4, 65), item(5, 65), item(6, 30)]
-  t.alike(given([...generating, ...long]), [
-    [1, 1],
-    [2, 1],
+  const long = [3, 4, 5].map((priority) => batchItem(priority, 65))
+  const two = [
     [3, 65],
     [4, 65],
-  ])
-  t.alike(of(given([...generating, ...long])), [[6, 30]], 'the shortest, and no tile that it would take apart')
-  t.alike(
-    of(given([...generating, ...long])),
-    [
-      [3, 65],
-      [4, 65],
-    ],
-    'and the one that waits longest again',
-  )
-  const one = new Batching()
-  one.promptTokens = () => 64
-  const alone = (length: number) => {
-    const steps = one.strategy({ items: [item(1, 1), item(2, length)], size: 1024 })
-    return steps.find(({ item }) => item.evaluationPriority === 2)?.processAmount
-  }
-  t.is(alone(1000), 65)
-  t.is(alone(130), 65)
-  t.is(alone(120), 120, 'nothing that is less than a tile is left behind')
-  t.alike(
-    given([item(3, 400), item(4, 400)]).map(([, amount]) => amount),
-    [400, 400],
-    'nobody waits: all that the step holds',
-  )
+  ]
+  t.alike(given([...generating, ...long, batchItem(6, 30)]), two)
+  t.alike(given([...generating, ...long, batchItem(6, 30)]), [[6, 30]], 'the shortest, and no tile that it takes apart')
+  t.alike(given([...generating, ...long, batchItem(6, 30)]), two, 'the one that has waited longest again')
+  batching.promptTokens = () => 64
+  t.alike(given([batchItem(1, 1), batchItem(2, 1000)]), [[2, 65]])
+  t.alike(given([batchItem(1, 1), batchItem(2, 130)]), [[2, 65]])
+  t.alike(given([batchItem(1, 1), batchItem(2, 120)]), [[2, 120]], 'less than a tile is not left behind')
+  const whole = [
+    [3, 400],
+    [4, 400],
+  ]
+  t.alike(given([batchItem(3, 400), batchItem(4, 400)]), whole, 'nobody else waits: all that the step holds')
+  now += 40
+  t.alike(given([...generating, batchItem(3, 65)]), [], 'as long without prompts as with')
+  now += 30
+  t.alike(given([...generating, batchItem(3, 65)]), [])
+  now += 10
+  t.alike(given([...generating, batchItem(3, 65)]), [[3, 65]])
+  t.is(batching.promptClock, 40, 'it stood still meanwhile')
+  now += 40
+  t.alike(given([batchItem(3, 65)]), [[3, 65]], 'where none generates, nobody waits')
 })
 
 test('a prompt is evaluated in pieces of whole tiles, and what is more goes with the first', async (t) => {

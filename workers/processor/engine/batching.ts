@@ -6,6 +6,8 @@ import { inTiles, TILE, unitOf } from './pace.js'
  * sampling of one token and the queueing of the next.
  */
 const MOST_WAITS = 100
+/** The longest that prompts wait behind a step of theirs. */
+const MOST_PAUSE_MS = 200
 
 /**
  * Fills each decode step. The library dispatches a step before every running sequence has queued its next token, which
@@ -22,9 +24,22 @@ export class Batching {
   #waits = 0
   /** Places that prompts were given so far. */
   #places = 0
+  /** When the last step began, and whether prompts had a part in it, or were kept waiting. */
+  #lastAt = 0
+  #prompts: 'in' | 'waiting' | 'none' = 'none'
+  /** How long those that generate go on without prompts. */
+  #pauseMs = 0
+  #waitedMs = 0
   #paused = 0
   #resume: (() => void) | undefined
   #resumed: Promise<void> | undefined
+
+  readonly #now: () => number
+
+  /** @param now a clock in milliseconds that never goes back */
+  constructor(now = () => performance.now()) {
+    this.#now = now
+  }
 
   /** From here on steps wait for this slot's tokens. */
   enter(slot: number): void {
@@ -33,6 +48,13 @@ export class Batching {
 
   leave(slot: number): void {
     this.#running.delete(slot)
+    // What comes next comes whenever it likes: that takes nobody's time.
+    if (this.#running.size === 0) this.#prompts = 'none'
+  }
+
+  /** A clock, in milliseconds, that stands still while prompts are kept waiting. */
+  get promptClock(): number {
+    return this.#now() - this.#waitedMs
   }
 
   /** Slots that steps wait for. */
@@ -71,7 +93,17 @@ export class Batching {
     }
     this.#waits = 0
     this.onStep()
+    this.#tick()
     return this.#share(items, size)
+  }
+
+  /** Beside prompts, those that generate have half of the time: a step with prompts is followed by as long without any. */
+  #tick(): void {
+    const now = this.#now()
+    const tookMs = now - this.#lastAt
+    this.#lastAt = now
+    if (this.#prompts === 'waiting') this.#waitedMs += tookMs
+    this.#pauseMs = this.#prompts === 'in' ? Math.min(tookMs, MOST_PAUSE_MS) : this.#pauseMs - tookMs
   }
 
   /**
@@ -85,7 +117,10 @@ export class Batching {
     const generates = all.length < items.length
     const room = size - (items.length - all.length)
     let left = generates ? Math.min(room, this.promptTokens()) : room
-    const prompts = this.#placed(all, Math.max(1, Math.floor(left / TILE)), unitOf(generates))
+    const places = generates && this.#pauseMs > 0 ? 0 : Math.max(1, Math.floor(left / TILE))
+    const prompts = places > 0 ? this.#placed(all, places, unitOf(generates)) : []
+    if (all.length === 0) this.#prompts = 'none'
+    else this.#prompts = prompts.length > 0 ? 'in' : 'waiting'
     let waiting = prompts.length
     let free = room
     const amounts = new Map<BatchItem, number>()

@@ -185,12 +185,12 @@ function prefill(
       checkCancelled(job)
       const size = pace.next(rest.length, batching.running > pacing.running)
       if (rest.length === size) return rest
-      const began = performance.now()
+      const began = batching.promptClock
       await slot.sequence.evaluateWithoutGeneratingNewTokens(rest.slice(0, size), { evaluationPriority: slot.priority })
       rest = rest.slice(size)
       job.steps++
       onPiece(rest.length)
-      pace.took(size, performance.now() - began)
+      pace.took(size, batching.promptClock - began)
     }
   })
 }

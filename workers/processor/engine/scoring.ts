@@ -79,9 +79,9 @@ export class Scorer {
         const size = pace.next(tokens.length - 1 - at, this.#batching.running > this.#pacing.running)
         const piece = tokens.slice(at, at + Math.min(size, this.#mostOfAStep(alternatives)))
         const next = tokens.slice(at + 1, at + 1 + piece.length)
-        const began = performance.now()
+        const began = this.#batching.promptClock
         const logprobs = await this.#evaluate(piece, next, slot, alternatives)
-        pace.took(piece.length, performance.now() - began)
+        pace.took(piece.length, this.#batching.promptClock - began)
         at += piece.length
         job.steps++
         job.usage = { promptTokens: at, cachedTokens: 0, completionTokens: 0 }
