@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test, { type Test } from 'brittle'
 import { homeFiles, isAlive, type SupervisorState } from '../lib/home/index.js'
-import { CLI, cliEnv, infermesh, runProgram, spawnProgram, testHome, until } from './helpers/mesh.js'
+import { CLI, cliEnv, infermesh, runProgram, spawnGateway, spawnProgram, testHome, until } from './helpers/mesh.js'
 import { testUnless } from './helpers/needs.js'
 
 /** The `infermesh` command as people and programs use it: real processes, one mesh for the whole file. */
@@ -367,8 +367,10 @@ test('proxy serves the mesh on this machine until it is stopped', async (t) => {
 })
 
 test('down stops everything, and the mesh is not reachable any more', async (t) => {
-  const { stopped } = await json<{ stopped: boolean }>(t, ['down'], { home })
+  const byHand = await spawnGateway(t, home, 'by-hand')
+  const { stopped } = await json<{ stopped: boolean }>(t, ['down', '--timeout', '20'], { home })
   t.ok(stopped)
+  t.is((await byHand.child.exited).code, 0, 'also what was started by itself beside it')
   for (const { pid } of mesh.workers) t.absent(isAlive(pid))
   t.is((await infermesh(['down'], { home })).code, 0, 'again is no mistake')
   const { code, stderr } = await infermesh(['status', '--json'], { home })

@@ -24,12 +24,26 @@ export function define(command: Command): void {
       if (options.force) for (const pid of [...workers, supervisor?.pid]) if (pid) signal(pid, 'SIGKILL')
 
       const pids = [...(supervisor === undefined ? [] : [supervisor.pid]), ...workers]
-      await withSpinner('finishing what runs', options.json === true, gone(pids, options.timeout * 1000))
+      const deadline = performance.now() + options.timeout * 1000
+      const stopped = async (): Promise<void> => {
+        if (supervisor !== undefined) {
+          await gone([supervisor.pid], deadline, options.timeout)
+          // It stops what it started, and nothing else. A worker that gets the signal twice would not finish what it does.
+          for (const pid of workers.filter(isAlive)) signal(pid, 'SIGTERM')
+        }
+        await gone(workers, deadline, options.timeout)
+      }
+      await withSpinner('finishing what runs', options.json === true, stopped())
       // Engines of a processor that was killed, as far as they could not end by themselves.
       const running = new Set(runningWorkers(home).map(({ role, name }) => `${role}-${name}`))
       const engines = endEnginesOf(home, (worker) => running.has(worker)).length
       if (options.json) printJson({ stopped: pids.length > 0, pid: supervisor?.pid, workers: workers.length, engines })
-      else print(pids.length === 0 ? `Nothing runs in ${home}` : `Stopped ${workers.length} workers`)
+      else
+        print(
+          pids.length === 0
+            ? `Nothing runs in ${home}`
+            : `Stopped ${workers.length} ${workers.length === 1 ? 'worker' : 'workers'}`,
+        )
       if (engines > 0 && !options.force && !options.json) {
         print(`Ended ${engines === 1 ? 'an engine' : `${engines} engines`} that a killed processor had left`)
       }
@@ -58,14 +72,13 @@ function signal(pid: number, name: NodeJS.Signals): void {
 }
 
 /** @throws MeshError TIMEOUT */
-async function gone(pids: number[], timeoutMs: number): Promise<void> {
-  const deadline = performance.now() + timeoutMs
+async function gone(pids: number[], deadline: number, timeoutS: number): Promise<void> {
   while (true) {
     const left = pids.filter(isAlive)
     if (left.length === 0) return
     if (performance.now() > deadline) {
       throw MeshError.TIMEOUT(
-        `Still running after ${timeoutMs / 1000} s: pid ${left.join(', ')}. \`infermesh down --force\` ends it at once`,
+        `Still running after ${timeoutS} s: pid ${left.join(', ')}. \`infermesh down --force\` ends it at once`,
       )
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
