@@ -158,6 +158,9 @@ const ENFORCED: Record<string, Enforced[]> = {
   ],
   not: [
     [{ type: 'string', not: { enum: ['a', 'abc'] } }, 'a', 'abc'],
+    [{ type: 'string', not: { enum: ['a', 'b.c', '(', 'ä"\n'] }, minLength: 1, maxLength: 3 }, 'a', 'b.c', '(', 'ä"\n'],
+    [{ type: 'string', not: { enum: ['ab', 'ac'] }, pattern: '^a[bcd]$' }, 'ab', 'ac'],
+    [{ type: 'string', not: { const: '2020-02-03' }, format: 'date', pattern: '^2020-02-0[34]$' }, '2020-02-03'],
     [
       { ...A, not: { required: ['a', 'b'] } },
       { a: true, b: null },

@@ -1,3 +1,4 @@
+import { MeshError } from '../../../../lib/errors/index.js'
 import { refuse } from './gbnf.js'
 import { isObject } from './schema.js'
 
@@ -19,9 +20,15 @@ export const SCHEMA_LIMITS = {
   automatonStates: 60_000,
 } as const
 
+/** What attempts may take that come to nothing, all together, as a share of what converting may. */
+const ATTEMPTS_SHARE = 0.25
+
 /** Counts what converting takes, over all schemas of one grammar. */
 export class SchemaBudget {
   readonly #limit: number
+  /** How much of its share attempts have taken in vain, from 0 to 1. */
+  #wasted = 0
+  #attempt: { steps: number; automatonSteps: number; automatonStates: number } | undefined
   #steps = 0
   #automatonSteps = 0
   #automatonStates = 0
@@ -41,6 +48,7 @@ export class SchemaBudget {
   spend(path: string, steps: number): void {
     this.#steps += steps
     check(path, 'steps to convert it', Math.ceil(this.#steps), this.#limit)
+    this.#endAttempt(path)
   }
 
   /** For automata. @throws MeshError BAD_REQUEST */
@@ -48,6 +56,7 @@ export class SchemaBudget {
     this.#automatonSteps += steps
     const what = 'steps to follow its patterns, formats, lengths and multiples together'
     check(path, what, Math.ceil(this.#automatonSteps), SCHEMA_LIMITS.automatonSteps)
+    this.#endAttempt(path)
   }
 
   /** For the states of an automaton that is written down. @throws MeshError BAD_REQUEST */
@@ -59,6 +68,46 @@ export class SchemaBudget {
       this.#automatonStates,
       SCHEMA_LIMITS.automatonStates,
     )
+    this.#endAttempt(path)
+  }
+
+  /**
+   * What is made, or undefined where that costs too much, so that something simpler can be made instead. What was spent in vain
+   * counts for later attempts alone: a schema that can do without one is not refused for it.
+   */
+  attempt<T>(make: () => T): T | undefined {
+    // One within another is a part of it.
+    if (this.#attempt !== undefined) return make()
+    if (this.#wasted >= 1) return undefined
+    const before = { steps: this.#steps, automatonSteps: this.#automatonSteps, automatonStates: this.#automatonStates }
+    this.#attempt = before
+    try {
+      return make()
+    } catch (err) {
+      if (!(err instanceof MeshError) || err.details.limit === undefined) throw err
+      this.#wasted += this.#shareSince(before)
+      this.#steps = before.steps
+      this.#automatonSteps = before.automatonSteps
+      this.#automatonStates = before.automatonStates
+      return undefined
+    } finally {
+      this.#attempt = undefined
+    }
+  }
+
+  #endAttempt(path: string): void {
+    if (this.#attempt === undefined || this.#wasted + this.#shareSince(this.#attempt) <= 1) return
+    throw refuse(path, 'too complex to be tried', { limit: ATTEMPTS_SHARE })
+  }
+
+  /** How much of the share of attempts was taken, whichever of the counts took most. */
+  #shareSince(before: { steps: number; automatonSteps: number; automatonStates: number }): number {
+    const taken = Math.max(
+      (this.#steps - before.steps) / this.#limit,
+      (this.#automatonSteps - before.automatonSteps) / SCHEMA_LIMITS.automatonSteps,
+      (this.#automatonStates - before.automatonStates) / SCHEMA_LIMITS.automatonStates,
+    )
+    return taken / ATTEMPTS_SHARE
   }
 
   /**

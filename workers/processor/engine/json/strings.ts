@@ -18,6 +18,8 @@ export interface StringLimits {
   /** Code points. */
   readonly minLength?: unknown
   readonly maxLength?: unknown
+  /** Texts that it may not be. */
+  readonly excluded?: readonly string[]
 }
 
 /** A string may be asked to have so many code points; one that may have more still has at most so many. */
@@ -40,9 +42,10 @@ export function stringOf(rules: GrammarRules, parts: readonly StringLimits[], pa
     return regex === undefined ? [] : [{ pattern, regex }]
   })
   // Whatever the mode, what is left to enforce tells the outcome.
-  const key = JSON.stringify(['string', read.map(({ pattern }) => pattern), [...formats], lengths])
+  const unlike = parts.flatMap(({ excluded = [] }) => (excluded.length > 0 ? [othersThan(excluded)] : []))
+  const key = JSON.stringify(['string', read.map(({ pattern }) => pattern), [...formats], unlike, lengths])
   return rules.once(key, () => {
-    const known = [...formats].map((pattern) => searched(readRegex(pattern, `${path}.format`, spend)))
+    const known = [...formats, ...unlike].map((pattern) => searched(readRegex(pattern, `${path}.format`, spend)))
     const expression = inside(rules, [...read.map(({ regex }) => regex), ...known], lengths, path, spend)
     return expression === 'char*' ? 'string' : String.raw`"\"" ${expression} "\""`
   })
@@ -68,6 +71,11 @@ function inside(rules: GrammarRules, regexes: readonly Regex[], asked: Lengths, 
   if (sizeOf(dfa) === 0) throw refuse(path, 'no string satisfies all that is asked of it')
   rules.budget.spendStates(path, sizeOf(dfa))
   return writeDfa(dfa, alphabet, rules)
+}
+
+/** The pattern of all texts but these. */
+function othersThan(texts: readonly string[]): string {
+  return `^(?!(?:${texts.map((text) => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')).join('|')})$)`
 }
 
 function patternsOf({ pattern }: StringLimits, path: string): string[] {

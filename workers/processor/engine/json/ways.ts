@@ -8,7 +8,7 @@ import { objectWay } from './objects.js'
 import { noneFits } from './scalars.js'
 import type { Part, Type } from './schema.js'
 import type { Node, Way } from './shape.js'
-import { stringOf } from './strings.js'
+import { type StringLimits, stringOf } from './strings.js'
 
 /** What the values of one type are like that fit all schemas of a list. */
 
@@ -17,7 +17,7 @@ export function fitsNone(builder: Builder, type: Type, atoms: readonly Part[], p
   if (type === 'object' || type === 'array') return false
   if (builder.mode === 'lenient') return true
   try {
-    if (type === 'string') stringOf(builder.rules, limitsOf(atoms, 'string'), path, 'lenient')
+    if (type === 'string') stringOf(builder.rules, stringLimits(builder, atoms), path, 'lenient')
     else if (type === 'number' || type === 'integer')
       numberOf(builder.rules, type, limitsOf(atoms, 'number'), path, 'lenient')
     return false
@@ -55,13 +55,25 @@ export function wayOf(builder: Builder, type: Type, atoms: readonly Part[], node
 /** The expression for strings. @throws MeshError BAD_REQUEST where none fits; in strict mode where it cannot be said */
 function textOf(builder: Builder, atoms: readonly Part[], path: string): string {
   const limits = limitsOf(atoms, 'string')
-  const excluded = new Set(atoms.flatMap((part) => [...(part.excluded ?? [])]))
-  if (limits.length === 0) return excluded.size === 0 ? 'string' : otherName(builder.rules, [...excluded], path)
-  for (const part of atoms) {
-    const inTheWay = [...(part.excluded ?? [])].some((text) =>
-      atoms.every((one) => builder.validator.fitsOwn(text, { ...one, excluded: new Set() }) !== false),
-    )
-    if (inTheWay) builder.leaveOut({ ...part, path }, 'not')
+  const make = (asked: readonly StringLimits[]) => stringOf(builder.rules, asked, path, builder.mode)
+  const parts = atoms.filter(({ excluded }) => excluded !== undefined)
+  if (limits.length === 0) {
+    const excluded = new Set(parts.flatMap((part) => [...(part.excluded ?? [])]))
+    return excluded.size === 0 ? 'string' : otherName(builder.rules, [...excluded], path)
   }
-  return stringOf(builder.rules, limits, path, builder.mode)
+  const exact = stringLimits(builder, atoms)
+  if (exact.length === limits.length) return make(limits)
+  const text = builder.rules.budget.attempt(() => make(exact))
+  if (text !== undefined) return text
+  for (const part of parts) builder.leaveOut({ ...part, path }, 'not')
+  return make(limits)
+}
+
+/** What is said of strings, with those texts that are excluded and that all else lets through. */
+function stringLimits(builder: Builder, atoms: readonly Part[]): StringLimits[] {
+  const fits = (text: string) =>
+    atoms.every((one) => builder.validator.fitsOwn(text, { ...one, excluded: new Set() }) !== false)
+  const excluded = new Set(atoms.flatMap((part) => [...(part.excluded ?? [])].filter(fits)))
+  const limits = limitsOf(atoms, 'string')
+  return excluded.size === 0 ? limits : [...limits, { excluded: [...excluded] }]
 }
