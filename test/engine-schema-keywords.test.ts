@@ -24,6 +24,10 @@ const kind = (value: unknown, more: Schema = {}) => ({
   required: ['kind'],
 })
 const list = (items: unknown, more: Schema = {}) => ({ type: 'array', items, ...more })
+/** Patterns that a name may match all of, and no value may. */
+function overlapping(signs: string): Schema {
+  return Object.fromEntries([...signs].map((sign) => [sign, { const: sign }]))
+}
 /** Spelled so that nothing takes it for a promise. */
 const then = (schema: Schema): Schema => Object.fromEntries([['then', schema]])
 const integer = { type: 'integer', minimum: 0, maximum: 9 }
@@ -197,6 +201,7 @@ const ENFORCED: Record<string, Enforced[]> = {
 
 /** What each keyword in part is refused for in strict mode, and where. */
 const BEYOND: Record<string, [schema: Schema][]> = {
+  patternProperties: [[{ type: 'object', patternProperties: overlapping('abcdefg'), minProperties: 1 }]],
   minProperties: [[{ type: 'object', additionalProperties: integer, minProperties: 2 }]],
   minItems: [[list(integer, { minItems: 2001 })]],
   maxContains: [[list(integer, { contains: { multipleOf: 2 }, maxContains: 1 })]],

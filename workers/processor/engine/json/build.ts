@@ -28,6 +28,8 @@ export interface Options {
   readonly onLeftOut: (one: Keyword) => void
   /** True where types that a schema does not name, but has keywords for, are the only ones that are made. */
   readonly hints: boolean
+  /** True where members whose names cannot be told apart may have any name and value, in lenient mode. */
+  readonly isLoose: boolean
 }
 
 /** Makes nodes of schemas: all that applies to a value as one, and for each type what its values are like. */
@@ -38,8 +40,12 @@ export class Builder {
   readonly derived: Derived
   readonly validator: Validator
   readonly #options: Options
+  readonly mode: EnforceMode
+  readonly isLoose: boolean
   /** True for a proof that nothing fits: it lets more through than the schemas do, never less. */
   readonly isProof: boolean
+  /** Places for values of which too few are known, with the keywords that say so: where none is left, there may be some. */
+  readonly coarse: { readonly by: Keyword; readonly node: Node }[] = []
   readonly #expander: Expander
   readonly #exclusivity: Exclusivity
   readonly #nodes = new Map<string, Node>()
@@ -52,6 +58,8 @@ export class Builder {
     this.rules = rules
     this.#options = options
     this.isProof = proofOf !== undefined
+    this.mode = options.mode
+    this.isLoose = options.isLoose
     this.budget = proofOf ? new SchemaBudget(PROOF_STEPS) : rules.budget
     this.derived = proofOf?.derived ?? new Derived()
     this.validator = new Validator(source, this.budget)
@@ -59,10 +67,6 @@ export class Builder {
     this.#expander = new Expander(source, this.budget, this.derived, (part) =>
       this.isProof ? true : this.#exclusivity.isExclusive(part, this.#expander),
     )
-  }
-
-  get mode(): EnforceMode {
-    return this.#options.mode
   }
 
   /** True where what keywords suggest, but do not say, is followed. */
@@ -111,7 +115,7 @@ export class Builder {
   leaveOut(part: Part, keyword: string, why = 'cannot be enforced here; leave it out'): void {
     if (this.isProof) return
     const origins = this.derived.origins({ ...part, keyword })
-    if (this.#options.mode === 'strict') {
+    if (this.mode === 'strict') {
       const [{ path, keyword: at } = { path: part.path, keyword }] = origins
       throw refuse(`${path}.${at}`, why)
     }

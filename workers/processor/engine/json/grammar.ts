@@ -1,4 +1,4 @@
-import { Builder, type Options } from './build.js'
+import { Builder } from './build.js'
 import type { Keyword } from './expand.js'
 import type { EnforceMode } from './mode.js'
 import { GrammarRules } from './rules.js'
@@ -10,6 +10,8 @@ import { reasonOf, Writer } from './writer.js'
  * found (settle.ts), and the rest is written as rules (write.ts). The grammar may let through less than the schema does,
  * never more, except for what the lenient mode leaves out.
  */
+
+const TOO_MANY_OVERLAPS = 'cannot be enforced where names may match so much of it, or in so many ways'
 
 export interface Enforcement {
   readonly mode?: EnforceMode
@@ -47,14 +49,19 @@ export function addSchema(
   rules.budget.admit(schema, param)
   const source = new Source(schema, param, rules.budget)
   const parts = isObject ? [{ schema: { type: 'object' }, path: param }, source.root] : [source.root]
-  const build = (options: Pick<Options, 'hints'>) =>
-    new Builder(source, rules, { mode, onLeftOut, ...options }).whole(parts, param)
-  let root = build({ hints: true })
-  if (!root.alive) {
-    const reason = reasonOf(root)
-    // What is only suggested may leave nothing where what is said leaves something.
-    root = build({ hints: false })
-    if (!root.alive) throw reason
+  const build = (hints: boolean, isLoose = false) => {
+    const builder = new Builder(source, rules, { mode, onLeftOut, hints, isLoose })
+    const root = builder.whole(parts, param)
+    const short = builder.coarse.find(({ node }) => !node.alive)
+    if (short && mode === 'strict') builder.leaveOut(short.by, short.by.keyword, TOO_MANY_OVERLAPS)
+    return { root, isShort: short !== undefined }
   }
+  const first = build(true)
+  if (first.root.alive) return new Writer(rules).whole(first.root)
+  // What is only suggested may leave nothing where what is said leaves something.
+  const said = build(false)
+  // What could not be told apart is no reason to say that nothing fits.
+  const root = !said.root.alive && said.isShort ? build(false, true).root : said.root
+  if (!root.alive) throw reasonOf(first.root)
   return new Writer(rules).whole(root)
 }
