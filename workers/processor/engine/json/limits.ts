@@ -21,7 +21,7 @@ export const SCHEMA_LIMITS = {
 } as const
 
 /** What attempts may take that come to nothing, all together, as a share of what converting may. */
-const ATTEMPTS_SHARE = 0.25
+const ATTEMPTS_SHARE = 1 / 3
 
 /** Counts what converting takes, over all schemas of one grammar. */
 export class SchemaBudget {
@@ -96,7 +96,8 @@ export class SchemaBudget {
   }
 
   #endAttempt(path: string): void {
-    if (this.#attempt === undefined || this.#wasted + this.#shareSince(this.#attempt) <= 1) return
+    // One takes half of what is left at most, so that there is something for others.
+    if (this.#attempt === undefined || this.#shareSince(this.#attempt) <= (1 - this.#wasted) / 2) return
     throw refuse(path, 'too complex to be tried', { limit: ATTEMPTS_SHARE })
   }
 
