@@ -162,3 +162,20 @@ test('where too many patterns overlap, nothing is said to fit nothing', (t) => {
   const unread = { '(?<=a)b': string, '^x': integer }
   t.is(refusal({ ...closed, patternProperties: unread }, 'lenient'), 'accepted', 'a pattern that cannot be followed')
 })
+
+test('a required name that no property may have is refused by the place that requires it', (t) => {
+  const properties = { name: string }
+  const closed = { type: 'object', properties, required: ['nmae'], additionalProperties: false }
+  const cases: [Schema, string][] = [
+    [closed, 's.required'],
+    [{ type: 'object', properties: { o: closed }, required: ['o'] }, 's.properties.o.required'],
+    [{ type: 'object', properties, required: ['nmae'], propertyNames: { maxLength: 2 } }, 's.required'],
+    [
+      { allOf: [{ required: ['nmae'] }, { type: 'object', properties, unevaluatedProperties: false }] },
+      's.allOf[0].required',
+    ],
+    [{ ...closed, additionalProperties: integer }, 'accepted'],
+  ]
+  for (const [schema, at] of cases) t.is(refusal(schema), at, JSON.stringify(schema))
+  t.exception(() => jsonSchemaToGbnf(closed), /"nmae" is required, but no property may have that name/)
+})

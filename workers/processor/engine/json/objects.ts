@@ -1,10 +1,13 @@
 import type { Builder } from './build.js'
+import { refuse } from './gbnf.js'
 import { noteEvaluated, othersOf, unevaluated } from './others.js'
-import { entriesOf, KEYWORDS_OF, NEVER, numberIn, type Part, partOf, type Schema, textsOf } from './schema.js'
+import { entriesOf, entryOf, KEYWORDS_OF, NEVER, numberIn, type Part, partOf, type Schema, textsOf } from './schema.js'
 import type { Node, ObjectWay } from './shape.js'
 
 /** Members that a grammar counts. */
 const MOST_COUNTED = 2000
+/** Signs of a name that an error shows. */
+const MOST_SHOWN = 100
 
 /**
  * The objects that fit all of these. Where nothing is said of others than the described properties, there are none; where
@@ -37,11 +40,12 @@ export function objectWay(builder: Builder, atoms: readonly Part[], node: Node):
   const isOpen = described === 0 || written.some(({ schema }) => saysOthers(schema)) || areNeeded
   const asked = { about, names, partsFor: partsOf, areNeeded, path: node.path }
   const classes = isOpen && !builder.isProof ? othersOf(builder, asked) : []
-  const members = [...names].map((name) => ({
-    name,
-    node: builder.node(partsOf(name), `${node.path}.properties.${name}`, node.depth + 1),
-    required: required.has(name),
-  }))
+  const members = [...names].map((name) => {
+    const parts = partsOf(name)
+    const one =
+      unnamable(written, name, parts) ?? builder.node(parts, `${node.path}.properties.${name}`, node.depth + 1)
+    return { name, node: one, required: required.has(name) }
+  })
   return {
     kind: 'object',
     path: node.path,
@@ -57,6 +61,17 @@ export function objectWay(builder: Builder, atoms: readonly Part[], node: Node):
       if (fewest) builder.leaveOut(fewest, 'minProperties', 'cannot be enforced where so many names are free')
     },
   }
+}
+
+/** The place of a property that has to be there and that nobody describes, where no property may have its name. */
+function unnamable(written: readonly Part[], name: string, parts: readonly Part[]): Node | undefined {
+  const by = written.find(({ schema }) => textsOf(schema.required).includes(name))
+  const isDescribed = written.some(({ schema }) => entryOf(schema, 'properties', name) !== undefined)
+  if (by === undefined || isDescribed || !parts.some(({ schema }) => schema === NEVER)) return undefined
+  const path = `${by.path}.required`
+  const shown = JSON.stringify(name.slice(0, MOST_SHOWN))
+  const why = refuse(path, `${shown} is required, but no property may have that name`)
+  return { parts: [], path, depth: 0, ways: [], why, alive: false, rule: undefined }
 }
 
 /** True where a schema asks for properties that it does not describe one by one. */
