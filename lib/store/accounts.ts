@@ -12,6 +12,7 @@ import {
   type Scope,
   scopesOf,
   secretMatches,
+  TOKEN_MS,
   type TokenVerifier,
   type User,
   type UserRole,
@@ -46,6 +47,13 @@ export const MAX_PARENTS = 4
 
 /** How far the authority's clock may be from a gateway's. */
 const CLOCK_SKEW_MS = 5 * 60_000
+
+/**
+ * For so long after a user's removal its name is nobody's. A gateway that has not heard of the removal takes the user's
+ * tokens until they end, and its clock, too, may be off. So what it keeps of them is always older than `ownedFrom` says of
+ * the next user of that name.
+ */
+export const NAME_RESTS_MS = TOKEN_MS + 2 * CLOCK_SKEW_MS
 
 /**
  * Whether a credential may be used for this.
@@ -189,7 +197,8 @@ export class Accounts extends BeeView {
   ownedFrom(keyId: string, user: string): number {
     const owner = this.users.get(user)
     if (owner === undefined) return this.unreadable.has(accountKeys.user(user)) ? 0 : Number.POSITIVE_INFINITY
-    // Tokens carry the user's name: what another user of that name made is not this one's.
+    // Tokens carry the user's name: what another user of that name made is not this one's. This one's gateway may be slow
+    // by the allowed skew; the other was removed long before, see `NAME_RESTS_MS`.
     if (loginUserOf(keyId) !== undefined) return owner.createdAt - CLOCK_SKEW_MS
     for (let id: string | undefined = keyId, above = 0; id !== undefined && above <= MAX_PARENTS; above++) {
       if (this.unreadable.has(accountKeys.apiKey(id))) return 0

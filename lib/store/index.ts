@@ -1,4 +1,12 @@
-export { Accounts, accountKeys, MAX_PARENTS, mustHaveScope, type Principal, passwordMark } from './accounts.js'
+export {
+  Accounts,
+  accountKeys,
+  MAX_PARENTS,
+  mustHaveScope,
+  NAME_RESTS_MS,
+  type Principal,
+  passwordMark,
+} from './accounts.js'
 export { applyTo, type BeeView } from './bee-view.js'
 export { changeBee, readChanges } from './changes.js'
 export { openCorestore } from './corestore.js'

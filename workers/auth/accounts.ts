@@ -25,12 +25,16 @@ export const journalSchema = z.strictObject({ gateway: z.string(), at: time })
  */
 export const renewalSchema = z.strictObject({ at: time })
 
+/** Accounts, `left/<user name>`: when the user of this name was removed. Deleted once the name may be used again. */
+export const leftSchema = z.strictObject({ at: time })
+
 /** Keys of the entries that only the authority reads. */
 export const authorityAccountKeys = {
   renewal: (publicKey: string) => `${RENEWAL}/${publicKey}`,
   removed: (publicKey: string) => `removed/${publicKey}`,
   announced: (model: string) => `announced/${model}`,
   journal: (coreKey: string) => `journal/${coreKey}`,
+  left: (userName: string) => `left/${userName}`,
 }
 
 /** The accounts as the authority reads them: also invites and what it remembers of members. */
@@ -39,6 +43,7 @@ export class AuthorityAccounts extends Accounts {
   readonly removed = new Map<string, z.output<typeof removedSchema>>()
   readonly announced = new Map<string, z.output<typeof announcedSchema>>()
   readonly journals = new Map<string, z.output<typeof journalSchema>>()
+  readonly left = new Map<string, z.output<typeof leftSchema>>()
   readonly renewals = new Map<string, z.output<typeof renewalSchema>>()
   /** Number of the next audit entry. */
   nextAudit = 0
@@ -53,6 +58,8 @@ export class AuthorityAccounts extends Accounts {
         return applyTo(this.announced, id, value, announcedSchema)
       case 'journal':
         return applyTo(this.journals, id, value, journalSchema)
+      case 'left':
+        return applyTo(this.left, id, value, leftSchema)
       case RENEWAL:
         return applyTo(this.renewals, id, value, renewalSchema)
       case 'audit':

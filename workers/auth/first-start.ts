@@ -28,7 +28,7 @@ export async function ensureAdmin(writer: StoreWriter, users: Users, home: strin
     let owner = admins.find(({ name }) => name === ADMIN) ?? admins[0]
     if (owner === undefined) {
       let name = ADMIN
-      while (known.has(name)) name += '-1'
+      while (known.has(name) || writer.accounts.left.has(name)) name += '-1'
       owner = users.draftNew(draft, SYSTEM, 'user.add', { name, role: 'admin', limits: {} })
     }
     // Also a key that was revoked is known: a restart does not undo that.

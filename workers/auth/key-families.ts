@@ -1,10 +1,22 @@
 import { type ApiKey, scopesOf } from '../../lib/protocol/index.js'
 import type { Accounts } from '../../lib/store/index.js'
+import { type Actor, isAdmin } from './actor.js'
 
 /** What is asked of all keys together: which were made with which, and which are in force. */
 
 /** Keys of one user that work no more and are remembered all the same, so that their refusal says why. */
 const REMEMBERED = 1000
+
+/**
+ * Whether somebody may see and change a key: its own, for an admin each. A key that was revoked before the user was added
+ * is of another user, who had the name before.
+ */
+export function isOwn(accounts: Accounts, by: Actor, { user, createdAt, revokedAt }: ApiKey): boolean {
+  if (isAdmin(by)) return true
+  // What works belongs to who has the name now, whatever the clock said: the keys of a removed user are all revoked.
+  const addedAt = accounts.users.get(user)?.createdAt ?? Number.POSITIVE_INFINITY
+  return user === by.user && (revokedAt === undefined || createdAt >= addedAt)
+}
 
 /** Whether a key works now: it and all that it was made with. */
 export function isLive(accounts: Accounts, key: ApiKey, now: number): boolean {

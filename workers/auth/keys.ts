@@ -14,7 +14,7 @@ import {
 } from '../../lib/protocol/index.js'
 import { type Accounts, accountKeys, MAX_PARENTS } from '../../lib/store/index.js'
 import { type Actor, isAdmin, mustBeSelfOrAdmin } from './actor.js'
-import { forgettable, hasAdminKey, isLive, madeWith } from './key-families.js'
+import { forgettable, hasAdminKey, isLive, isOwn, madeWith } from './key-families.js'
 import { askedWithin, widerThan } from './limits.js'
 import { nearby } from './nearby.js'
 import type { Draft, StoreWriter } from './store-writer.js'
@@ -108,7 +108,7 @@ export class Keys {
   /** Whether a key is one's own, or for an admin there at all. */
   has(by: Actor, id: string): boolean {
     const key = this.#accounts.keys.get(id)
-    return key !== undefined && (isAdmin(by) || key.user === by.user)
+    return key !== undefined && isOwn(this.#accounts, by, key)
   }
 
   /**
@@ -186,7 +186,7 @@ export class Keys {
   }
 
   #own(by: Actor): ApiKey[] {
-    return [...this.#accounts.keys.values()].filter(({ user }) => isAdmin(by) || user === by.user)
+    return [...this.#accounts.keys.values()].filter((key) => isOwn(this.#accounts, by, key))
   }
 
   /** @param given the key's id, with or without `im_` and the secret @throws MeshError NOT_FOUND also for another user's key */

@@ -67,6 +67,8 @@ export interface UsageFilter {
   to?: number | undefined
   user?: string | undefined
   keyId?: string | undefined
+  /** A key whose usage is left out where this is false. */
+  isShown?: ((keyId: string) => boolean) | undefined
 }
 
 /** The usage as it was at one moment. */
@@ -211,13 +213,14 @@ export class UsageLedger {
    * @param by what makes a row
    * @throws MeshError BAD_REQUEST where that makes more than MAX_ROWS
    */
-  async query({ from, to, user, keyId }: UsageFilter, by: readonly UsageDimension[]): Promise<UsageSum[]> {
+  async query({ from, to, user, keyId, isShown }: UsageFilter, by: readonly UsageDimension[]): Promise<UsageSum[]> {
     const sums = new Map<string, UsageSum>()
     const lt = to === undefined ? 'hour0' : `hour/${hourOf(Math.min(to, MAX_TIME) + HOUR_MS - 1)}/`
     const range = { gte: `hour/${hourOf(Math.min(from, MAX_TIME))}/`, lt }
     if (range.gte >= range.lt) return []
     for await (const [, row] of readRows(this.#bee, range)) {
       if ((user !== undefined && row.user !== user) || (keyId !== undefined && row.keyId !== keyId)) continue
+      if (isShown?.(row.keyId) === false) continue
       const names = namesOf(row, by)
       const id = JSON.stringify(names)
       sums.set(id, addUsage(sums.get(id) ?? { ...names, ...NO_USAGE }, row))

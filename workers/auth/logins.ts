@@ -83,6 +83,11 @@ export class Logins {
     }, signal)
   }
 
+  /** Whoever has the name next is not known where the one before logged in. */
+  forget(name: string): void {
+    this.#places.delete(name)
+  }
+
   /**
    * Whether somebody may give itself a new password: it knows the old one, or has just logged in with it.
    * @throws MeshError FORBIDDEN where neither is shown, LOGIN_FAILED for another than the old one, RATE_LIMITED, BUSY

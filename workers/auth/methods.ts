@@ -7,7 +7,7 @@ import {
   pageOf,
   type UsageSum,
 } from '../../lib/protocol/index.js'
-import type { Principal } from '../../lib/store/index.js'
+import type { Accounts, Principal } from '../../lib/store/index.js'
 import type { CallContext, Net } from '../../lib/worker-base/index.js'
 import type { AccountsCore } from './accounts-core.js'
 import { type Actor, isAdmin, mustBeSelfOrAdmin } from './actor.js'
@@ -16,8 +16,9 @@ import type { AuthConfig } from './config.js'
 import type { HashQueue } from './hash-queue.js'
 import { type Invites, inviteInfo } from './invites.js'
 import type { Journals } from './journals.js'
+import { isOwn } from './key-families.js'
 import { type Keys, keyInfo } from './keys.js'
-import type { UsageLedger } from './ledger.js'
+import type { UsageFilter, UsageLedger } from './ledger.js'
 import type { Logins } from './logins.js'
 import type { Members } from './members.js'
 import type { AuthMetrics } from './metrics.js'
@@ -162,6 +163,7 @@ function serveUsers(respond: Respond, { config, users, logins, queue, replicas }
   )
   respond('users.remove', async ({ name }, context) => {
     await users.remove(actor(context), name, context.signal)
+    logins.forget(name)
     return replicas.confirm()
   })
   respond('users.passwd', async ({ name, password, oldPassword }, context) => {
@@ -254,9 +256,9 @@ function serveRecords(respond: Respond, { writer, keys, ledger, journals, checks
     const by = actor(context)
     if (request.user !== undefined) mustBeSelfOrAdmin(by, request.user, 'see usage')
     if (request.keyId !== undefined) mustBeOwnKeyId(by, request.keyId, keys)
-    const user = isAdmin(by) ? request.user : by.user
+    const filter = isAdmin(by) ? request : { ...request, ...ownUsage(by, request.from, writer.accounts) }
     await journals.catchUp(CATCH_UP_MS)
-    const { items, ...end } = pageOf(await ledger.query({ ...request, user }, request.by), usageCursor, request)
+    const { items, ...end } = pageOf(await ledger.query(filter, request.by), usageCursor, request)
     return { rows: items, ...end }
   })
   respond('usage.verify', async ({ dryRun, id }, context) => {
@@ -264,6 +266,18 @@ function serveRecords(respond: Respond, { writer, keys, ledger, journals, checks
     await journals.catchUp(CATCH_UP_MS)
     return checks.begin(actor(context), dryRun)
   })
+}
+
+/** The usage of who asks, and nothing of another user who had the name before. */
+function ownUsage(by: Actor, from: number, accounts: Accounts): UsageFilter {
+  return {
+    user: by.user,
+    from: Math.max(from, accounts.users.get(by.user)?.createdAt ?? 0),
+    isShown: (keyId) => {
+      const key = accounts.keys.get(keyId)
+      return key === undefined || isOwn(accounts, by, key)
+    },
+  }
 }
 
 /** Oldest first, where rows are of hours or days. */

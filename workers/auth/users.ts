@@ -10,7 +10,8 @@ import {
   type User,
   type UserInfo,
 } from '../../lib/protocol/index.js'
-import { accountKeys } from '../../lib/store/index.js'
+import { accountKeys, NAME_RESTS_MS } from '../../lib/store/index.js'
+import { authorityAccountKeys } from './accounts.js'
 import { type Actor, mustBeSelfOrAdmin, SYSTEM } from './actor.js'
 import type { Keys, NewKey } from './keys.js'
 import { nearby } from './nearby.js'
@@ -51,7 +52,10 @@ export class Users {
     return [...this.#users.values()].filter(({ role }) => role === 'admin').sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
-  /** @throws MeshError CONFLICT when the name is taken, BAD_REQUEST when it is the authority's own */
+  /**
+   * @throws MeshError CONFLICT when the name is taken, or was somebody's a short time ago; BAD_REQUEST when it is the
+   * authority's own
+   */
   mustBeFree(name: string): void {
     if (name === SYSTEM.user) {
       throw MeshError.BAD_REQUEST(`${name} stands for the authority itself in the audit trail; choose another name`, {
@@ -59,6 +63,26 @@ export class Users {
       })
     }
     if (this.#users.has(name)) throw MeshError.CONFLICT(`A user is named ${name} already`, { param: 'name' })
+    const freeAt = this.#freeAt(name)
+    if (freeAt > this.#writer.now()) {
+      throw MeshError.CONFLICT(
+        `A user named ${name} was removed a short time ago, and tokens of that one may still be good somewhere. The name is free again at ${new Date(freeAt).toISOString()}; until then choose another one`,
+        { param: 'name' },
+      )
+    }
+  }
+
+  /** From when on a name may be used that somebody had, in milliseconds since the epoch; 0 where nobody had. */
+  #freeAt(name: string): number {
+    const left = this.#writer.accounts.left.get(name)
+    return left === undefined ? 0 : left.at + NAME_RESTS_MS
+  }
+
+  /** Adds to a change that names which may be used again are forgotten. */
+  #draftForget(draft: Draft): void {
+    for (const name of this.#writer.accounts.left.keys()) {
+      if (this.#freeAt(name) <= this.#writer.now()) draft.account(authorityAccountKeys.left(name), undefined)
+    }
   }
 
   /** @throws MeshError CONFLICT, BAD_REQUEST */
@@ -101,6 +125,7 @@ export class Users {
   ): User {
     this.mustBeFree(name)
     const user: User = { name, role, passwordHash, limits, createdAt: this.#writer.now() }
+    this.#draftForget(draft)
     draft.account(accountKeys.user(name), user)
     draft.audit(by.user, action, name, { role, limits })
     return user
@@ -137,7 +162,7 @@ export class Users {
     }, signal)
   }
 
-  /** Removes a user and revokes its keys. @throws MeshError NOT_FOUND, CONFLICT for the last admin */
+  /** Removes a user and revokes its keys; the name is nobody's for a while. @throws MeshError NOT_FOUND, CONFLICT for the last admin */
   remove(by: Actor, name: string, signal?: AbortSignal): Promise<void> {
     return this.#writer.change((draft) => {
       const user = this.#get(name)
@@ -149,7 +174,9 @@ export class Users {
             : `No other admin than ${name} has an API key with the scope admin. Make one for ${others[0]?.name} first, then remove ${name}`,
         )
       }
+      this.#draftForget(draft)
       draft.account(accountKeys.user(name), undefined)
+      draft.account(authorityAccountKeys.left(name), { at: this.#writer.now() })
       draft.audit(by.user, 'user.remove', name, { role: user.role })
       for (const key of this.#writer.accounts.keys.values()) {
         if (key.user === name && key.revokedAt === undefined) this.#keys.draftRevoke(draft, by, key)

@@ -76,7 +76,9 @@ export class Stored {
     if (!isKept(id)) return undefined
     const here = await this.#readHere(owner, id, view)
     if (here !== undefined) return here
-    const { at, answer } = await this.#first('stored.find', { ...owner, id, view }, ({ found }) => found !== undefined)
+    const { at, answer } = await this.#first('stored.find', { ...owner, id, view }, ({ found }) =>
+      this.local.mayOwn(owner, found?.createdAt),
+    )
     return at && this.#readAll(at, owner, id, view, answer)
   }
 
@@ -97,7 +99,9 @@ export class Stored {
     if (!isKept(id)) return undefined
     const here = await this.local.find(owner, id)
     if (here !== undefined) return cursorOf(here, order)
-    const { answer } = await this.#first('stored.find', { ...owner, id }, ({ createdAt }) => createdAt !== undefined)
+    const { answer } = await this.#first('stored.find', { ...owner, id }, ({ createdAt }) =>
+      this.local.mayOwn(owner, createdAt),
+    )
     return answer?.createdAt === undefined ? undefined : cursorOf({ id, createdAt: answer.createdAt }, order)
   }
 
@@ -148,7 +152,11 @@ export class Stored {
       this.#all('stored.list', body),
     ])
     assertAll(silent)
-    const lists = [{ answer: here, at: undefined }, ...answers]
+    // One that has not heard that the user of this name is another by now has the former one's still.
+    const own = answers.filter(({ answer }) =>
+      answer.items.every(({ createdAt }) => this.local.mayOwn(owner, createdAt)),
+    )
+    const lists = [{ answer: here, at: undefined }, ...own]
     const all = lists.flatMap(({ answer, at }) => answer.items.map(({ id, createdAt }) => ({ id, createdAt, at })))
     const sorted = all
       .map((item) => ({ item, cursor: cursorOf(item, wanted.order) }))

@@ -255,6 +255,11 @@ export class LocalStored {
     return true
   }
 
+  /** Whether something that was made at this time can be its: before, it was another's who had the name. */
+  mayOwn(owner: Owner, createdAt = Number.NEGATIVE_INFINITY): boolean {
+    return createdAt >= this.#options.keptFrom(owner)
+  }
+
   /** Deletes what is too old, and what belongs to keys and users that are gone. Looks again where it is asked meanwhile. */
   sweep(): Promise<void> {
     return this.#sweeper.sweep()
