@@ -108,6 +108,18 @@ export class AccountsReplica {
     return this.ready ? (this.#current?.view.ownedFrom(keyId, user) ?? 0) : 0
   }
 
+  /** When a user was added; undefined where that cannot be told. */
+  userAddedAt(name: string): number | undefined {
+    return this.#current?.view.users.get(name)?.createdAt
+  }
+
+  /** When each user was added, by name; undefined where that cannot be told of all of them. */
+  usersAddedAt(): Map<string, number> | undefined {
+    const view = this.ready ? this.#current?.view : undefined
+    if (view === undefined || [...view.unreadable.keys()].some((key) => key.startsWith('user/'))) return undefined
+    return new Map([...view.users.values()].map(({ name, createdAt }) => [name, createdAt]))
+  }
+
   /** @throws MeshError INVALID_API_KEY, or AUTHORITY_DOWN while nothing has been replicated yet */
   authenticate(key: string): Principal {
     if (this.#current === undefined || !this.ready) {

@@ -3,27 +3,23 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
-import { z } from 'zod'
 import { writeFileAtomic } from '../../lib/home/index.js'
 import {
-  addUsage,
   type BudgetPeriod,
   isDiskFull,
   type JournalRecord,
   journalGroupSchema,
   MeshError,
   messageOf,
-  NO_USAGE,
   parseJson,
   type StoredRecord,
   storedRecordSchema,
   type UsageTotals,
-  usageOf,
-  usageTotalsSchema,
   validate,
 } from '../../lib/protocol/index.js'
 import { changeBee } from '../../lib/store/index.js'
 import { forgetRecords } from './journal-retention.js'
+import { type Saved, savedSchema, Totals } from './journal-totals.js'
 import type { BudgetLedger } from './requests/index.js'
 import { WriteAheadLog } from './write-ahead-log.js'
 
@@ -38,18 +34,6 @@ const STORE_MS = 100
 const SAVE_MS = 60_000
 /** Records that one entry holds at most, to stay well under the longest block. */
 const GROUP = 256
-/** Totals of a period are kept for so long after its end: a clock that is put back must find what was used. */
-const KEEP_ENDED_MS = 48 * 3_600_000
-
-/** The totals as they are saved. */
-const savedSchema = z.object({
-  /** How many records they count. */
-  counted: z.int().min(0),
-  /** By period and subject. */
-  totals: z.record(z.string(), usageTotalsSchema),
-})
-type Saved = z.infer<typeof savedSchema>
-
 export interface JournalWriterOptions {
   /** Folder of the write-ahead log and the saved totals. */
   dir: string
@@ -59,6 +43,8 @@ export interface JournalWriterOptions {
   onStored?: (records: number, seconds: number) => void
   /** Told why records cannot be written, once until they can be again. */
   onError?: (err: unknown) => void
+  /** When a user was added, in milliseconds since the epoch; undefined where that is not known. */
+  userAddedAt?: (name: string) => number | undefined
   clock?: () => number
 }
 
@@ -76,8 +62,7 @@ export class JournalWriter implements BudgetLedger {
   readonly #totalsFile: string
   /** Totals with all records that were forgotten: they cannot be counted again. */
   readonly #keptFile: string
-  /** Totals of the periods that are running, by `totalKey`. */
-  readonly #totals = new Map<string, UsageTotals>()
+  readonly #totals = new Totals()
   /** How many records the saved totals count. */
   #savedCount = 0
   #saveTimer: NodeJS.Timeout | undefined
@@ -111,8 +96,9 @@ export class JournalWriter implements BudgetLedger {
     for await (const { key, value } of this.#bee.createReadStream(newest)) {
       this.#next = numberOf(key) + readGroup(value, key).length
     }
-    const { counted, totals } = await this.#readSaved()
-    for (const [key, total] of Object.entries(totals)) this.#totals.set(key, total)
+    const saved = await this.#readSaved()
+    const { counted } = saved
+    this.#totals.restore(saved)
     this.#savedCount = counted
     await this.#countSince(counted)
     await this.#replay(counted)
@@ -138,7 +124,7 @@ export class JournalWriter implements BudgetLedger {
     const range = { gte: groupKey(Math.max(0, counted - GROUP)), lt: 'record0' }
     for await (const { key, value } of this.#bee.createReadStream(range)) {
       for (const [i, record] of readGroup(value, key).entries()) {
-        if (numberOf(key) + i >= counted) this.#count(record)
+        if (numberOf(key) + i >= counted) this.#totals.count(record)
       }
     }
   }
@@ -150,7 +136,7 @@ export class JournalWriter implements BudgetLedger {
       if (number > this.#end) await this.#skipTo(number)
       const what = `${this.#options.dir}: record ${number} of the write-ahead log`
       const record = validate(storedRecordSchema, parseJson(Buffer.from(text), what), what, 'STORE_INVALID')
-      if (number >= counted) this.#count(record)
+      if (number >= counted) this.#totals.count(record)
       this.#pending.push(text)
     }
     if (counted > this.#end) await this.#skipTo(counted)
@@ -165,19 +151,6 @@ export class JournalWriter implements BudgetLedger {
   /** The number of the next record. */
   get #end(): number {
     return this.#next + this.#pending.length
-  }
-
-  /** Adds one record to the totals. */
-  #count(record: StoredRecord): void {
-    const usage = usageOf(record)
-    const periods = Object.values(periodNames(record.at))
-    const keys = [record.keyId, ...(record.parents ?? [])]
-    for (const subject of [...keys.map((id) => `key/${id}`), `user/${record.user}`]) {
-      for (const period of periods) {
-        const key = totalKey(subject, period)
-        this.#totals.set(key, addUsage(this.#totals.get(key) ?? NO_USAGE, usage))
-      }
-    }
   }
 
   /** Stores what is not stored yet. */
@@ -210,7 +183,9 @@ export class JournalWriter implements BudgetLedger {
   append(record: JournalRecord): void {
     const text = JSON.stringify(record)
     const number = this.#end
-    this.#count(record)
+    this.#totals.count(record)
+    const addedAt = this.#options.userAddedAt?.(record.user)
+    if (addedAt !== undefined) this.#totals.noteUser(record.user, addedAt)
     this.#pending.push(text)
     this.#storeSoon()
     try {
@@ -228,9 +203,12 @@ export class JournalWriter implements BudgetLedger {
 
   /** Totals of a key (`key/<id>`) or a user (`user/<name>`) for the running UTC day, month, and in all. */
   totals(subject: string, now = this.#clock()): Record<BudgetPeriod, UsageTotals> {
-    const names = periodNames(now)
-    const of = (period: BudgetPeriod) => this.#totals.get(totalKey(subject, names[period])) ?? NO_USAGE
-    return { day: of('day'), month: of('month'), total: of('total') }
+    return this.#totals.of(subject, now)
+  }
+
+  /** Forgets what users used who are gone: see `Totals.keepUsers`. */
+  keepUsers(users: ReadonlyMap<string, number>): void {
+    if (this.#totals.keepUsers(users)) this.#save({ atOnce: true })
   }
 
   #storeSoon(): void {
@@ -277,12 +255,11 @@ export class JournalWriter implements BudgetLedger {
   }
 
   /** Saves the totals of the periods that are running, and forgets those that ended some time ago. Never throws. */
-  #save(): void {
+  #save({ atOnce = false } = {}): void {
     const counted = this.#end
-    if (counted === this.#savedCount) return
-    const oldest = periodNames(this.#clock() - KEEP_ENDED_MS)
-    for (const key of this.#totals.keys()) if (isBefore(periodOf(key), oldest)) this.#totals.delete(key)
-    const saved: Saved = { counted, totals: Object.fromEntries(this.#totals) }
+    if (counted === this.#savedCount && !atOnce) return
+    this.#totals.forgetEnded(this.#clock())
+    const saved = this.#totals.toSaved(counted)
     try {
       writeFileAtomic(this.#totalsFile, JSON.stringify(saved), { mode: 0o600, lasting: false })
       this.#savedCount = counted
@@ -299,7 +276,7 @@ export class JournalWriter implements BudgetLedger {
     let kept = false
     const onForget = () => {
       if (kept) return
-      const saved: Saved = { counted: this.#end, totals: Object.fromEntries(this.#totals) }
+      const saved = this.#totals.toSaved(this.#end)
       writeFileAtomic(this.#keptFile, JSON.stringify(saved), { mode: 0o600 })
       kept = true
     }
@@ -326,24 +303,4 @@ function readGroup(value: Uint8Array, key: string): StoredRecord[] {
 /** The number of a group's first record. */
 function numberOf(key: string): number {
   return Number(key.slice('record/'.length))
-}
-
-/** The names of the running UTC day and month, and `all`. */
-function periodNames(now: number): Record<BudgetPeriod, string> {
-  const iso = new Date(now).toISOString()
-  return { day: iso.slice(0, 10), month: iso.slice(0, 7), total: 'all' }
-}
-
-function totalKey(subject: string, period: string): string {
-  return `${period}/${subject}`
-}
-
-/** Whether a day or a month ended before those named. All, which is no date, never ends. */
-function isBefore(period: string, { day, month }: Record<BudgetPeriod, string>): boolean {
-  return period < (period.length === day.length ? day : month)
-}
-
-/** The period in the key of a total. */
-function periodOf(key: string): string {
-  return key.slice(0, key.indexOf('/'))
 }

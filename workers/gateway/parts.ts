@@ -89,6 +89,7 @@ export function gatewayParts(
     shortage: () => disk.shortage(config.minFreeDiskBytes, 'This gateway', 'it takes no requests'),
     onStored: (records, seconds) => metrics.stored(records, seconds),
     onError: (err) => log.error({ err }, 'usage could not be recorded'),
+    userAddedAt: (name) => accounts.userAddedAt(name),
   })
   const limiter = new Limiter(journal, systemClock.now, (kind) => metrics.limited(kind))
   const accounts = new AccountsReplica({

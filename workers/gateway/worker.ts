@@ -98,12 +98,16 @@ export class GatewayWorker extends BaseWorker {
     await this.#parts?.journal.close()
   }
 
-  /** Deletes what is stored and belongs to nobody any more, once for many changes. */
+  /** Forgets what users used who are gone, and deletes what is stored and belongs to nobody any more, once for many changes. */
   #sweepSoon(): void {
     if (this.#sweepTimer !== undefined) return
     this.#sweepTimer = setTimeout(() => {
       this.#sweepTimer = undefined
-      void this.#parts?.stored.local.sweep()
+      if (this.#parts === undefined) return
+      const { accounts, journal, stored } = this.#parts
+      const users = accounts.usersAddedAt()
+      if (users !== undefined) journal.keepUsers(users)
+      void stored.local.sweep()
     }, SWEEP_MS).unref()
   }
 
