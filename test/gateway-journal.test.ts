@@ -8,6 +8,7 @@ import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import { type JournalRecord, MeshError, type UsageTotals } from '../lib/protocol/index.js'
 import { JournalWriter } from '../workers/gateway/journal.js'
+import { type Lost, WriteAheadLog } from '../workers/gateway/write-ahead-log.js'
 import { testUnless } from './helpers/needs.js'
 import { NO_SMALL_DISK, SmallDisk } from './helpers/small-disk.js'
 import { codeOf, until } from './helpers/wait.js'
@@ -32,11 +33,17 @@ function record(tokens: number, at = NOON): JournalRecord {
   }
 }
 
-async function open(dir: string, clock: () => number, logDir = dir, shortage?: () => MeshError | undefined) {
+async function open(
+  dir: string,
+  clock: () => number,
+  logDir = dir,
+  shortage?: () => MeshError | undefined,
+  onLost?: (lost: Lost) => void,
+) {
   const store = new Corestore(join(dir, 'store'))
   const core = store.get({ name: 'journal' })
   await core.ready()
-  const journal = new JournalWriter(core, { dir: logDir, shortage, clock })
+  const journal = new JournalWriter(core, { dir: logDir, shortage, clock, ...(onLost && { onLost }) })
   await journal.open().catch(async (err: unknown) => {
     await store.close()
     throw err
@@ -179,13 +186,77 @@ test('saved totals count each record once, wherever they end', async (t) => {
   t.is(await storedCount(fifth.core), 601)
 })
 
-test('a write-ahead log that is none is named, with its line', async (t) => {
+test('what cannot be read of a write-ahead log is told, once, and the rest is kept', async (t) => {
+  const line = (number: number) => `${number} ${JSON.stringify(record(number))}\n`
+  const cases: [
+    what: string,
+    content: (string | Buffer)[],
+    records: number,
+    lost: { bytes: number; half: boolean }[],
+  ][] = [
+    ['half a record', [line(0), '1 {"requestId":"req_cut'], 1, [{ bytes: 23, half: true }]],
+    ['half a character', [line(0), '1 {"user":"', Buffer.from([0xc3])], 1, [{ bytes: 12, half: true }]],
+    ['half a number', [line(0), '1'], 1, [{ bytes: 1, half: true }]],
+    ['bytes that are no text', [line(0), Buffer.alloc(100, 0xff)], 1, [{ bytes: 100, half: false }]],
+    ['zeros, as a power cut leaves them', [line(0), Buffer.alloc(4096)], 1, [{ bytes: 4096, half: false }]],
+    ['a damaged line in the midst of it', [line(0), 'rubbish\n', line(2)], 2, [{ bytes: 8, half: false }]],
+    ['a line that is no JSON', [line(0), '1 {"a":\n'], 1, [{ bytes: 8, half: false }]],
+    ['nothing else', [Buffer.alloc(3000, 0xfe), '\n'], 0, [{ bytes: 3001, half: false }]],
+  ]
+  for (const [what, content, records, expected] of cases) {
+    const dir = await scratch(t)
+    const path = join(dir, 'journal-a.wal')
+    writeFileSync(path, Buffer.concat(content.map((part) => Buffer.from(part))))
+    const lost: Lost[] = []
+    const log = new WriteAheadLog(dir, (one) => lost.push(one))
+    t.is(log.open().length, records, what)
+    t.alike(
+      lost,
+      expected.map(({ bytes, half }) => ({ path, bytes, isHalfRecord: half })),
+      what,
+    )
+    log.append(7, JSON.stringify(record(7)))
+    log.close()
+    const again = new WriteAheadLog(dir)
+    t.is(again.open().at(-1)?.number, 7, `${what}: it goes on, and opens again`)
+    again.close()
+  }
+})
+
+test('a journal both of whose logs were overwritten opens, goes on and opens again', async (t) => {
   const dir = await scratch(t)
-  writeFileSync(join(dir, 'journal-a.wal'), `0 ${JSON.stringify(record(1))}\nrubbish\n`)
+  const first = await open(dir, () => NOON)
+  first.journal.append(record(1))
+  await first.close()
+  for (const name of ['journal-a.wal', 'journal-b.wal']) {
+    writeFileSync(join(dir, name), Buffer.concat([Buffer.from('\n1 x\n'), Buffer.alloc(5000, 0x9f)]))
+  }
+  for (const [i, told] of [2, 0, 0].entries()) {
+    const lost: Lost[] = []
+    const { journal, core, close } = await open(
+      dir,
+      () => NOON,
+      dir,
+      undefined,
+      (one) => lost.push(one),
+    )
+    t.is(lost.length, told)
+    for (const { bytes } of lost) t.is(bytes, 5005)
+    t.is(journal.totals('key/k1', NOON).total.requests, 1 + i)
+    journal.append(record(2 + i))
+    await until(async () => (await storedCount(core)) === 2 + i, 'the record is stored')
+    await close()
+  }
+})
+
+test('a record of a later version is no damage: nothing is left out, and the gateway does not start', async (t) => {
+  const dir = await scratch(t)
+  writeFileSync(join(dir, 'journal-a.wal'), '0 {"later":true}\n')
   await t.exception(
     open(dir, () => NOON),
-    /journal-a\.wal, line 2/,
+    /record 0 of the write-ahead log/,
   )
+  t.is(readFileSync(join(dir, 'journal-a.wal'), 'utf8'), '0 {"later":true}\n')
 })
 
 const small = SmallDisk.make('256k')

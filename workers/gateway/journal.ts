@@ -21,7 +21,7 @@ import { changeBee } from '../../lib/store/index.js'
 import { forgetRecords } from './journal-retention.js'
 import { type Saved, savedSchema, Totals } from './journal-totals.js'
 import type { BudgetLedger } from './requests/index.js'
-import { WriteAheadLog } from './write-ahead-log.js'
+import { type Lost, WriteAheadLog } from './write-ahead-log.js'
 
 /** The key of a group of records, by the number of its first. Padded, so that the bee's order is the order of writing. */
 const groupKey = (number: number) => `record/${String(number).padStart(16, '0')}`
@@ -41,6 +41,8 @@ export interface JournalWriterOptions {
   shortage?: () => MeshError | undefined
   /** Told how many records were stored at once, and how long that took. */
   onStored?: (records: number, seconds: number) => void
+  /** Told of what the write-ahead log could not read at the start. */
+  onLost?: (lost: Lost) => void
   /** Told why records cannot be written, once until they can be again. */
   onError?: (err: unknown) => void
   /** When a user was added, in milliseconds since the epoch; undefined where that is not known. */
@@ -80,7 +82,7 @@ export class JournalWriter implements BudgetLedger {
     this.core = core
     this.#bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
     this.#options = options
-    this.#log = new WriteAheadLog(options.dir)
+    this.#log = new WriteAheadLog(options.dir, options.onLost)
     this.#totalsFile = join(options.dir, 'totals.json')
     this.#keptFile = join(options.dir, 'totals.kept.json')
     this.#clock = options.clock ?? Date.now

@@ -28,6 +28,7 @@ export class GatewayMetrics implements RequestObserver {
   readonly #retries: Counter<'reason'>
   readonly #limited: Counter<'kind'>
   readonly #records: Counter
+  readonly #lost: Counter<'kind'>
   readonly #store: Histogram<'op'>
   readonly #storedFailures: Counter<'op'>
 
@@ -101,6 +102,12 @@ export class GatewayMetrics implements RequestObserver {
     this.#records = new Counter({
       name: 'infermesh_journal_records_total',
       help: 'Usage records stored in this gateway’s journal.',
+      registers,
+    })
+    this.#lost = new Counter({
+      name: 'infermesh_journal_lost_bytes_total',
+      help: 'Bytes of the write-ahead log left out at the start: half a record (half) after a kill, or unreadable (damaged).',
+      labelNames: ['kind'],
       registers,
     })
     this.#store = new Histogram({
@@ -200,6 +207,10 @@ export class GatewayMetrics implements RequestObserver {
   stored(records: number, seconds: number): void {
     this.#records.inc(records)
     this.#store.observe({ op: 'journal_store' }, seconds)
+  }
+
+  journalLost(isHalfRecord: boolean, bytes: number): void {
+    this.#lost.inc({ kind: isHalfRecord ? 'half' : 'damaged' }, bytes)
   }
 
   storedFailed(op: 'read' | 'write'): void {

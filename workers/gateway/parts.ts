@@ -88,6 +88,17 @@ export function gatewayParts(
     dir: workerDir,
     shortage: () => disk.shortage(config.minFreeDiskBytes, 'This gateway', 'it takes no requests'),
     onStored: (records, seconds) => metrics.stored(records, seconds),
+    onLost: ({ path: file, bytes, isHalfRecord }) => {
+      metrics.journalLost(isHalfRecord, bytes)
+      if (isHalfRecord)
+        log.info({ file, bytes }, 'a record that was being written when the gateway was killed is left out')
+      else {
+        log.warn(
+          { file, bytes },
+          'a part of the write-ahead log cannot be read and is left out: the requests recorded there last may be missing from the usage',
+        )
+      }
+    },
     onError: (err) => log.error({ err }, 'usage could not be recorded'),
     userAddedAt: (name) => accounts.userAddedAt(name),
   })

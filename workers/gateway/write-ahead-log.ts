@@ -1,10 +1,21 @@
 import { closeSync, constants, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { MeshError, messageOf } from '../../lib/protocol/index.js'
+import { MeshError, messageOf, parseJson } from '../../lib/protocol/index.js'
 
 interface Line {
   number: number
   text: string
+}
+
+const NEWLINE = 0x0a
+const SPACE = 0x20
+
+/** What of a file could not be read when it was opened. */
+export interface Lost {
+  path: string
+  bytes: number
+  /** It is the beginning of one record, which nobody was told of: the process was killed while it wrote that. */
+  isHalfRecord: boolean
 }
 
 /** Room that is wanted after there was none: a line has about 400 bytes. */
@@ -31,22 +42,25 @@ interface Parts {
  */
 export class WriteAheadLog {
   readonly #dir: string
+  readonly #onLost: (lost: Lost) => void
   #opened: Parts | undefined
   /** Lines that could not be written yet. */
   #owed: Line[] = []
 
-  constructor(dir: string) {
+  /** @param onLost told of each file of which something cannot be read */
+  constructor(dir: string, onLost: (lost: Lost) => void = () => {}) {
     this.#dir = dir
+    this.#onLost = onLost
   }
 
   /**
    * Opens the files.
-   * @returns what they hold, oldest first. A line whose end is missing was never acknowledged, and is left out
-   * @throws MeshError STORE_INVALID naming the file and line that cannot be read
+   * @returns the records that they hold, oldest first; what cannot be read is left out
+   * @throws MeshError STORE_INVALID naming the file that cannot be opened
    */
   open(): Line[] {
-    const a = openPart(join(this.#dir, 'journal-a.wal'))
-    const b = openPart(join(this.#dir, 'journal-b.wal'))
+    const a = openPart(join(this.#dir, 'journal-a.wal'), this.#onLost)
+    const b = openPart(join(this.#dir, 'journal-b.wal'), this.#onLost)
     const [older, newer] = a.part.last < b.part.last ? [a, b] : [b, a]
     this.#opened = { current: newer.part, other: older.part }
     return [...older.lines, ...newer.lines]
@@ -116,7 +130,8 @@ export class WriteAheadLog {
   }
 }
 
-function openPart(path: string): { part: Part; lines: Line[] } {
+/** Opens one file of the two, and cuts off what stands behind its last record that can be read. */
+function openPart(path: string, tell: (lost: Lost) => void): { part: Part; lines: Line[] } {
   let fd: number
   try {
     // Not for appending: Windows lets nobody shorten such a file.
@@ -124,20 +139,51 @@ function openPart(path: string): { part: Part; lines: Line[] } {
   } catch (cause) {
     throw MeshError.STORE_INVALID(`${path} cannot be written: ${messageOf(cause)}`, {}, { cause })
   }
-  const content = readFileSync(path, 'utf8')
-  const whole = content.slice(0, content.lastIndexOf('\n') + 1)
-  const size = Buffer.byteLength(whole)
+  const content = readFileSync(path)
+  const lines: Line[] = []
+  let size = 0
+  let readableBytes = 0
+  let at = 0
+  for (let end = content.indexOf(NEWLINE); end >= 0; end = content.indexOf(NEWLINE, at)) {
+    const line = readLine(content.subarray(at, end))
+    if (line !== undefined) {
+      lines.push(line)
+      size = end + 1
+      readableBytes += end + 1 - at
+    }
+    at = end + 1
+  }
+  const bytes = content.byteLength - readableBytes
+  const isHalfRecord = bytes === content.byteLength - at && isBeginning(content.subarray(at))
+  if (bytes > 0) tell({ path, bytes, isHalfRecord })
+  // What cannot be read in the midst of it goes with the rest, once that is stored.
   ftruncateSync(fd, size)
-  const lines = whole
-    .split('\n')
-    .slice(0, -1)
-    .map((line, i) => {
-      const space = line.indexOf(' ')
-      const number = Number(line.slice(0, space))
-      if (space < 1 || !Number.isSafeInteger(number)) {
-        throw MeshError.STORE_INVALID(`${path}, line ${i + 1}: expected a number and a usage record`)
-      }
-      return { number, text: line.slice(space + 1) }
-    })
   return { part: { fd, size, last: lines.at(-1)?.number ?? -1 }, lines }
+}
+
+/** One record and its number; undefined where these bytes are no such line. */
+function readLine(bytes: Buffer): Line | undefined {
+  const space = bytes.indexOf(SPACE)
+  const digits = bytes.toString('latin1', 0, Math.max(0, space))
+  const number = Number(digits)
+  if (!/^\d+$/.test(digits) || !Number.isSafeInteger(number)) return undefined
+  const json = bytes.subarray(space + 1)
+  try {
+    // Whether this version knows such a record is the journal's to say: it may be a later one's, which is not damage.
+    parseJson(json, 'a line')
+    return { number, text: json.toString() }
+  } catch {
+    return undefined
+  }
+}
+
+/** Whether a record begins so: what a process leaves that is killed while it writes. */
+function isBeginning(bytes: Buffer): boolean {
+  try {
+    // The end of a character may be missing, too.
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes, { stream: true })
+    return /^\d+( (\{[^\p{Cc}]*)?)?$/u.test(text)
+  } catch {
+    return false
+  }
 }
