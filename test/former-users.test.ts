@@ -158,14 +158,17 @@ test('a new user sees nothing of a former one of the same name, at gateways that
 
   t.is((await admin(second.url, 'POST', '/api/v1/users', { name: 'ann', password })).status, 201)
   const former = await login()
-  await former(second.url, 'POST', '/api/v1/keys', { label: 'private' })
+  const { body: key } = await former(second.url, 'POST', '/api/v1/keys', { label: 'private' })
   for (const { url } of [second, third]) {
     const messages = [{ role: 'user', content: 'my secret' }]
     const made = await former(url, 'POST', chats, { messages, store: true, max_tokens: 2 })
     t.is(made.status, 200, made.text)
   }
   t.is((await former(second.url, 'GET', chats)).body.data.length, 2)
-  await until(async () => (await former(second.url, 'GET', '/api/v1/usage')).body.rows.length > 0, 'it was counted')
+  const used = await asker(key.key)(second.url, 'POST', chats, { messages: [{ role: 'user', content: 'hi' }] })
+  t.is(used.status, 200, used.text)
+  const usage = '/api/v1/usage?by=key'
+  await until(async () => (await former(second.url, 'GET', usage)).text.includes(key.id), 'it was counted')
   await third.gateway.stop()
   t.is((await admin(second.url, 'DELETE', '/api/v1/users/ann')).status, 204)
 
@@ -186,5 +189,7 @@ test('a new user sees nothing of a former one of the same name, at gateways that
     t.alike((await next(url, 'GET', '/api/v1/keys')).body.keys, [])
     await until(async () => (await next(url, 'GET', '/api/v1/me')).body.total.requests === 0, 'no usage is its own')
   }
-  t.absent((await next(second.url, 'GET', '/api/v1/usage?by=key')).text.includes('private'))
+  t.absent((await next(second.url, 'GET', usage)).text.includes(key.id))
+  t.is((await next(second.url, 'GET', `/api/v1/usage?keyId=${key.id}`)).status, 404)
+  t.ok((await admin(second.url, 'GET', usage)).text.includes(key.id))
 })

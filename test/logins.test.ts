@@ -37,6 +37,14 @@ test('a stranger who guesses runs out of guesses, from however many addresses, a
   t.is(await login('ann', PASSWORD, '10.3.0.1'), undefined, 'and elsewhere once a guess has come back')
 })
 
+test('whoever has the name of a removed user is not known where that one logged in', async (t) => {
+  const { logins, login } = await open(t)
+  t.is(await login('ann', PASSWORD, HOME), undefined)
+  logins.forget('ann')
+  for (let i = 0; i < 3; i++) t.is(await login('ann', `guess ${i}`, `10.2.0.${i}`), 'LOGIN_FAILED')
+  t.is(await login('ann', 'a guess', HOME), 'RATE_LIMITED', 'there are no guesses besides')
+})
+
 test('wrong passwords from one address run out over all names, and right ones do not count', async (t) => {
   const { login } = await open(t)
   for (let i = 0; i < 9; i++) t.is(await login(`nobody-${i}`, 'x', '10.2.0.1'), 'LOGIN_FAILED')
