@@ -67,8 +67,8 @@ export interface UsageFilter {
   to?: number | undefined
   user?: string | undefined
   keyId?: string | undefined
-  /** A key whose usage is left out where this is false. */
-  isShown?: ((keyId: string) => boolean) | undefined
+  /** Rows for which this is false are left out. */
+  isShown?: ((row: UsageRow) => boolean) | undefined
 }
 
 /** The usage as it was at one moment. */
@@ -220,7 +220,7 @@ export class UsageLedger {
     if (range.gte >= range.lt) return []
     for await (const [, row] of readRows(this.#bee, range)) {
       if ((user !== undefined && row.user !== user) || (keyId !== undefined && row.keyId !== keyId)) continue
-      if (isShown?.(row.keyId) === false) continue
+      if (isShown?.(row) === false) continue
       const names = namesOf(row, by)
       const id = JSON.stringify(names)
       sums.set(id, addUsage(sums.get(id) ?? { ...names, ...NO_USAGE }, row))

@@ -5,6 +5,7 @@ import {
   MeshError,
   type MeshProfile,
   pageOf,
+  type UsageRow,
   type UsageSum,
 } from '../../lib/protocol/index.js'
 import type { Accounts, Principal } from '../../lib/store/index.js'
@@ -18,7 +19,7 @@ import { type Invites, inviteInfo } from './invites.js'
 import type { Journals } from './journals.js'
 import { isOwn } from './key-families.js'
 import { type Keys, keyInfo } from './keys.js'
-import type { UsageFilter, UsageLedger } from './ledger.js'
+import { hourOf, type UsageFilter, type UsageLedger } from './ledger.js'
 import type { Logins } from './logins.js'
 import type { Members } from './members.js'
 import type { AuthMetrics } from './metrics.js'
@@ -256,7 +257,7 @@ function serveRecords(respond: Respond, { writer, keys, ledger, journals, checks
     const by = actor(context)
     if (request.user !== undefined) mustBeSelfOrAdmin(by, request.user, 'see usage')
     if (request.keyId !== undefined) mustBeOwnKeyId(by, request.keyId, keys)
-    const filter = isAdmin(by) ? request : { ...request, ...ownUsage(by, request.from, writer.accounts) }
+    const filter = isAdmin(by) ? request : { ...request, ...ownUsage(by, writer.accounts) }
     await journals.catchUp(CATCH_UP_MS)
     const { items, ...end } = pageOf(await ledger.query(filter, request.by), usageCursor, request)
     return { rows: items, ...end }
@@ -268,16 +269,14 @@ function serveRecords(respond: Respond, { writer, keys, ledger, journals, checks
   })
 }
 
-/** The usage of who asks, and nothing of another user who had the name before. */
-function ownUsage(by: Actor, from: number, accounts: Accounts): UsageFilter {
-  return {
-    user: by.user,
-    from: Math.max(from, accounts.users.get(by.user)?.createdAt ?? 0),
-    isShown: (keyId) => {
-      const key = accounts.keys.get(keyId)
-      return key === undefined || isOwn(accounts, by, key)
-    },
+/** The usage of who asks, and nothing of another user who had the name before: by key, and of tokens by the hour. */
+function ownUsage(by: Actor, accounts: Accounts): Pick<UsageFilter, 'user' | 'isShown'> {
+  const addedIn = hourOf(accounts.users.get(by.user)?.createdAt ?? 0)
+  const isShown = ({ keyId, hour }: UsageRow): boolean => {
+    const key = accounts.keys.get(keyId)
+    return key === undefined ? hour >= addedIn : isOwn(accounts, by, key)
   }
+  return { user: by.user, isShown }
 }
 
 /** Oldest first, where rows are of hours or days. */
