@@ -38,7 +38,9 @@ function reasonOf(err: unknown): string {
   if (!(err instanceof MeshError) || err.code !== 'BAD_REQUEST') throw err
   if (err.details.limit !== undefined) return 'beyond a bound'
   if (/applies to itself/.test(err.message)) return 'applying to themselves'
-  return /no value|nothing fits|none of the values|no number|no string|is less than|no list/.test(err.message)
+  return /no value|nothing fits|none of the values|no number|no string|is less than|no list|no property/.test(
+    err.message,
+  )
     ? 'that nothing fits'
     : 'not enforceable in strict mode'
 }
