@@ -83,6 +83,12 @@ test('a response that one gateway made is read, continued and deleted at another
     const many = Array.from({ length: 65 }, (_, i) => ({ type: 'item_reference', id: `msg_${made.id.slice(5)}${i}_0` }))
     const tooMany = await failure(ask(many))
     t.alike([tooMany.status, tooMany.param], [400, 'input[64].id'])
+    const include = ['message.output_text.logprobs' as const]
+    const wide = await here.responses.create({ model, input: 'Hi', include, top_logprobs: 20, max_output_tokens: 30 })
+    const wideReference = { type: 'item_reference', id: wide.output[0]?.id }
+    const often = await failure(ask(Array.from({ length: 9000 }, () => wideReference)))
+    t.is(often.status, 400, 'what is named often takes memory often')
+    t.ok(/^input\[\d+\]\.id$/.test(String(often.param)), String(often.param))
   })
 
   await t.test('its input is listed in pages', async (t) => {

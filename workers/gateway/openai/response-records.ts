@@ -4,6 +4,7 @@ import { type Call, releaseAtEnd } from '../http/index.js'
 import type { Draft, Owner } from '../stored/index.js'
 import { refuse } from './bodies.js'
 import type { DoorOptions } from './options.js'
+import type { PreparedBody } from './prepare.js'
 import type { Item } from './response-input.js'
 import { lineOf } from './stored-pages.js'
 
@@ -83,7 +84,7 @@ export async function historyOf(
   const shown = JSON.stringify(id.slice(0, 100))
   const found = await stored.read(ownerOf(call), id, 'history')
   if (found?.head.kind !== 'response') {
-    throw MeshError.PREVIOUS_RESPONSE_NOT_FOUND(`There is no response ${shown}: ${WHY_GONE}`, {
+    throw MeshError.PREVIOUS_RESPONSE_NOT_FOUND(`There is no response ${shown}: it ${WHY_GONE}`, {
       param: 'previous_response_id',
     })
   }
@@ -93,16 +94,26 @@ export async function historyOf(
       `the response ${shown} has not been completed: there is nothing to go on from`,
     )
   }
-  // With the request it is a part of what its user has under way.
-  const room = bodies.hold(call.principal.user, found.bytes.byteLength)
+  return (await readHeld({ bodies }, call, 'history', found.bytes, reply)).messages
+}
+
+/** Reads what was stored: with the request that asks for it, it is a part of what its user has under way. @throws as BodyReader */
+export function readHeld<K extends 'history' | 'output'>(
+  { bodies }: Pick<DoorOptions, 'bodies'>,
+  { principal: { user } }: Pick<Call, 'principal'>,
+  kind: K,
+  bytes: Uint8Array,
+  reply: FastifyReply,
+): Promise<PreparedBody<K>> {
+  const room = bodies.hold(user, bytes.byteLength)
   releaseAtEnd(reply, room)
-  const { messages } = await bodies.read('history', call.principal.user, found.bytes)
-  return messages
+  return bodies.read(kind, user, bytes)
 }
 
 /** Ids that are kept are no longer. */
 const MAX_ID_CHARS = 100
-const WHY_GONE = 'it was never stored, was deleted, or is older than what is kept'
+/** Of something that was stored, and is not there. */
+export const WHY_GONE = 'was never stored, was deleted, or is older than what is kept'
 
 /**
  * What is stored under an id.
@@ -122,7 +133,7 @@ export async function storedView(
 
 export function notStored(id: string, kind: 'response' | 'chat'): MeshError {
   const what = kind === 'response' ? 'response' : 'stored chat completion'
-  return MeshError.NOT_FOUND(`There is no ${what} ${JSON.stringify(id.slice(0, 100))}: ${WHY_GONE}`)
+  return MeshError.NOT_FOUND(`There is no ${what} ${JSON.stringify(id.slice(0, 100))}: it ${WHY_GONE}`)
 }
 
 /** Why a response failed that was being made when its gateway ended. */
