@@ -4,7 +4,7 @@ import test from 'brittle'
 import { MeshClient } from '../lib/client/index.js'
 import { homeFiles, loadSeed, makePrivateDir, writeProfile } from '../lib/home/index.js'
 import { decodeInvite, encodeJson, type Invite } from '../lib/protocol/index.js'
-import { directoryKeys } from '../lib/store/index.js'
+import { directoryKeys, readChanges } from '../lib/store/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
 import { ADMIN, openDomain, peerKey } from './auth-kit.js'
@@ -29,6 +29,12 @@ test('the default model is the first ever announced until an admin says otherwis
   await models.announce(peerKey(1), testModel('phi', 'aa'))
   await models.announce(peerKey(2), testModel('aaa', 'bb'))
   t.is(directory.defaultModel, 'phi')
+  const keys: string[] = []
+  for await (const { key } of readChanges(directory.bee, 1, directory.core.length)) keys.push(key)
+  t.ok(
+    keys.indexOf(directoryKeys.defaultModel()) < keys.indexOf(directoryKeys.model('phi')),
+    'a gateway to which the blocks come one by one has a default where it has a model',
+  )
   await models.withdraw(peerKey(1), 'phi')
   await models.announce(peerKey(2), testModel('aab', 'cc'))
   t.is(directory.defaultModel, 'phi', 'also while nobody has it')

@@ -1,9 +1,10 @@
-import { cpSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { MeshError } from '../lib/protocol/index.js'
 import { Store } from '../lib/worker-base/index.js'
 import { trimStoreLog } from '../lib/worker-base/store-log.js'
+import { spawnNode } from './helpers/mesh.js'
 
 test('a store that was copied says so, and opens once it is told that it is the only one', async (t) => {
   const dir = await t.tmp()
@@ -30,6 +31,20 @@ test('a store that was copied says so, and opens once it is told that it is the 
   const again = restored.own('thing')
   await again.ready()
   t.alike(again.key, key)
+})
+
+test('a store whose first start was killed while its device file was written opens at the next', async (t) => {
+  const dir = await t.tmp()
+  const { signal, stderr } = await spawnNode(t, 'test/store-killed.js', [dir]).exited
+  t.is(signal, 'SIGKILL', stderr)
+  t.absent(existsSync(join(dir, 'store', 'CORESTORE')), 'it is there whole or not at all')
+  const store = new Store(dir)
+  t.teardown(() => store.stop())
+  await store.start()
+  const core = store.own('thing')
+  await core.ready()
+  await core.append(Buffer.from('a'))
+  t.alike(await core.get(0), Buffer.from('a'))
 })
 
 test('the library’s own log does not grow without end', async (t) => {

@@ -308,6 +308,15 @@ declare module 'hypercore-storage' {
   }
 }
 
+declare module 'device-file' {
+  /** A file that holds its own inode, so that a copy of it is known for one. */
+  export default class DeviceFile {
+    constructor(path: string, options?: { lock?: boolean })
+    ready(): Promise<void>
+    close(): Promise<void>
+  }
+}
+
 declare module 'corestore' {
   import { EventEmitter } from 'node:events'
   import type Hypercore from 'hypercore'

@@ -10,5 +10,6 @@ export {
 export { applyTo, type BeeView } from './bee-view.js'
 export { changeBee, readChanges } from './changes.js'
 export { openCorestore } from './corestore.js'
+export { ensureDeviceFile } from './device-file.js'
 export { Directory, directoryKeys } from './directory.js'
 export { forgetBlocks, forgetHashes } from './forget.js'

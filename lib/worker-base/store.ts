@@ -5,7 +5,7 @@ import HypercoreStorage from 'hypercore-storage'
 import Rache from 'rache'
 import { readStorePid, writeStorePid } from '../home/index.js'
 import { isDiskFull, MeshError, messageOf } from '../protocol/index.js'
-import { openCorestore } from '../store/index.js'
+import { ensureDeviceFile, openCorestore } from '../store/index.js'
 import type { Facility } from './facility.js'
 import { trimStoreLog } from './store-log.js'
 
@@ -23,28 +23,36 @@ const TRIM_LOG_MS = 3_600_000
 /** The worker's Corestore: every hypercore it writes or replicates. */
 export class Store implements Facility {
   readonly name = 'store'
-  readonly corestore: Corestore
   readonly #dir: string
   readonly #workerDir: string
   #trimTimer: NodeJS.Timeout | undefined
-  readonly #storage: HypercoreStorage
+  #opened: { storage: HypercoreStorage; corestore: Corestore } | undefined
 
   constructor(workerDir: string) {
     this.#dir = join(workerDir, 'store')
     this.#workerDir = workerDir
-    this.#storage = new HypercoreStorage(this.#dir, {
-      writeBufferSize: WRITE_BUFFER_BYTES,
-      treeCache: { maxSize: CACHED_TREE_NODES },
-    })
-    this.corestore = openCorestore(this.#storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
-    // `start` reports it; until then it must not count as unhandled.
-    this.corestore.ready().catch(() => {})
+  }
+
+  get corestore(): Corestore {
+    return this.#present.corestore
+  }
+
+  get #present() {
+    if (this.#opened === undefined) throw new Error('the store is not open yet')
+    return this.#opened
   }
 
   /** @throws MeshError STORE_LOCKED when another process has the store open, STORE_INVALID when it cannot be read */
   async start(): Promise<void> {
     try {
-      await this.corestore.ready()
+      await ensureDeviceFile(this.#dir)
+      const storage = new HypercoreStorage(this.#dir, {
+        writeBufferSize: WRITE_BUFFER_BYTES,
+        treeCache: { maxSize: CACHED_TREE_NODES },
+      })
+      const corestore = openCorestore(storage, { globalCache: new Rache({ maxSize: CACHED_BLOCKS }) })
+      this.#opened = { storage, corestore }
+      await corestore.ready()
     } catch (err) {
       const message = messageOf(err)
       if (/lock/i.test(message)) {
@@ -78,7 +86,7 @@ export class Store implements Facility {
 
   async stop(): Promise<void> {
     clearInterval(this.#trimTimer)
-    await this.corestore.close()
+    await this.#opened?.corestore.close()
   }
 
   #trimLog(): void {
@@ -87,7 +95,7 @@ export class Store implements Facility {
 
   /** Puts what was written so far on the disk, where also a power cut leaves it. */
   async persist(): Promise<void> {
-    await this.#storage.db.flush()
+    await this.#present.storage.db.flush()
   }
 
   /** A core of this worker's own. @param encryptionKey blocks are readable only with it */

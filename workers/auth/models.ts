@@ -37,10 +37,11 @@ export class Models {
       if (!processors.includes(peer)) {
         draft.account(authorityAccountKeys.announced(model.name), { processors: [...others, peer] })
       }
-      if (known?.hash !== model.hash) draft.directory(directoryKeys.model(model.name), model)
+      // First: blocks come to a gateway one by one, and where it sees a model it says that requests are served.
       if (directory.defaultModel === undefined && directory.members.get(peer)?.trust !== 'guest') {
         this.#draftDefault(draft, SYSTEM, model.name)
       }
+      if (known?.hash !== model.hash) draft.directory(directoryKeys.model(model.name), model)
       if (!processors.includes(peer) || known?.hash !== model.hash) {
         draft.audit(this.#label(peer), 'model.announce', model.name, { hash: model.hash })
       }
