@@ -7,6 +7,7 @@ import RPC from '@hyperswarm/rpc'
 import autocannon from 'autocannon'
 import test, { type Test } from 'brittle'
 import Corestore, { type Core } from 'corestore'
+import DeviceFile from 'device-file'
 import Hyperbee from 'hyperbee'
 import HypercoreStorage from 'hypercore-storage'
 import DHT from 'hyperdht'
@@ -163,6 +164,7 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['hypercore: CoreChanges', core.core.state.storage.write()],
     ['hypercore/lib/session-state.js: SessionState', Reflect.get(core, 'state')],
     ['hypercore-storage: HypercoreStorage', storage],
+    ['device-file: DeviceFile', new DeviceFile('unopened')],
     ['corestore: Core', cores[0]],
     ['corestore: Replicator', cores[0]?.replicator],
     ['corestore: Corestore', store],
