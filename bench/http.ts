@@ -74,10 +74,23 @@ async function firstTokens(): Promise<Figure[]> {
       http.push(inTurn ? late : early)
     }
     const added = http.map((ms, i) => ms - (rpc[i] as number))
+    const headers = { authorization: `Bearer ${key}` }
+    const takes = async (get: () => Promise<Response>): Promise<number> => {
+      const startedAt = performance.now()
+      await (await get()).text()
+      return performance.now() - startedAt
+    }
+    const carried: number[] = []
+    for (let round = 0; round < ROUNDS + WARM_UP; round++) {
+      const direct = await takes(() => fetch(`${url}/v1/models`, { headers }))
+      const overMesh = await takes(() => client.fetch('http://mesh/v1/models', { headers }))
+      if (round >= WARM_UP) carried.push(overMesh - direct)
+    }
     return [
       { what: 'RPC door: first token, p50', value: `${quantile(rpc, 0.5).toFixed(2)} ms` },
       { what: 'HTTP door: first token, p50', value: `${quantile(http, 0.5).toFixed(2)} ms` },
       atMost('HTTP adds to the first token, p50', quantile(added, 0.5), 1, 'ms', 2),
+      atMost('mesh.fetch adds to GET /v1/models over HTTP, p50', quantile(carried, 0.5), 5, 'ms', 2),
     ]
   } finally {
     agent.destroy()
