@@ -47,6 +47,14 @@ test('a store whose first start was killed while its device file was written ope
   t.alike(await core.get(0), Buffer.from('a'))
 })
 
+test('a folder whose name has the word lock in it is not in use for that', async (t) => {
+  const dir = join(await t.tmp(), 'locksmith')
+  writeFileSync(dir, 'no folder')
+  const failure = await new Store(dir).start().catch((err: unknown) => MeshError.from(err))
+  t.is(failure?.code, 'STORE_INVALID')
+  t.ok(failure?.message.includes('ENOTDIR'), failure?.message)
+})
+
 test('the library’s own log does not grow without end', async (t) => {
   const dir = await t.tmp()
   for (let start = 0; start < 3; start++) {

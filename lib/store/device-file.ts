@@ -2,9 +2,12 @@ import { existsSync, linkSync, mkdirSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import DeviceFile from 'device-file'
+import { systemCode } from '../protocol/index.js'
 
 /** The file by which a store knows that it is not a copy: it holds its own inode. The library finds it under this name. */
 const NAME = 'CORESTORE'
+/** Somebody was faster; or a file system without links, where the library makes the file. */
+const LEFT_TO_OTHERS: ReadonlySet<string> = new Set(['EEXIST', 'EOPNOTSUPP', 'ENOTSUP', 'EPERM'])
 
 /**
  * Makes a store's device file where there is none, whole or not at all. The library makes it empty and writes it then: a
@@ -25,9 +28,7 @@ export async function ensureDeviceFile(dir: string): Promise<void> {
     await handle.sync().finally(() => handle.close())
     linkSync(made, join(dir, NAME))
   } catch (err) {
-    const { code } = err as NodeJS.ErrnoException
-    // Somebody was faster; or a file system without links, where the library makes the file.
-    if (code !== 'EEXIST' && code !== 'EPERM' && code !== 'ENOTSUP' && code !== 'EOPNOTSUPP') throw err
+    if (!LEFT_TO_OTHERS.has(systemCode(err) ?? '')) throw err
   } finally {
     rmSync(made, { force: true })
   }

@@ -4,7 +4,7 @@ import type Hypercore from 'hypercore'
 import HypercoreStorage from 'hypercore-storage'
 import Rache from 'rache'
 import { readStorePid, writeStorePid } from '../home/index.js'
-import { isDiskFull, MeshError, messageOf } from '../protocol/index.js'
+import { isDiskFull, MeshError, messageOf, systemCode } from '../protocol/index.js'
 import { ensureDeviceFile, openCorestore } from '../store/index.js'
 import type { Facility } from './facility.js'
 import { trimStoreLog } from './store-log.js'
@@ -55,7 +55,8 @@ export class Store implements Facility {
       await corestore.ready()
     } catch (err) {
       const message = messageOf(err)
-      if (/lock/i.test(message)) {
+      // What the system says has a path in it, which may be any word.
+      if (systemCode(err) === undefined && !isDiskFull(err) && /lock/i.test(message)) {
         const holder = readStorePid(this.#workerDir)
         throw MeshError.STORE_LOCKED(
           `${this.#dir} is in use by ${holder === undefined ? 'another process' : `the process with pid ${holder}`}. Stop that worker first, or give this one another --rack or --data-dir`,
