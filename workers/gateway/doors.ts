@@ -10,6 +10,18 @@ import type { GatewayParts } from './parts.js'
 /** The routes that want no credential. Every other one may check a key, whatever path it has. */
 const OPEN: ReadonlySet<string | undefined> = new Set([...Object.keys(healthPart.paths), '/openapi.json', '/docs'])
 
+/** Made at the first ask: to write down every schema takes a tenth of a second, and hardly any gateway is asked. */
+const ownDocument = once(() => openApiDocument(VERSION, [openAiPart(), healthPart, apiPart()]))
+const ownPage = once(() => docsPage(ownDocument()))
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
+}
+
 /** Puts every HTTP door on the app: OpenAI's, the management's, health, and what describes them. */
 export function serveDoors(
   app: FastifyInstance,
@@ -39,10 +51,8 @@ export function serveDoors(
     bodyLimitBytes,
     since,
   })
-  const document = openApiDocument(VERSION, [openAiPart, healthPart, apiPart])
-  const page = docsPage(document)
-  app.get('/openapi.json', async () => document)
-  app.get('/docs', async (_request, reply) => reply.type('text/html; charset=utf-8').send(page))
+  app.get('/openapi.json', async () => ownDocument())
+  app.get('/docs', async (_request, reply) => reply.type('text/html; charset=utf-8').send(ownPage()))
   serveApi(app, { net, authenticate })
   watchAdminKeys(app, net, authenticate)
   serveHealth(app, () => {

@@ -66,11 +66,12 @@ function bodyOf(request: z.ZodType, params: string[]): Json {
   return { required: true, content: jsonContent(body) }
 }
 
-const paths: Record<string, Json> = {}
-for (const route of apiRoutes) {
-  const { path, params } = pathOf(route)
-  paths[path] = { ...paths[path], [route.http.toLowerCase()]: operation(route, params) }
+/** What the management API adds to the OpenAPI document. Made anew at each call. */
+export function apiPart(): OpenApiPart {
+  const paths: Record<string, Json> = {}
+  for (const route of apiRoutes) {
+    const { path, params } = pathOf(route)
+    paths[path] = { ...paths[path], [route.http.toLowerCase()]: operation(route, params) }
+  }
+  return { paths }
 }
-
-/** What the management API adds to the OpenAPI document. */
-export const apiPart: OpenApiPart = { paths }

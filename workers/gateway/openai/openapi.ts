@@ -29,8 +29,8 @@ function get(summary: string, answers: Json): Json {
 
 const idParameter = [{ name: 'id', in: 'path', required: true, schema: { type: 'string' } }]
 
-/** What the OpenAI door adds to the OpenAPI document. */
-export const openAiPart: OpenApiPart = {
+/** What the OpenAI door adds to the OpenAPI document. Made anew at each call. */
+export const openAiPart = (): OpenApiPart => ({
   paths: {
     '/v1/chat/completions': {
       post: post('Answers a conversation', 'ChatBody', answer('The answer', object('chat.completion'), true)),
@@ -101,4 +101,4 @@ export const openAiPart: OpenApiPart = {
     TokenizeBody: body(tokenizeBodySchema),
     DetokenizeBody: body(detokenizeBodySchema),
   },
-}
+})
