@@ -2,8 +2,8 @@ import { writeFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { MeshError } from '../../../lib/errors/index.js'
 import type { FromEngine, ToEngine } from './messages.js'
-import { type EngineLog, loadModel } from './model.js'
-import { ModelRunner } from './model-runner.js'
+import type { EngineLog } from './model.js'
+import type { ModelRunner } from './model-runner.js'
 
 /**
  * The engine process: one model, until its processor ends it or goes away.
@@ -13,6 +13,11 @@ import { ModelRunner } from './model-runner.js'
 
 /** Of all that runs here, Linux is to end an engine first when memory is short: it comes back by itself. */
 const OOM_SCORE = '500'
+
+/** The model library is most of what an engine loads. The guard starts meanwhile. */
+const modules = Promise.all([import('./model.js'), import('./model-runner.js')])
+// Whoever loads a model is told.
+modules.catch(() => {})
 
 const log: EngineLog = (level, message) => send({ type: 'log', level, message })
 let runner: ModelRunner | undefined
@@ -30,8 +35,9 @@ function endWith(message: FromEngine, code: number): void {
 
 async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Promise<void> {
   try {
+    const [{ loadModel }, { ModelRunner: Runner }] = await modules
     const loaded = await loadModel(options, log)
-    runner = await ModelRunner.of(loaded, send)
+    runner = await Runner.of(loaded, send)
     send({ type: 'loaded', info: loaded.info })
   } catch (err) {
     endWith(
