@@ -7,6 +7,7 @@ import test from 'brittle'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
+const HTTP = 'lib/worker-base/http'
 const WORKER = ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/protocol']
 const ENGINE = 'workers/processor/engine'
 const GATEWAY = 'workers/gateway'
@@ -19,6 +20,7 @@ const ARROWS: Record<string, string[]> = {
   cli: ['lib/client', 'lib/home', 'lib/protocol', 'lib/errors'],
   'lib/client': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
   'lib/worker-base': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
+  [HTTP]: ['lib/worker-base', 'lib/home', 'lib/protocol'],
   'lib/link': ['lib/protocol'],
   'lib/store': ['lib/protocol'],
   'lib/home': ['lib/protocol'],
@@ -27,6 +29,7 @@ const ARROWS: Record<string, string[]> = {
   'workers/auth': WORKER,
   [GATEWAY]: [
     ...WORKER,
+    HTTP,
     `${GATEWAY}/requests`,
     `${GATEWAY}/http`,
     `${GATEWAY}/openai`,
@@ -34,11 +37,11 @@ const ARROWS: Record<string, string[]> = {
     `${GATEWAY}/stored`,
   ],
   [`${GATEWAY}/requests`]: ['lib/store', 'lib/protocol'],
-  [`${GATEWAY}/http`]: [`${GATEWAY}/requests`, 'lib/worker-base', 'lib/store', 'lib/protocol'],
+  [`${GATEWAY}/http`]: [`${GATEWAY}/requests`, 'lib/worker-base', HTTP, 'lib/store', 'lib/protocol'],
   [`${GATEWAY}/openai`]: [`${GATEWAY}/http`, `${GATEWAY}/requests`, `${GATEWAY}/stored`, 'lib/store', 'lib/protocol'],
   [`${GATEWAY}/stored`]: ['lib/worker-base', 'lib/protocol'],
   [`${GATEWAY}/api`]: [`${GATEWAY}/http`, 'lib/worker-base', 'lib/store', 'lib/protocol'],
-  'workers/metrics': WORKER,
+  'workers/metrics': [...WORKER, HTTP],
   'workers/processor': [...WORKER, ENGINE],
   [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/grammar`, `${ENGINE}/tools`, 'lib/protocol', 'lib/errors'],
   [`${ENGINE}/tools`]: [`${ENGINE}/json`, 'lib/protocol', 'lib/errors'],
@@ -91,7 +94,7 @@ function wrongImports(files: Map<string, string>): string[] {
 
 /** The public entry of the package: its users are other programs. */
 const PUBLIC = 'lib/client/index.ts'
-const GIVING = new RegExp(`^(lib/[^/]+|${ENGINE}(/[^/]+)?)/${DOOR}$`)
+const GIVING = new RegExp(`^(lib/[^/]+|${HTTP}|${ENGINE}(/[^/]+)?)/${DOOR}$`)
 
 /** The names in the braces of an import or export list. */
 function namesIn(list: string): string[] {
@@ -311,6 +314,13 @@ test('an engine process loads no network, and of the protocol only its types', (
     ['workers/processor/engine/x.ts', `import Swarm from 'hyperswarm'`],
   ])
   t.alike([...packagesFrom(`${ENGINE}/main.ts`, planted)], ['hyperswarm'])
+})
+
+test('a worker loads the HTTP server only where it serves HTTP', (t) => {
+  for (const role of ['auth', 'processor', 'gateway', 'metrics']) {
+    const serves = role === 'gateway' || role === 'metrics'
+    t.is(packagesFrom(`workers/${role}/index.ts`, sources).has('fastify'), serves, role)
+  }
 })
 
 test('no file names a path of one machine or a registry', (t) => {

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import test from 'brittle'
 import { homeFiles } from '../lib/home/index.js'
 import { MeshError } from '../lib/protocol/index.js'
-import { type Facility, Http, type WorkerOptions } from '../lib/worker-base/index.js'
+import { Http } from '../lib/worker-base/http/index.js'
+import type { Facility, WorkerOptions } from '../lib/worker-base/index.js'
 import {
   linked,
   readStatus,

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { MAX_CREDENTIAL_CHARS } from '../../lib/protocol/index.js'
-import { httpConfigSchema } from '../../lib/worker-base/index.js'
+import { httpConfigSchema } from '../../lib/worker-base/http/index.js'
 
 export const metricsConfigSchema = httpConfigSchema.extend({
   /**

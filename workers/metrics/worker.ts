@@ -12,15 +12,8 @@ import {
   noRequestAnswer,
   secretMatches,
 } from '../../lib/protocol/index.js'
-import {
-  BaseWorker,
-  type Facility,
-  Http,
-  type Logger,
-  Routes,
-  sampled,
-  type WorkerOptions,
-} from '../../lib/worker-base/index.js'
+import { Http, Routes } from '../../lib/worker-base/http/index.js'
+import { BaseWorker, type Facility, type Logger, sampled, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { metricsConfigSchema } from './config.js'
 import { CONTENT_TYPE } from './exposition.js'
 import { Gatherer } from './gather.js'

@@ -6,7 +6,8 @@ import {
   MeshError,
   noRequestAnswer,
 } from '../../../lib/protocol/index.js'
-import { type Logger, Routes } from '../../../lib/worker-base/index.js'
+import { Routes } from '../../../lib/worker-base/http/index.js'
+import type { Logger } from '../../../lib/worker-base/index.js'
 
 /** Errors as every HTTP door answers them: in OpenAI's form, so that one client reads them all. */
 

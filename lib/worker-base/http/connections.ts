@@ -1,6 +1,6 @@
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
-import { isOwnAddress, originOf } from './origin.js'
+import { isOwnAddress, originOf } from '../index.js'
 
 /** How many connections a server takes. */
 export interface ConnectionBounds {

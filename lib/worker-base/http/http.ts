@@ -9,7 +9,7 @@ import {
   fastify,
 } from 'fastify'
 import { z } from 'zod'
-import { writeFileAtomic } from '../home/index.js'
+import { writeFileAtomic } from '../../home/index.js'
 import {
   isLoopbackHost,
   isOwnHost,
@@ -20,9 +20,9 @@ import {
   noRequestAnswer,
   requestIdSchema,
   systemCode,
-} from '../protocol/index.js'
+} from '../../protocol/index.js'
+import type { Facility } from '../index.js'
 import { Connections } from './connections.js'
-import type { Facility } from './facility.js'
 import { NotHttp } from './not-http.js'
 import { keptPort, listenerPid } from './ports.js'
 import { drainRest, readRefusedBodies } from './refused-body.js'
@@ -120,6 +120,7 @@ export class Http implements Facility {
     const notHttp = new NotHttp(MAX_HEADER_BYTES)
     const options: FastifyServerOptions = {
       logger: false,
+      schemaController: { compilersFactory: { buildValidator: noSchemas, buildSerializer: noSchemas } },
       forceCloseConnections: true,
       bodyLimit: bodyLimitBytes,
       requestTimeout: requestTimeoutMs,
@@ -243,6 +244,11 @@ export class Http implements Facility {
   async stop(): Promise<void> {
     await this.app.close()
   }
+}
+
+/** Bodies are checked by zod: fastify's own compilers of schemas, a hundred files, are not loaded. */
+function noSchemas(): never {
+  throw new Error('routes here have no schemas of fastify’s')
 }
 
 function readTls({ tlsCert, tlsKey }: HttpConfig, settings: string): { cert: Buffer; key: Buffer } | undefined {

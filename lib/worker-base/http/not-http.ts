@@ -1,6 +1,6 @@
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { type ErrorAnswer, newRequestId, noRequestAnswer } from '../protocol/index.js'
+import { type ErrorAnswer, newRequestId, noRequestAnswer } from '../../protocol/index.js'
 
 /** What a server answers to what never becomes a request: no HTTP, what came too slowly, and methods that are no requests. */
 

@@ -1,0 +1,2 @@
+export { Http, httpConfigSchema } from './http.js'
+export { Routes } from './routes.js'
