@@ -3,7 +3,7 @@ import { existsSync, fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { z } from 'zod'
-import { MeshClient } from '../../lib/client/index.js'
+import type { MeshClient } from '../../lib/client/index.js'
 import { complain, findProfile, homeFiles, homePath, makePrivateDir, readAdminKey } from '../../lib/home/index.js'
 import {
   isLoopbackHost,
@@ -14,7 +14,7 @@ import {
   workerStatusSchema,
 } from '../../lib/protocol/index.js'
 import { Conversation } from '../shared/conversation.js'
-import { type Common, optionsOf } from '../shared/mesh.js'
+import { type Common, openMesh, optionsOf } from '../shared/mesh.js'
 import { bold, cyan, dim, interruptible, onTerminal, print, printJson, withSpinner } from '../shared/output.js'
 import { gather, port } from '../shared/parse.js'
 import type { Child } from '../supervisor/child.js'
@@ -95,7 +95,7 @@ export async function up(options: RunOptions): Promise<void> {
     supervisor.on('change', sayChange)
     if (options.json) printJson(report(home, supervisor.statuses()))
     else printReport(home, supervisor.statuses(), options.showKey === true)
-    if (hasKey(home)) mesh = new MeshClient({ home })
+    if (hasKey(home)) mesh = await openMesh({ home })
     const after = afterStart(home, mesh, options, supervisor, stop, over.signal)
     await Promise.race([after, stop.requested, supervisor.hopeless])
   } catch (err) {
@@ -197,11 +197,14 @@ async function serveDetached(home: string, options: RunOptions): Promise<void> {
 
 async function startDetached(home: string, options: RunOptions): Promise<void> {
   // Wrong options are said here, by the process that the person sees.
-  planWorkers(home, options)
-  const statuses = await withSpinner('starting the workers', options.json === true, launch(home))
+  const { makesMesh } = planWorkers(home, options)
+  const launched = launch(home)
+  // Loaded while the workers load. Where it fails, the next to load it says why.
+  if (makesMesh || hasKey(home)) import('../../lib/client/index.js').catch(() => {})
+  const statuses = await withSpinner('starting the workers', options.json === true, launched)
   if (!options.json) printReport(home, statuses, options.showKey === true)
   if (hasKey(home)) {
-    const mesh = new MeshClient({ home })
+    const mesh = await openMesh({ home })
     try {
       await interruptible((signal) => selfCheck(mesh, checkOf(options, statuses), signal))
     } finally {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import { MeshClient, type MeshClientOptions } from '../../lib/client/index.js'
+import type { MeshClient, MeshClientOptions } from '../../lib/client/index.js'
 import { interruptible, withSpinner } from './output.js'
 
 /** The options that every command takes. */
@@ -19,6 +19,12 @@ export function clientOptions({ home, mesh, key }: Common): MeshClientOptions {
   return { home, mesh, key }
 }
 
+/** A client of the mesh that the options mean. The network's libraries are loaded only now: most of a command's time is theirs. */
+export async function openMesh(options: MeshClientOptions): Promise<MeshClient> {
+  const { MeshClient } = await import('../../lib/client/index.js')
+  return new MeshClient(options)
+}
+
 /**
  * Runs work with a client of the mesh that the options mean, and closes it. Ctrl-C ends it in good order.
  * @throws MeshError, Interrupted
@@ -29,7 +35,7 @@ export function withMesh<T>(
   waitingFor = 'asking the mesh',
 ): Promise<T> {
   return interruptible(async (signal) => {
-    const mesh = new MeshClient(clientOptions(common))
+    const mesh = await openMesh(clientOptions(common))
     try {
       return await withSpinner(waitingFor, common.json === true, work(mesh, signal))
     } finally {

@@ -1,5 +1,6 @@
-import { type MeshClient, MeshError } from '../../lib/client/index.js'
+import type { MeshClient } from '../../lib/client/index.js'
 import { complain } from '../../lib/home/index.js'
+import { MeshError } from '../../lib/protocol/index.js'
 import { statsLine } from '../shared/conversation.js'
 import { dim, print, withSpinner, writeAnswer } from '../shared/output.js'
 
