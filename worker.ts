@@ -13,6 +13,7 @@ Usage: node dist/worker.js --wtype <role> [options]
   --env <name>         production, development, …; goes into the log (default: production)
   --data-dir <path>    the home (default: INFERMESH_HOME, else ~/.infermesh)
   --set <f.key=value>  one setting of a facility; can be repeated
+  --held               opens its store, and waits with the network until the process that started it says "go"
   --help               this text
 
 Examples:
@@ -71,6 +72,7 @@ function readArguments() {
         env: { type: 'string', default: 'production' },
         'data-dir': { type: 'string' },
         set: { type: 'string', multiple: true, default: [] },
+        held: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
     }).values
@@ -80,7 +82,7 @@ function readArguments() {
 }
 
 function parseCommandLine(): { role: Role; options: WorkerOptions } | undefined {
-  const { help, wtype, rack, env, set, 'data-dir': home } = readArguments()
+  const { help, wtype, rack, env, set, held, 'data-dir': home } = readArguments()
   if (help) return undefined
   const role = validate(roleSchema, wtype, '--wtype')
   return {
@@ -91,8 +93,21 @@ function parseCommandLine(): { role: Role; options: WorkerOptions } | undefined 
       env,
       flags: parseSettings(set),
       terminal: process.stderr.isTTY === true,
+      ...(held && { go: theWord() }),
     },
   }
+}
+
+/**
+ * Resolves when the process that started this one says that it may go to the network. Where that one ends before, so does
+ * this one.
+ * @throws MeshError BAD_REQUEST where it was not started over a channel
+ */
+function theWord(): Promise<unknown> {
+  if (process.send === undefined) {
+    throw MeshError.BAD_REQUEST('--held: nobody could say "go": it is for processes that are started over a channel')
+  }
+  return new Promise((resolve) => process.once('message', resolve))
 }
 
 async function main(): Promise<void> {

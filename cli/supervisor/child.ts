@@ -16,6 +16,8 @@ const PROVED_MS = 30_000
 /** A worker that has never been ready is given up after so many crashes. */
 const MAX_CRASHES_BEFORE_READY = 3
 const KEPT_LINES = 20
+/** What a held worker waits for. */
+const GO = 'go'
 /** How `infermesh up` is told of another port. */
 const PORT_FLAGS: Partial<Record<Role, string>> = { gateway: '--http-port', metrics: '--metrics-port' }
 
@@ -38,6 +40,8 @@ export class Child {
   readonly #home: string
   readonly #changed: (child: Child) => void
   #process: ChildProcess | undefined
+  /** It is to wait for the word before it goes to the network. */
+  #held = false
   #startedAt = 0
   #crashes = 0
   #wasReady = false
@@ -64,6 +68,19 @@ export class Child {
     return status !== undefined && status.pid === this.pid ? status : undefined
   }
 
+  /** Starts it, but not into the network: until `release` it opens its own stores and loads its models. */
+  startHeld(): void {
+    this.#held = true
+    this.start()
+  }
+
+  /** Lets one that was started held go on. */
+  release(): void {
+    this.#held = false
+    // One that has just ended is started again, and not held.
+    if (this.#process?.connected) this.#process.send(GO, () => {})
+  }
+
   start(): void {
     const { role, name, settings } = this.#spec
     const child = spawn(
@@ -72,6 +89,7 @@ export class Child {
         WORKER,
         ...['--wtype', role, '--rack', name, '--data-dir', this.#home],
         ...settings.flatMap((setting) => ['--set', setting]),
+        ...(this.#held ? ['--held'] : []),
       ],
       // A group of its own: a terminal's Ctrl-C reaches the supervisor only, which then stops its workers in order.
       { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], detached: process.platform !== 'win32', windowsHide: true },

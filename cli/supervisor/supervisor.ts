@@ -5,7 +5,7 @@ import { Child, type WorkerSpec } from './child.js'
 import { SupervisorLog } from './log.js'
 import { claimHome } from './state.js'
 
-const CHECK_MS = 25
+const CHECK_MS = 10
 /** How long the workers may take to be ready. */
 const READY_MS = 60_000
 
@@ -34,7 +34,8 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
   }
 
   /**
-   * Starts every worker, and the authority before the others, because its first start makes the mesh they join.
+   * Starts every worker. All load side by side, and the authority is the first in the network: its first start makes the mesh
+   * that the others join, and on local and LAN networks it serves the node that they meet at.
    * @throws MeshError STORE_LOCKED where the home is run already, TIMEOUT, or why a worker cannot start
    */
   async start(): Promise<void> {
@@ -48,8 +49,14 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     }, CHECK_MS)
     const authority = this.children.filter(({ role }) => role === 'auth')
     const others = this.children.filter(({ role }) => role !== 'auth')
-    await this.#startAll(authority)
-    await this.#startAll(others)
+    for (const child of authority) child.start()
+    for (const child of others) {
+      if (authority.length > 0) child.startHeld()
+      else child.start()
+    }
+    await this.#untilReady(authority)
+    for (const child of others) child.release()
+    await this.#untilReady(others)
   }
 
   /** The workers' status files, as far as they are there. */
@@ -82,11 +89,11 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     this.emit('change', child)
   }
 
-  async #startAll(children: Child[]): Promise<void> {
-    for (const child of children) child.start()
+  /** Waits until these are ready. @throws MeshError TIMEOUT, or why one of all cannot start */
+  async #untilReady(children: Child[]): Promise<void> {
     const deadline = performance.now() + READY_MS
     while (this.#stopping === undefined) {
-      const failed = children.find(({ state }) => state === 'failed')
+      const failed = this.children.find(({ state }) => state === 'failed')
       if (failed !== undefined) throw failed.reason ?? MeshError.INTERNAL(`${failed.role} ${failed.name} failed`)
       const waiting = children.filter(({ state }) => state !== 'ready')
       if (waiting.length === 0) return

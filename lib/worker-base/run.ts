@@ -32,6 +32,8 @@ export async function runWorker(make: (options: WorkerOptions) => BaseWorker, op
   process.on('SIGINT', () => void end(0))
   // Only where a supervisor started this process over a channel: without it nobody would stop or restart this worker.
   process.on('disconnect', () => void end(0))
+  // It may have ended while this process was still loading.
+  if (process.send !== undefined && !process.connected) return end(0)
   process.on('uncaughtException', (err) => {
     worker?.fatal(err)
     if (worker === undefined) fail(err)

@@ -55,6 +55,8 @@ export interface WorkerOptions {
   environment?: NodeJS.ProcessEnv
   /** Shows the log on standard error in people's form. */
   terminal?: boolean
+  /** Resolves when the worker may go to the network. Until then it does what it can do alone. Absent: at once. */
+  go?: Promise<unknown>
   /** Called when the worker cannot go on; the process should end with this error's exit code. */
   onFatal?: (err: MeshError) => void
 }
@@ -62,7 +64,8 @@ export interface WorkerOptions {
 /**
  * What every worker is: settings, an identity, an ordered list of facilities, and its own `_start` and `_stop`.
  *
- * Start: log, identity, disk, store, directory, `_prepare`, net, own facilities, `_start`. Stop: the same in reverse.
+ * Start: log, identity, disk, store, `_opened`, and after `go` directory, `_prepare`, net, own facilities, `_start`. Stop: the
+ * same in reverse.
  */
 export abstract class BaseWorker {
   readonly role: Role
@@ -155,6 +158,8 @@ export abstract class BaseWorker {
     for (const line of removedSettings(this.#sources)) this.log.warn(line)
     try {
       await withDeadline(this.#open(), this.#settings.startDeadlineMs, 'The start')
+      await this.options.go
+      await withDeadline(this.#join(), this.#settings.startDeadlineMs, 'The start')
     } catch (err) {
       this.log.error({ err }, 'could not start')
       await this.stop()
@@ -169,6 +174,10 @@ export abstract class BaseWorker {
     await this.#startFacility(this.disk)
     this.#store = new Store(this.workerDir)
     await this.#startFacility(this.#store)
+    await this._opened()
+  }
+
+  async #join(): Promise<void> {
     this.#profile = await this._profile()
     this.#directory = new Directory(this._directoryCore())
     this.watch(this.#directory)
@@ -253,6 +262,8 @@ export abstract class BaseWorker {
   protected _directoryCore() {
     return this.store.replica(decodeKey(this.profile.address, 'mesh address'))
   }
+  /** Runs once the store is this process's, and nobody else's: begins what wants no mesh. */
+  protected async _opened(): Promise<void> {}
   /** Runs before the net starts: registers methods and generation handlers. */
   protected async _prepare(): Promise<void> {}
   /** Facilities of this role's own, started after the net. */

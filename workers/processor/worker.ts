@@ -11,7 +11,7 @@ import {
   readGeneration,
   type TokenBatch,
 } from '../../lib/protocol/index.js'
-import { BaseWorker, type Facility, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-base/index.js'
+import { BaseWorker, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { Announcer } from './announcer.js'
 import type { EngineProcessOptions } from './engine-process.js'
 import { EngineProcesses } from './engine-processes.js'
@@ -70,6 +70,12 @@ export class ProcessorWorker extends BaseWorker {
     )
   }
 
+  /** The store is this process's by now: whoever had it before is gone, and its engines are nobody's. */
+  protected override async _opened(): Promise<void> {
+    endEngines(this.workerDir)
+    this.models.open()
+  }
+
   protected override async _prepare(): Promise<void> {
     const { net } = this
     net.onGenerate(['gateway'], (ask, sink) => this.#work(() => this.#generate(ask, sink)))
@@ -87,16 +93,7 @@ export class ProcessorWorker extends BaseWorker {
     })
     net.directory.on('change', () => this.#onDirectory())
     this.models.on('change', () => this.#onChange())
-  }
-
-  protected override _facilities(): Facility[] {
-    const { models } = this
-    const start = async () => {
-      // The store is this process's by now: whoever had it before is gone, and its engines are nobody's.
-      endEngines(this.workerDir)
-      models.open()
-    }
-    return [{ name: 'models', start, stop: () => models.close() }]
+    this.#onChange()
   }
 
   protected override async _drain(): Promise<void> {
@@ -108,6 +105,7 @@ export class ProcessorWorker extends BaseWorker {
 
   protected override async _stop(): Promise<void> {
     this.#announcer.stop()
+    await this.models.close()
   }
 
   protected override _load(): Partial<Load> {
