@@ -2,7 +2,7 @@
 import { parseArgs } from 'node:util'
 import { complain, homePath } from './lib/home/index.js'
 import { MeshError, messageOf, nameSchema, ROLES, type Role, roleSchema, validate } from './lib/protocol/index.js'
-import { type BaseWorker, runWorker, type WorkerOptions } from './lib/worker-base/index.js'
+import type { BaseWorker, WorkerOptions } from './lib/worker-base/index.js'
 
 const HELP = `Starts one worker of an infermesh.
 
@@ -116,7 +116,10 @@ async function main(): Promise<void> {
     process.stdout.write(HELP)
     return
   }
-  await runWorker(await workers[command.role](), command.options)
+  if (command.role === 'processor') (await import('./workers/processor/first-engine/index.js')).startFirstEngine()
+  const make = await workers[command.role]()
+  const { runWorker } = await import('./lib/worker-base/index.js')
+  await runWorker(make, command.options)
 }
 
 main().catch((err: unknown) => {

@@ -10,6 +10,7 @@ const root = fileURLToPath(new URL('../../', import.meta.url))
 const HTTP = 'lib/worker-base/http'
 const WORKER = ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/protocol']
 const ENGINE = 'workers/processor/engine'
+const FIRST_ENGINE = 'workers/processor/first-engine'
 const GATEWAY = 'workers/gateway'
 
 /**
@@ -42,7 +43,8 @@ const ARROWS: Record<string, string[]> = {
   [`${GATEWAY}/stored`]: ['lib/worker-base', 'lib/protocol'],
   [`${GATEWAY}/api`]: [`${GATEWAY}/http`, 'lib/worker-base', 'lib/store', 'lib/protocol'],
   'workers/metrics': [...WORKER, HTTP],
-  'workers/processor': [...WORKER, ENGINE],
+  'workers/processor': [...WORKER, ENGINE, FIRST_ENGINE],
+  [FIRST_ENGINE]: [ENGINE],
   [ENGINE]: [`${ENGINE}/json`, `${ENGINE}/grammar`, `${ENGINE}/tools`, 'lib/protocol', 'lib/errors'],
   [`${ENGINE}/tools`]: [`${ENGINE}/json`, 'lib/protocol', 'lib/errors'],
   [`${ENGINE}/json`]: [`${ENGINE}/grammar`, 'lib/protocol', 'lib/errors'],
@@ -52,6 +54,7 @@ const ARROWS: Record<string, string[]> = {
     'workers/gateway',
     'workers/processor',
     'workers/metrics',
+    FIRST_ENGINE,
     'lib/worker-base',
     'lib/home',
     'lib/protocol',
@@ -114,7 +117,7 @@ function unusedExports(files: Map<string, string>): string[] {
   for (const [path, source] of files) {
     if (!/^(cli|lib|workers|worker\.ts)/.test(path)) continue
     for (const [, list = '', target = ''] of source.matchAll(
-      /\b(?:im|ex)port (?:type )?\{([^}]*)\} from '(\.[^']+)'/g,
+      /(?:\b(?:im|ex)port (?:type )?)?\{([^}]*)\} (?:from|= await import\() ?'(\.[^']+)'/g,
     )) {
       const door = posix.join(posix.dirname(path), target).replace(/\.js$/, '.ts')
       if (placeOf(door)?.room !== placeOf(path)?.room) for (const name of namesIn(list)) taken.add(`${door} ${name}`)

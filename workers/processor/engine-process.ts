@@ -1,14 +1,13 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { MeshError, type TokenBatch } from '../../lib/protocol/index.js'
-import { ENGINE_MODULE, type EngineInfo, type FromEngine, type LoadOptions, type ToEngine } from './engine/index.js'
+import type { EngineInfo, FromEngine, LoadOptions, ToEngine } from './engine/index.js'
 import { type EngineEnd, EngineJobs, type OnTokens, type Outcome, type Work } from './engine-jobs.js'
 import { EngineOutput } from './engine-output.js'
 import { EngineWatch, WATCH_BOUNDS, type WatchBounds } from './engine-watch.js'
+import { forkEngine } from './first-engine/index.js'
 import { availableMemory, memoryReserve } from './memory.js'
 
-/** The engine's own objects are few and short-lived: a small young generation keeps its memory low at no loss of speed. */
-const NODE_FLAGS = ['--max-semi-space-size=1', '--max-old-space-size=512']
 /** What an engine may need to end on its own before it is killed. */
 const END_MS = 1000
 /** How often the machine's memory is looked at while a model is loaded. */
@@ -66,16 +65,12 @@ export class EngineProcess {
   #byRequest = false
 
   constructor(hooks: EngineProcessHooks, options: EngineProcessOptions = {}) {
-    const { modulePath = ENGINE_MODULE, env, watch, memory = availableMemory } = options
+    const { watch, memory = availableMemory } = options
     this.#hooks = hooks
     this.#bounds = { ...WATCH_BOUNDS, ...watch }
     this.#watch = new EngineWatch(this.#bounds)
     this.#memory = memory
-    this.#child = fork(modulePath, [String(process.pid)], {
-      execArgv: NODE_FLAGS,
-      env: { ...process.env, ...env },
-      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    })
+    this.#child = forkEngine(options)
     // Our own code wrote it, in a process that nobody else can reach.
     this.#child.on('message', (message) => this.#onMessage(message as FromEngine))
     if (this.#child.stderr) {

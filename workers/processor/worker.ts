@@ -15,6 +15,7 @@ import { BaseWorker, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-b
 import { Announcer } from './announcer.js'
 import type { EngineProcessOptions } from './engine-process.js'
 import { EngineProcesses } from './engine-processes.js'
+import { endFirstEngine } from './first-engine/index.js'
 import { LocalModels } from './local-models.js'
 import { ProcessorMetrics } from './metrics.js'
 import { engineConfigSchema } from './settings.js'
@@ -52,6 +53,7 @@ export class ProcessorWorker extends BaseWorker {
     super('processor', options)
     this.#signMs = options.signMs ?? SIGN_MS
     const { embedded, ...engine } = this.config('engine', engineConfigSchema)
+    if (!embedded) endFirstEngine()
     this.models = new LocalModels({
       file: join(this.workerDir, 'models.json'),
       ...(embedded && { embedded: EMBEDDED }),
