@@ -60,6 +60,6 @@ test('the workers of a home load side by side, and the authority is ready before
   const changes: string[] = []
   supervisor.on('change', ({ role, state }) => changes.push(`${role} ${state}`))
   await supervisor.start()
-  t.alike(changes.slice(0, 4), ['auth starting', 'gateway starting', 'metrics starting', 'auth ready'])
+  t.alike(changes.slice(0, 4), ['auth starting', 'gateway starting', 'auth ready', 'metrics starting'])
   t.alike(changes.slice(4).toSorted(), ['gateway ready', 'metrics ready'])
 })

@@ -197,11 +197,8 @@ async function serveDetached(home: string, options: RunOptions): Promise<void> {
 
 async function startDetached(home: string, options: RunOptions): Promise<void> {
   // Wrong options are said here, by the process that the person sees.
-  const { makesMesh } = planWorkers(home, options)
-  const launched = launch(home)
-  // Loaded while the workers load. Where it fails, the next to load it says why.
-  if (makesMesh || hasKey(home)) import('../../lib/client/index.js').catch(() => {})
-  const statuses = await withSpinner('starting the workers', options.json === true, launched)
+  planWorkers(home, options)
+  const statuses = await withSpinner('starting the workers', options.json === true, launch(home))
   if (!options.json) printReport(home, statuses, options.showKey === true)
   if (hasKey(home)) {
     const mesh = await openMesh({ home })

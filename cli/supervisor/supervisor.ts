@@ -34,8 +34,9 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
   }
 
   /**
-   * Starts every worker. All load side by side, and the authority is the first in the network: its first start makes the mesh
-   * that the others join, and on local and LAN networks it serves the node that they meet at.
+   * Starts every worker. The authority is the first in the network: its first start makes the mesh that the others join, and
+   * on local and LAN networks it serves the node that they meet at. Processors and gateways load meanwhile; metrics workers,
+   * for which no answer waits, leave the processor cores to them until then.
    * @throws MeshError STORE_LOCKED where the home is run already, TIMEOUT, or why a worker cannot start
    */
   async start(): Promise<void> {
@@ -50,12 +51,14 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     const authority = this.children.filter(({ role }) => role === 'auth')
     const others = this.children.filter(({ role }) => role !== 'auth')
     for (const child of authority) child.start()
-    for (const child of others) {
-      if (authority.length > 0) child.startHeld()
-      else child.start()
+    if (authority.length > 0) {
+      for (const child of others) if (child.role !== 'metrics') child.startHeld()
+      await this.#untilReady(authority)
     }
-    await this.#untilReady(authority)
-    for (const child of others) child.release()
+    for (const child of others) {
+      if (child.state === 'waiting') child.start()
+      else child.release()
+    }
     await this.#untilReady(others)
   }
 
