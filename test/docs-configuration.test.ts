@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { z } from 'zod'
 import { ROLES } from '../lib/protocol/index.js'
-import { BaseWorker, PACKAGE_ROOT } from '../lib/worker-base/index.js'
+import { BaseWorker, netConfigSchema, PACKAGE_ROOT } from '../lib/worker-base/index.js'
+import { portsOf } from '../lib/worker-base/net/ports.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
 import { MetricsWorker } from '../workers/metrics/index.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
@@ -96,3 +97,15 @@ test('docs/configuration.md lists every facility and key with its type and defau
     for (const [key, , , meaning = ''] of rowsOf(sections, title)) t.ok(meaning.trim() !== '', `${key} says what it is`)
   }
 })
+
+test('docs/configuration.md names the UDP ports of each role', (t) => {
+  const file = join(PACKAGE_ROOT, 'config', 'facs', 'net.config.json')
+  const config = netConfigSchema.parse(JSON.parse(readFileSync(file, 'utf8')))
+  const expected = ROLES.map((role) => {
+    const { first, last } = portsOf(role, config) ?? {}
+    return [`\`${role}\``, `${first} to ${last}`]
+  })
+  t.alike(rowsOf(sectionsOf(readPage('configuration.md')), 'UDP ports'), expected.toSorted(byPort))
+})
+
+const byPort = ([, a = '']: string[], [, b = '']: string[]) => a.localeCompare(b)

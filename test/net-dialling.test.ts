@@ -34,6 +34,7 @@ function setUp({
     conns: new Map<string, FakeConn>(),
     open: new Set<Dial>(),
     linked: new Set<string>(),
+    placed: new Set<string>(),
     logged: [] as string[],
     members: new Map<string, Member>(),
     admit(publicKey: string, memberRole: Role) {
@@ -58,6 +59,7 @@ function setUp({
     },
     isOpen: (conn) => world.open.has(conn),
     isLinked: (publicKey) => world.linked.has(publicKey),
+    isPlaceKnown: (publicKey) => world.placed.has(publicKey),
     isOnline: () => world.online,
     log: { info: (facts: { code?: string }) => world.logged.push(facts.code ?? '') },
     now: () => world.now,
@@ -229,4 +231,53 @@ test('a greeting does not end the dials to one that is dialled anyway', (t) => {
   world.now += 5000
   dialling.tick()
   t.ok(world.joined.has(C))
+})
+
+test('the authority calls members that are not linked, again and again, where it knows their places', (t) => {
+  const { dialling, world } = setUp({
+    role: 'auth',
+    own: A,
+    members: [
+      [A, 'auth'],
+      [B, 'gateway'],
+      [C, 'processor'],
+      [D, 'processor'],
+    ],
+  })
+  dialling.reconcile()
+  dialling.greet()
+  t.alike([...world.joined].sort(), [B, C, D], 'at its start everybody')
+  world.linked.add(B)
+  for (const publicKey of [B, C]) world.placed.add(publicKey)
+  world.now += 2000
+  dialling.tick()
+  t.is(world.joined.size, 0)
+  for (let i = 0; i < 3; i++) {
+    world.now += 2000
+    dialling.tick()
+    t.alike([...world.joined], [C], 'then those that are missing')
+    world.now += 2000
+    dialling.tick()
+  }
+  const gateway = setUp({ members: [[C, 'metrics']] })
+  gateway.world.placed.add(C)
+  gateway.dialling.greet()
+  gateway.world.now += 60_000
+  gateway.dialling.tick()
+  gateway.world.now += 60_000
+  gateway.dialling.tick()
+  t.is(gateway.world.joined.size, 0, 'nobody else does: whoever dials them finds the authority')
+})
+
+test('where somebody who knows the peers has come back, those that are missing are dialled at once', (t) => {
+  const { dialling, world } = setUp({ members: [[D, 'processor']] })
+  dialling.reconcile()
+  world.joined.clear()
+  world.linked.add(D)
+  dialling.callAgain()
+  t.alike([...world.joined], [A])
+  dialling.stop()
+  world.joined.clear()
+  dialling.callAgain()
+  t.is(world.joined.size, 0)
 })

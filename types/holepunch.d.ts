@@ -147,6 +147,25 @@ declare module 'hyperdht' {
   export interface LookupResult {
     peers: { publicKey: Buffer; relayAddresses: NodeAddress[] }[]
   }
+  export interface ConnectOptions {
+    keyPair?: KeyPair
+    /** Nodes through which the peer may be called, or its own. */
+    relayAddresses?: readonly NodeAddress[]
+  }
+  export interface QueryRequest {
+    target: Uint8Array
+    command: number
+    value: Buffer | null
+  }
+  export interface QueryOptions {
+    /** Nodes to begin at. */
+    nodes?: readonly NodeAddress[]
+    closestNodes?: readonly NodeAddress[]
+    /** Asks the nodes given, and no others. */
+    onlyClosestNodes?: boolean
+    /** Of a request without an answer, one second each. */
+    retries?: number
+  }
   export interface DHTOptions {
     bootstrap?: (NodeAddress | string)[]
     host?: string
@@ -168,9 +187,25 @@ declare module 'hyperdht' {
     /** Null until the node is bound. */
     address(): (NodeAddress & { family: number }) | null
     fullyBootstrapped(): Promise<void>
-    connect(publicKey: Uint8Array, options?: { keyPair?: KeyPair }): NoiseStream
+    connect(publicKey: Uint8Array, options?: ConnectOptions): NoiseStream
     createServer(onconnection: (conn: NoiseStream) => void): Server
-    lookup(topic: Uint8Array): Readable<LookupResult> & AsyncIterable<LookupResult>
+    lookup(topic: Uint8Array, options?: QueryOptions): Readable<LookupResult> & AsyncIterable<LookupResult>
+    announce(
+      topic: Uint8Array,
+      keyPair: KeyPair,
+      relayAddresses: NodeAddress[],
+      options?: QueryOptions,
+    ): { finished(): Promise<void> }
+    query(request: QueryRequest, options?: QueryOptions): Readable
+    /** Nodes that every query asks while few others are known. Read at each. */
+    bootstrapNodes: NodeAddress[]
+    readonly nodes: { toArray(): NodeAddress[] }
+    /** Private: takes a node out of the routing table. */
+    _removeNode(node: NodeAddress): void
+    /** Private: which nodes may be in the routing table, and be asked because another has named them. */
+    _filterNode: ((node: NodeAddress) => boolean) | null
+    /** Private: what this node takes for its address. */
+    readonly _nat: { add(host: string, port: number): void }
     findPeer(publicKey: Uint8Array): AsyncIterable<unknown>
     ping(address: NodeAddress): Promise<unknown>
     toArray(): NodeAddress[]

@@ -16,6 +16,8 @@ export function homeFiles(home: string) {
   return {
     /** MeshProfile as JSON: written by the authority's first start or by `join`. See profile.ts. */
     mesh: join(home, 'mesh.json'),
+    /** 0600. Where members of meshes were seen last. See nodes.ts. */
+    nodes: join(home, 'nodes.json'),
     /** 0600. The admin's API key, for the CLI. See admin-key.ts. */
     adminKey: join(home, 'admin.key'),
     /** 0600. What a scraper of the metrics must show, where no setting says it. See metrics-token.ts. */

@@ -109,10 +109,15 @@ export {
   bootstrapNodeSchema,
   isLoopback,
   LOOPBACK,
+  MAX_NODES,
+  type MemberNode,
   type MeshProfile,
+  memberNodeSchema,
   meshProfileSchema,
   type NetworkKind,
+  networkEntrySchema,
   networkKindSchema,
+  nodeText,
 } from './profile.js'
 export {
   type ApiKey,

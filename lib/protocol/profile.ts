@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { isLoopbackHost } from './http.js'
 import { encodedKeySchema } from './ids.js'
+import { roleSchema } from './records.js'
 
 /** How a mesh is reached. */
 
@@ -18,6 +19,26 @@ export const meshProfileSchema = z.object({
   network: z.object({ kind: networkKindSchema, bootstrap: z.array(bootstrapNodeSchema) }),
 })
 export type MeshProfile = z.infer<typeof meshProfileSchema>
+
+/** Members whose DHT nodes the directory names. */
+export const MAX_NODES = 16
+
+/** A member's DHT node, where it can be called directly. */
+export const memberNodeSchema = z.object({
+  publicKey: encodedKeySchema,
+  role: roleSchema,
+  host: z.ipv4(),
+  port: z.int().min(1).max(65_535),
+})
+export type MemberNode = z.infer<typeof memberNodeSchema>
+
+/** Directory, `network/nodes`: the authority and the gateways, whose nodes others may begin at. On local and LAN networks. */
+export const networkEntrySchema = z.object({ nodes: z.array(memberNodeSchema).max(MAX_NODES) })
+
+/** A node as `host:port`. */
+export function nodeText({ host, port }: { host: string; port: number }): string {
+  return `${host}:${port}`
+}
 
 export const LOOPBACK = '127.0.0.1'
 

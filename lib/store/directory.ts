@@ -1,4 +1,13 @@
-import { defaultModelSchema, type Member, type Model, memberSchema, modelSchema, type Role } from '../protocol/index.js'
+import {
+  defaultModelSchema,
+  type Member,
+  type MemberNode,
+  type Model,
+  memberSchema,
+  modelSchema,
+  networkEntrySchema,
+  type Role,
+} from '../protocol/index.js'
 import { applyTo, BeeView } from './bee-view.js'
 
 /** A field of a later version may narrow what a member may do: an entry that has one is not read. */
@@ -9,6 +18,7 @@ export const directoryKeys = {
   member: (publicKey: string) => `member/${publicKey}`,
   model: (name: string) => `model/${name}`,
   defaultModel: () => 'default/model',
+  nodes: () => 'network/nodes',
 }
 
 /**
@@ -20,6 +30,7 @@ export class Directory extends BeeView {
   readonly members = new Map<string, Member>()
   readonly models = new Map<string, Model>()
   readonly #defaults = new Map<string, { name: string }>()
+  readonly #network = new Map<string, { nodes: MemberNode[] }>()
 
   /** True once anything has been read: an empty directory admits nobody. */
   get known(): boolean {
@@ -29,6 +40,12 @@ export class Directory extends BeeView {
   /** The model of requests that name none, whether it is here now or not; undefined before there was one. */
   get defaultModel(): string | undefined {
     return this.#defaults.get('model')?.name
+  }
+
+  /** Where the authority and the gateways were seen last: members only, and as the roles that they have now. */
+  get nodes(): MemberNode[] {
+    const nodes = this.#network.get('nodes')?.nodes ?? []
+    return nodes.filter(({ publicKey, role }) => this.member(publicKey)?.role === role)
   }
 
   /** Whether this member may be given a model's requests. */
@@ -52,6 +69,7 @@ export class Directory extends BeeView {
     if (kind === 'member') applyTo(this.members, id, value, memberEntrySchema, ({ publicKey }) => publicKey)
     else if (kind === 'model') applyTo(this.models, id, value, modelSchema, ({ name }) => name)
     else if (kind === 'default') applyTo(this.#defaults, id, value, defaultModelSchema)
+    else if (kind === 'network') applyTo(this.#network, id, value, networkEntrySchema)
     // Other kinds belong to later versions.
   }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { KeyPair } from 'hyperdht'
 import { Registry } from 'prom-client'
 import { z } from 'zod'
-import { homeFiles, makePrivateDir, readProfile } from '../home/index.js'
+import { homeFiles, makePrivateDir, readNodes, readProfile } from '../home/index.js'
 import {
   decodeKey,
   encodeKey,
@@ -25,6 +25,7 @@ import { Membership } from './membership.js'
 import { registerWorkerMetrics } from './metrics.js'
 import { netConfigSchema } from './net/config.js'
 import { Net } from './net/index.js'
+import { Remember } from './remember.js'
 import { StatusFile } from './status-file.js'
 import { Store } from './store.js'
 
@@ -186,6 +187,7 @@ export abstract class BaseWorker {
     this.#serveBase(this.#net)
     await this._prepare()
     await this.#startFacility(this.#net)
+    this.#rememberNodes()
     for (const facility of this._facilities()) await this.#startFacility(facility)
     await this._start()
   }
@@ -295,12 +297,21 @@ export abstract class BaseWorker {
       profile: this.profile,
       directory: this.directory,
       keyPair: this.keyPair,
+      remembered: readNodes(this.home, this.profile.address),
       hello: () => this.#hello(),
       load: () => this.load(),
       workerDir: this.workerDir,
       log: this.log,
       registry: this.registry,
     })
+  }
+
+  /** Where the members are is kept in the home, for later starts and for commands. */
+  #rememberNodes(): void {
+    const remember = new Remember({ home: this.home, mesh: this.profile.address, log: this.log })
+    const keep = () => remember.keep(this.directory.nodes)
+    this.directory.on('change', keep)
+    keep()
   }
 
   #hello(): Hello & { publicKey: string } {

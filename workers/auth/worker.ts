@@ -27,6 +27,7 @@ import { Members } from './members.js'
 import { serveMethods } from './methods.js'
 import { registerMetrics } from './metrics.js'
 import { Models } from './models.js'
+import { Nodes } from './nodes.js'
 import { Replicas } from './replicas.js'
 import { Sightings } from './sightings.js'
 import { StoreWriter } from './store-writer.js'
@@ -47,6 +48,7 @@ export class AuthWorker extends BaseWorker {
   #writer: StoreWriter | undefined
   #invites: Invites | undefined
   #journals: Journals | undefined
+  #nodes: Nodes | undefined
   #sightings: Sightings | undefined
   #sightingsTimer: NodeJS.Timeout | undefined
   #accounts: AuthorityAccounts | undefined
@@ -161,6 +163,8 @@ export class AuthWorker extends BaseWorker {
       onFolded: (counts) => metrics.folded(counts),
     })
     this.#sightings = this.#watchMembers(writer)
+    const { net, directory, home, log } = this
+    this.#nodes = new Nodes({ net, directory, writer, home, profile: () => this.profile, log })
     this.#writer = writer
     this.#invites = invites
     this.#journals = journals
@@ -204,9 +208,11 @@ export class AuthWorker extends BaseWorker {
 
   /** The net has started, so the profile holds the address of the bootstrap node that it serves. */
   protected override async _start(): Promise<void> {
-    if (this.#invites === undefined) throw new Error('invites are made before the worker starts')
+    if (this.#invites === undefined || this.#nodes === undefined)
+      throw new Error('invites are made before the worker starts')
     await ensureHomeInvite(this.#invites, this.profile, this.home)
     writeProfile(this.home, this.profile)
+    await this.#nodes.start()
   }
 
   /** Notes which members are linked: as they come, each minute, and as they go. */

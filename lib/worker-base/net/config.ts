@@ -1,14 +1,20 @@
 import { z } from 'zod'
 import { bootstrapNodeSchema, networkKindSchema } from '../../protocol/index.js'
+import { PORTS } from './ports.js'
 
 export const netConfigSchema = z.strictObject({
   /** Only read where a mesh is created; afterwards the home's mesh.json says it. */
   kind: networkKindSchema,
   /** `host:port` of DHT nodes. */
   bootstrap: z.array(bootstrapNodeSchema),
-  /** IPv4 address that this worker's DHT node binds to, and the LAN's bootstrap node with it; empty: all, and the first that is not loopback. */
+  /** IPv4 address that this worker's DHT node binds to; empty: all, and on a LAN others are told the one that leads to it. */
   host: z.string(),
-  /** UDP port of the bootstrap node that the authority serves; 0: a free one, kept for later starts. */
+  /** First of the UDP ports for DHT nodes on LAN and private networks, eight for each role; 0: any free one, kept for later starts. */
+  port: z
+    .int()
+    .min(0)
+    .max(65_535 - PORTS + 1),
+  /** UDP port of the authority's DHT node on local and LAN networks, and no other; 0: as `port` says. */
   bootstrapPort: z.int().min(0).max(65_535),
   /** Strangers that may be connected at a time. */
   maxClients: z.int().min(0),

@@ -1,100 +1,103 @@
-import { readFileSync } from 'node:fs'
+import { createSocket } from 'node:dgram'
 import { networkInterfaces } from 'node:os'
-import { join } from 'node:path'
-import type { DHTOptions, KeyPair } from 'hyperdht'
+import type { KeyPair, NodeAddress } from 'hyperdht'
 import DHT from 'hyperdht'
-import { writeFileAtomic } from '../../home/index.js'
-import { isLoopback, LOOPBACK, MeshError, type MeshProfile, messageOf, type Role } from '../../protocol/index.js'
+import { isLoopback, LOOPBACK, MeshError, type MeshProfile, type Role } from '../../protocol/index.js'
 import type { NetConfig } from './config.js'
+import { MeshNode } from './node.js'
+import { choosePort, isFree } from './ports.js'
 
-/** How this worker's DHT node is made for a kind of network. */
-export function nodeOptions(
-  network: MeshProfile['network'],
-  { config, keyPair, role, workerDir }: { config: NetConfig; keyPair: KeyPair; role: Role; workerDir: string },
-): DHTOptions {
-  const { kind, bootstrap } = network
-  const host = isLoopback(network) ? LOOPBACK : config.host
-  const bound = host === '' ? {} : { host }
-  if (kind === 'public') return { keyPair, ...bound }
-  // Behind a NAT, or maybe so: the node finds out by itself whether others can reach it.
-  if (kind === 'private' && !isLoopback(network)) return { keyPair, bootstrap, ...bound }
-  // Any free port: HyperDHT's usual ones are soon taken by a node of another mesh, and the two would become one DHT.
-  const port = role === 'auth' ? (keptPort(nodePortFile(workerDir)) ?? 0) : 0
-  return {
-    keyPair,
-    bootstrap,
-    ...bound,
-    firewalled: false,
-    // The authority's node keeps announcements beside the bootstrap node. The others come and go, and each that is gone
-    // would hold up every lookup by a second: they stay out of the routing tables.
-    ephemeral: role !== 'auth',
-    // A range without its end. Where the port was taken meanwhile, any free one.
-    port: port === 0 ? [0, 0] : [port, port + 1],
-  }
+export interface NodeOptions {
+  config: NetConfig
+  keyPair: KeyPair
+  role: Role
+  workerDir: string
+  /** Where a peer was seen last. */
+  whereIs: (publicKey: Uint8Array) => readonly NodeAddress[]
+}
+
+/** A worker's DHT node. */
+export interface OwnNode {
+  dht: DHT
+  /** Its UDP port, where that is kept for later starts. */
+  port?: number
+  /** The same node, where the network is the mesh's own: `local` or `lan`. */
+  mesh?: MeshNode
+  /** Where other machines reach it, as `host:port`; only there. */
+  address?: string
 }
 
 /**
- * Keeps the port of the authority's node for later starts, as the bootstrap node's. Whoever announces and looks up knows
- * these two: one that came back elsewhere would leave a dead node behind, and each announcement waits for that for ten
- * seconds and more.
+ * Makes this worker's DHT node for a kind of network.
+ * @throws MeshError CONFIG_INVALID where a LAN's authority has no address, PORT_IN_USE where it must have a port that is taken
  */
-export function keepNodePort(workerDir: string, port: number): void {
-  if (port > 0) writeFileAtomic(nodePortFile(workerDir), `${port}\n`)
+export async function openNode(network: MeshProfile['network'], options: NodeOptions): Promise<OwnNode> {
+  const { config, keyPair, role, whereIs } = options
+  const { kind, bootstrap } = network
+  const bind = isLoopback(network) ? LOOPBACK : config.host
+  const bound = bind === '' ? {} : { host: bind }
+  if (kind === 'public') return { dht: new DHT({ keyPair, ...bound }) }
+  const port = await portFor(options, kind, bind)
+  // A range without its end. Where the port was taken meanwhile, any free one.
+  const ports: [number, number] = [port, port + 1]
+  if (kind === 'private') {
+    // Behind a NAT, or maybe so: the node finds out by itself whether others can reach it.
+    if (!isLoopback(network)) return { dht: new DHT({ keyPair, bootstrap, port: ports, ...bound }), port }
+    return {
+      dht: new DHT({ keyPair, bootstrap, port: ports, firewalled: false, ephemeral: role !== 'auth', ...bound }),
+      port,
+    }
+  }
+  const host = bind === '' ? await addressTowards(bootstrap[0], role) : bind
+  // Gateways and the authority have addresses that last: whoever knows one of them finds all.
+  const isMeetingPoint = role === 'auth' || role === 'gateway'
+  const mesh = await MeshNode.open({ keyPair, host, port, bind, isMeetingPoint, whereIs })
+  if (mesh.address()?.port === port) return { dht: mesh, mesh, port, address: `${host}:${port}` }
+  // Another program took the port in between: its address would be wrong.
+  await mesh.destroy({ force: true })
+  return openNode(network, options)
 }
 
-const nodePortFile = (workerDir: string): string => join(workerDir, 'dht.port')
+async function portFor(options: NodeOptions, kind: MeshProfile['network']['kind'], bind: string): Promise<number> {
+  const { bootstrapPort } = options.config
+  if (options.role !== 'auth' || bootstrapPort === 0 || kind === 'private')
+    return choosePort({ ...options, kind }, bind)
+  if (await isFree(bootstrapPort, bind)) return bootstrapPort
+  throw MeshError.PORT_IN_USE(
+    `The authority’s DHT node cannot use UDP port ${bootstrapPort} (net.bootstrapPort): another program has it. Is another authority running?`,
+    { port: bootstrapPort },
+  )
+}
 
-/** The address that other machines of the LAN reach this one at. */
+/**
+ * The address of this machine on the LAN: the one from which it reaches a node there, where it does, else its first.
+ * @throws MeshError CONFIG_INVALID
+ */
+async function addressTowards(node: string | undefined, role: Role): Promise<string> {
+  const own = node === undefined || role === 'auth' ? undefined : await sourceAddress(node)
+  return own ?? lanAddress()
+}
+
+/** The address that the system would send from; nothing is sent. @returns undefined where there is no way */
+function sourceAddress(node: string): Promise<string | undefined> {
+  const colon = node.lastIndexOf(':')
+  return new Promise((resolve) => {
+    const socket = createSocket('udp4')
+    const end = (address?: string): void => {
+      socket.close()
+      resolve(address)
+    }
+    socket.once('error', () => end())
+    socket.connect(Number(node.slice(colon + 1)), node.slice(0, colon), () => end(socket.address().address))
+  })
+}
+
+/** The first address that other machines of the LAN reach this one at. */
 function lanAddress(): string {
   for (const addresses of Object.values(networkInterfaces())) {
     for (const { family, internal, address } of addresses ?? []) if (family === 'IPv4' && !internal) return address
   }
   throw MeshError.CONFIG_INVALID(
-    'net.host: this machine has no IPv4 address but loopback; name the one to use, or use the network kind local',
+    'net.host: this machine has no IPv4 address but loopback; connect it to the network, name the address to use, or use the network kind local',
   )
-}
-
-/**
- * The bootstrap node that the authority serves on local and LAN networks. Its port is kept, so that workers find it
- * again after a restart.
- */
-export async function serveBootstrap(workerDir: string, kind: 'local' | 'lan', config: NetConfig): Promise<DHT> {
-  const host = kind === 'local' ? LOOPBACK : config.host === '' ? lanAddress() : config.host
-  const portFile = join(workerDir, 'bootstrap.port')
-  const kept = config.bootstrapPort !== 0 ? config.bootstrapPort : keptPort(portFile)
-  const port = kept ?? (await freeUdpPort(host))
-  const node = DHT.bootstrapper(port, host, { host })
-  try {
-    await node.fullyBootstrapped()
-  } catch (err) {
-    await node.destroy()
-    throw MeshError.PORT_IN_USE(
-      `The DHT's bootstrap node cannot use ${host}:${port} (UDP): ${messageOf(err)}. Is another authority of this home running?`,
-      { port },
-      { cause: err },
-    )
-  }
-  writeFileAtomic(portFile, `${port}\n`)
-  return node
-}
-
-function keptPort(file: string): number | undefined {
-  try {
-    const port = Number(readFileSync(file, 'utf8'))
-    return Number.isInteger(port) && port > 0 && port < 65_536 ? port : undefined
-  } catch {
-    return undefined
-  }
-}
-
-async function freeUdpPort(host: string): Promise<number> {
-  const { createSocket } = await import('node:dgram')
-  const socket = createSocket('udp4')
-  await new Promise<void>((resolve, reject) => {
-    socket.once('error', reject)
-    socket.bind(0, host, resolve)
-  })
-  const { port } = socket.address()
-  await new Promise<void>((resolve) => socket.close(() => resolve()))
-  return port
 }

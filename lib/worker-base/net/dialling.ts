@@ -10,6 +10,8 @@ const MAX_DOUBLINGS = 2
 const HANGING_MS = 300
 /** How long a worker that has just started calls those who dial it. */
 const GREET_MS = 2000
+/** How often the authority calls members that are not linked, where they were seen last: it may be where they do not look. */
+const SEEK_MS = 4000
 
 /** Which roles a worker dials. Everyone dials the authority. */
 const DIALS: Record<Role, readonly Role[]> = {
@@ -45,6 +47,8 @@ export interface DiallingOptions {
   isOpen: (conn: Dial) => boolean
   /** Whether a peer is linked as a member. */
   isLinked: (publicKey: string) => boolean
+  /** Whether it is known where a peer can be called without asking the DHT. */
+  isPlaceKnown: (publicKey: string) => boolean
   /** Whether the DHT has answered. */
   isOnline: () => boolean
   log: Pick<Logger, 'info'>
@@ -63,6 +67,7 @@ export class Dialling {
   /** Who is called once, at the start, and until when. */
   readonly #greeted = new Map<string, number>()
   readonly #reasons = new Map<string, MeshError>()
+  #soughtAt = 0
   #stopped = false
 
   constructor(options: DiallingOptions) {
@@ -99,9 +104,23 @@ export class Dialling {
    * notice only by its silence.
    */
   greet(): void {
+    this.#soughtAt = this.#options.now()
+    this.#call(() => true)
+  }
+
+  /** Somebody who knows where peers are has come back: dials at once, without waiting for the pause after a failure. */
+  callAgain(): void {
+    const { swarm, isLinked } = this.#options
+    if (this.#stopped) return
+    for (const publicKey of this.#wanted) if (!isLinked(publicKey)) swarm.joinPeer(decodeKey(publicKey))
+  }
+
+  /** Calls for a while, of those who dial this worker, whom the filter names. */
+  #call(filter: (publicKey: string) => boolean): void {
     const { swarm, directory, publicKey: own, role: ownRole, now } = this.#options
     for (const { role, publicKey } of directory.members.values()) {
       if (publicKey === own || this.#wanted.has(publicKey) || !DIALS[role].includes(ownRole)) continue
+      if (this.#greeted.has(publicKey) || !filter(publicKey)) continue
       this.#greeted.set(publicKey, now() + GREET_MS)
       swarm.joinPeer(decodeKey(publicKey))
     }
@@ -150,7 +169,7 @@ export class Dialling {
 
   /** Call it often: ends the dials that take too long, and the greetings. */
   tick(): void {
-    const { swarm, profile, now } = this.#options
+    const { swarm, profile, role, isLinked, isPlaceKnown, now } = this.#options
     const dialMs = DIAL_MS[profile.network.kind]
     for (const [publicKey, { conn, since }] of this.#dials) {
       const late = this.#lateDials.get(publicKey) ?? 0
@@ -158,6 +177,10 @@ export class Dialling {
       // Twice the time at the next dial, and twice that: a machine under load may need it.
       this.#lateDials.set(publicKey, Math.min(late + 1, MAX_DOUBLINGS))
       conn.destroy(new Error(`no answer within ${dialMs * 2 ** late} ms`))
+    }
+    if (role === 'auth' && now() - this.#soughtAt >= SEEK_MS) {
+      this.#soughtAt = now()
+      this.#call((publicKey) => !isLinked(publicKey) && isPlaceKnown(publicKey))
     }
     for (const [publicKey, until] of this.#greeted) {
       if (now() < until) continue

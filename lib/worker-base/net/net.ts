@@ -1,9 +1,8 @@
 import { EventEmitter } from 'node:events'
 import type Hypercore from 'hypercore'
-import type DHT from 'hyperdht'
 import type { KeyPair, NoiseStream } from 'hyperdht'
-import DHTNode from 'hyperdht'
 import type Hyperswarm from 'hyperswarm'
+import type { Discovery } from 'hyperswarm'
 import type { Registry } from 'prom-client'
 import { acceptGenerations, CHECK_MS, type GenerationSink, Link } from '../../link/index.js'
 import {
@@ -13,26 +12,36 @@ import {
   type Hello,
   type Load,
   type Member,
+  type MemberNode,
   MeshError,
   type MeshProfile,
+  memberNodeSchema,
+  nodeText,
   type Role,
   type WorkerView,
 } from '../../protocol/index.js'
 import type { Directory } from '../../store/index.js'
 import { type Facility, withDeadline } from '../facility.js'
 import type { Logger } from '../log.js'
+import { isOwnAddress, plainAddress } from '../origin.js'
 import { tooManyClients } from './clients.js'
 import type { NetConfig } from './config.js'
-import { keepNodePort, nodeOptions, serveBootstrap } from './dht.js'
+import { type OwnNode, openNode } from './dht.js'
 import { Dialling } from './dialling.js'
 import { Dispatcher } from './dispatcher.js'
 import { Heartbeats } from './heartbeats.js'
+import { MeetingPoints } from './meeting-points.js'
 import { NetMetrics } from './metrics.js'
+import { addressOf, Places } from './places.js'
+import { keepPort } from './ports.js'
 import { type Audience, Replication } from './replication.js'
 import { announceAgain, openSwarm } from './swarm.js'
 
 /** How long a stopping worker tries to take its announcements back. */
 const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
+
+/** Nodes to begin at that a profile names, and an invite with it. */
+const MAX_BOOTSTRAP = 5
 
 /** The doors of the mesh: the roles that strangers may connect to, as clients. */
 const DOORS: ReadonlySet<Role> = new Set(['auth', 'gateway'])
@@ -59,6 +68,8 @@ export interface NetOptions {
   profile: MeshProfile
   directory: Directory
   keyPair: KeyPair
+  /** Where members were seen last, as an earlier run remembers it. */
+  remembered: readonly MemberNode[]
   hello: () => Hello
   load: () => Load
   workerDir: string
@@ -82,8 +93,12 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #replication: Replication
   readonly #heartbeats: Heartbeats
   readonly #metrics: NetMetrics
-  #profile: MeshProfile
-  #bootstrap: DHT | undefined
+  /** Where members were seen last. */
+  readonly #places: Places
+  readonly #profile: MeshProfile
+  #node: OwnNode | undefined
+  #points: MeetingPoints | undefined
+  #discovery: Discovery | undefined
   #swarm: Hyperswarm | undefined
   #dialling: Dialling | undefined
   #timer: NodeJS.Timeout | undefined
@@ -95,6 +110,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#options = options
     this.#role = options.hello().role
     this.#profile = options.profile
+    this.#places = new Places(options)
     this.directory = options.directory
     this.publicKey = encodeKey(options.keyPair.publicKey)
     this.dispatcher = new Dispatcher(options.log, options.registry)
@@ -117,9 +133,17 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#replication.withdraw(core)
   }
 
-  /** How the mesh is reached. Once the net has started, the bootstrap node that this worker serves is in it. */
+  /**
+   * How the mesh is reached. On local and LAN networks, where the authority's own node is the first to begin at, the authority
+   * says where that is now, and where the gateways are.
+   */
   get profile(): MeshProfile {
-    return this.#profile
+    const { network } = this.#profile
+    const own = this.#role === 'auth' ? this.#node?.address : undefined
+    if (own === undefined) return this.#profile
+    const others = this.directory.nodes.filter(({ publicKey }) => publicKey !== this.publicKey)
+    const bootstrap = [...new Set([own, ...others.map(nodeText)])].slice(0, MAX_BOOTSTRAP)
+    return { ...this.#profile, network: { ...network, bootstrap } }
   }
 
   /** Runs the handler for each generation that one of the callers asks for. */
@@ -130,8 +154,16 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   /** Begins to listen and to dial; does not wait for the DHT. */
   async start(): Promise<void> {
     const { config, keyPair, workerDir } = this.#options
-    await this.#serveBootstrap()
-    const dht = new DHTNode(nodeOptions(this.profile.network, { config, keyPair, role: this.#role, workerDir }))
+    const node = await openNode(this.#profile.network, {
+      config,
+      keyPair,
+      role: this.#role,
+      workerDir,
+      whereIs: this.#places.next,
+    })
+    this.#node = node
+    const { dht, port } = node
+    if (port !== undefined) keepPort(workerDir, this.#role, port)
     const swarm = openSwarm(dht, keyPair, (publicKey) => dialling.giveWay(publicKey))
     this.#swarm = swarm
     const dialling = new Dialling({
@@ -142,6 +174,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       directory: this.directory,
       isOpen: (conn) => [...this.#links].some((link) => link.conn === conn),
       isLinked: (publicKey) => this.members.has(publicKey),
+      isPlaceKnown: (publicKey) => node.mesh !== undefined && this.#places.of(publicKey).length > 0,
       isOnline: () => this.online,
       log: this.#options.log,
       now: () => performance.now(),
@@ -149,18 +182,21 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#dialling = dialling
     swarm.on('connection', (conn) => this.#onConnection(conn, dialling))
     swarm.on('update', () => dialling.watch())
-    this.directory.on('change', () => this.#reconcile(dialling))
+    this.directory.on('change', () => {
+      this.#reconcile(dialling)
+      this.#considerPoints()
+    })
     this.#background(swarm.listen(), 'listening')
     this.#background(
-      dht.fullyBootstrapped().then(() => {
-        this.#announceAgain()
-        if (this.#bootstrap !== undefined) keepNodePort(workerDir, this.#dhtPort)
-      }),
+      dht.fullyBootstrapped().then(() => this.#announceAgain()),
       'announcing',
     )
     if (DOORS.has(this.#role)) {
-      swarm.join(this.directory.core.discoveryKey, { server: true, client: false })
+      const topic = this.directory.core.discoveryKey
+      this.#background(node.mesh?.announceHere(topic) ?? Promise.resolve(), 'announcing')
+      this.#discovery = swarm.join(topic, { server: true, client: false })
     }
+    this.#watchPoints(node, dialling)
     this.#reconcile(dialling)
     dialling.greet()
     this.#timer = setInterval(() => this.#tick(dialling), CHECK_MS)
@@ -181,27 +217,40 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       // Nodes that stopped just before do not answer; the swarm waits for them whether forced or not, its node does not.
       await withDeadline(swarm.destroy(), leaveMs, 'Leaving the DHT').catch(() => swarm.dht.destroy({ force: true }))
     }
-    await this.#bootstrap?.destroy({ force: true })
   }
 
   /** Addresses for the status file. */
   get addresses(): Record<string, string> {
     const found: Record<string, string> = {}
-    if (this.#bootstrap) found.bootstrap = `${this.#bootstrap.host}:${this.#bootstrap.port}`
-    // This machine's clients find the mesh through it while the authority, and the bootstrap node with it, is down.
-    const port = this.profile.network.kind === 'local' ? this.#dhtPort : 0
-    if (port > 0) found.dht = `127.0.0.1:${port}`
+    const address = this.#node?.address
+    if (address === undefined) return found
+    if (this.#role === 'auth') found.bootstrap = address
+    // Others call this worker there, without asking anybody where it is.
+    found.dht = address
     return found
   }
 
-  /** UDP port of this worker's DHT node; 0 until it is bound. */
-  get #dhtPort(): number {
-    return this.#swarm?.dht.address()?.port ?? 0
+  /** True while the DHT answers; the authority of a network of its own is where that begins. */
+  get online(): boolean {
+    if (this.#points !== undefined) return this.#role === 'auth' || this.#points.alive.length > 0
+    return this.#swarm?.dht.bootstrapped ?? false
   }
 
-  /** True once the DHT has answered. */
-  get online(): boolean {
-    return this.#swarm?.dht.bootstrapped ?? false
+  /** Where this worker can be called directly; undefined on networks where that is not known. */
+  get ownNode(): MemberNode | undefined {
+    const address = this.#node?.address
+    return address === undefined ? undefined : { publicKey: this.publicKey, role: this.#role, ...addressOf(address) }
+  }
+
+  /** Where a linked member can be called directly; undefined where it has not said. */
+  placeOf(link: Link): MemberNode | undefined {
+    const said = link.hello?.addresses.dht
+    const own = this.#node?.address
+    if (said === undefined || own === undefined || link.hello === undefined) return undefined
+    // Only the port: whoever could name another host would have everybody call that.
+    const host = isOwnAddress(link.address) ? addressOf(own).host : plainAddress(link.address)
+    const node = { publicKey: link.publicKey, role: link.hello.role, host, port: addressOf(said).port }
+    return memberNodeSchema.safeParse(node).data
   }
 
   /** The authority's link; throws where there is none. @throws MeshError AUTHORITY_DOWN */
@@ -248,14 +297,26 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     return { ...view, state: link.suspect ? 'suspect' : (load?.state ?? 'starting'), version, since, addresses, load }
   }
 
-  /** On local and LAN networks the authority serves the bootstrap node. */
-  async #serveBootstrap(): Promise<void> {
-    const { config, workerDir } = this.#options
-    const { network } = this.profile
-    if (this.#role !== 'auth' || (network.kind !== 'local' && network.kind !== 'lan')) return
-    this.#bootstrap = await serveBootstrap(workerDir, network.kind, config)
-    const bootstrap = [`${this.#bootstrap.host}:${this.#bootstrap.port}`]
-    this.#profile = { ...this.profile, network: { ...network, bootstrap } }
+  /** On local and LAN networks: follows which of the nodes to begin at live. */
+  #watchPoints({ mesh }: OwnNode, dialling: Dialling): void {
+    if (mesh === undefined) return
+    const topic = this.directory.core.discoveryKey
+    this.#points = new MeetingPoints({
+      probe: (point) => mesh.holds(topic, point),
+      onChange: (alive, returned) => {
+        mesh.know(alive)
+        if (returned.length === 0 || this.#stopping) return
+        this.#announceAgain()
+        dialling.callAgain()
+      },
+      now: () => performance.now(),
+    })
+    this.#considerPoints()
+  }
+
+  #considerPoints(): void {
+    const own = this.#node?.address
+    this.#points?.consider(this.#places.meetingPoints.filter((point) => point !== own))
   }
 
   #roleOf = (publicKey: string): Caller => {
@@ -324,6 +385,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (known === link) return
     known?.close(MeshError.LINK_CLOSED('A newer connection took this one’s place'))
     this.members.set(publicKey, link)
+    const place = this.placeOf(link)
+    if (place !== undefined) this.#places.saw(publicKey, place)
     this.#replication.update(link)
     dialling.linked(publicKey)
     link.report(this.#options.load())
@@ -364,7 +427,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   }
 
   #announceAgain(): void {
-    if (this.#swarm !== undefined && !this.#stopping) this.#background(announceAgain(this.#swarm), 'announcing')
+    if (this.#swarm === undefined || this.#stopping) return
+    this.#background(announceAgain(this.#swarm, this.#discovery), 'announcing')
   }
 
   /** Makes dials and links fit the directory: dials whom it should, admits the newly known, cuts the removed. */
@@ -390,6 +454,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     // With each heartbeat: a member's time may be over without a change of the directory.
     if (this.#heartbeats.tick(performance.now())) this.#cutRemoved()
     dialling.tick()
+    this.#points?.tick()
   }
 
   #background(work: Promise<unknown>, what: string): void {

@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import type DHT from 'hyperdht'
 import type { KeyPair, NoiseStream } from 'hyperdht'
-import Hyperswarm from 'hyperswarm'
+import Hyperswarm, { type Discovery } from 'hyperswarm'
 import { encodeKey } from '../../protocol/index.js'
 
 const BACKOFFS_MS = [100, 200, 400, 500]
@@ -47,11 +47,16 @@ export function openSwarm(dht: DHT, keyPair: KeyPair, onCall: (publicKey: string
 }
 
 /**
- * Announces this worker's key anew. HyperDHT looks after its announcements every three seconds, and not whether the nodes
- * that had them have forgotten them: until then nobody would find a worker that began before there was a node to keep
- * them, or whose keepers have just been restarted. A member that has just linked is a sign of both.
+ * Announces this worker's key anew, and the address of the mesh where it does so. HyperDHT looks after its announcements
+ * every three seconds, and after those of an address every ten minutes, and not whether the nodes that had them have
+ * forgotten them: until then nobody would find a worker that began before there was a node to keep them, or whose keepers
+ * have just been restarted. A member that has just linked is a sign of both, and so is a node that answers again.
  */
-export async function announceAgain({ server }: Hyperswarm): Promise<void> {
+export async function announceAgain(swarm: Hyperswarm, discovery: Discovery | undefined): Promise<void> {
+  await Promise.all([announceKey(swarm), discovery && announceAddress(discovery)])
+}
+
+async function announceKey({ server }: Hyperswarm): Promise<void> {
   const announcer = server._announcer
   if (announcer === null) return
   if (announcer._updating !== null) {
@@ -61,4 +66,10 @@ export async function announceAgain({ server }: Hyperswarm): Promise<void> {
   }
   announcer.refresh()
   announcer._sleeper.resume()
+}
+
+async function announceAddress(discovery: Discovery): Promise<void> {
+  // One that is under way may have asked nodes that were away, and is all that a call for another gets meanwhile.
+  await discovery.flushed()
+  await discovery.refresh()
 }

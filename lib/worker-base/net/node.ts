@@ -1,0 +1,115 @@
+import { lookup } from 'node:dns/promises'
+import type {
+  ConnectOptions,
+  DHTOptions,
+  KeyPair,
+  NodeAddress,
+  NoiseStream,
+  QueryOptions,
+  QueryRequest,
+} from 'hyperdht'
+import DHT from 'hyperdht'
+import { addressOf } from './places.js'
+
+/** A node that is gone keeps a lookup waiting for this many tries of one second each, and no longer. */
+const RETRIES = 1
+
+export interface MeshNodeOptions {
+  keyPair: KeyPair
+  /** Where other machines reach this node. */
+  host: string
+  port: number
+  /** The address that it binds to; empty: all. */
+  bind: string
+  /** Whether others may begin at it, and leave their announcements there. */
+  isMeetingPoint: boolean
+  /** Where a peer was seen last: it is called there before anybody is asked where it is. */
+  whereIs: (publicKey: Uint8Array) => readonly NodeAddress[]
+}
+
+/**
+ * A DHT node on a network of its own, local or LAN. HyperDHT fills its tables with whoever answers, and waits six seconds
+ * for each that is gone; here the nodes are few and known, and only those count of which it is known that they live.
+ */
+export class MeshNode extends DHT {
+  readonly #own: string | undefined
+  readonly #whereIs: MeshNodeOptions['whereIs']
+  #known: ReadonlySet<string> = new Set()
+
+  private constructor({ keyPair, host, port, bind, isMeetingPoint, whereIs }: MeshNodeOptions) {
+    super({
+      keyPair,
+      bootstrap: [],
+      firewalled: false,
+      ephemeral: !isMeetingPoint,
+      // A range without its end. Where the port was taken meanwhile, any free one.
+      port: [port, port + 1],
+      ...(bind === '' ? {} : { host: bind }),
+    } satisfies DHTOptions)
+    this.#own = isMeetingPoint ? `${host}:${port}` : undefined
+    this.#whereIs = whereIs
+    // It need ask nobody what its address is: while it is alone there is nobody to tell it.
+    this._nat.add(host, port)
+    this._filterNode = (node) => this.#known.has(`${node.host}:${node.port}`)
+  }
+
+  /** @throws the system's error where it cannot be bound */
+  static async open(options: MeshNodeOptions): Promise<MeshNode> {
+    const node = new MeshNode(options)
+    try {
+      // It asks nobody, so this takes no longer than the binding.
+      await node.fullyBootstrapped()
+    } catch (err) {
+      await node.destroy({ force: true })
+      throw err
+    }
+    node.know([])
+    return node
+  }
+
+  /**
+   * Says which other nodes live, as `host:port`: they alone are asked and told from here on, and this node itself where it is
+   * a meeting point.
+   */
+  know(nodes: readonly string[]): void {
+    this.#known = new Set(nodes)
+    const asked = this.#own === undefined ? nodes : [this.#own, ...nodes]
+    this.bootstrapNodes = asked.map(addressOf)
+    for (const node of this.nodes.toArray()) if (!this._filterNode?.(node)) this._removeNode(node)
+  }
+
+  /**
+   * Announces a topic at this node alone, where it is a meeting point: that waits for nobody. Whoever asks it finds it, though
+   * the announcing elsewhere waits for a node that has just gone.
+   */
+  async announceHere(topic: Uint8Array): Promise<void> {
+    if (this.#own === undefined) return
+    const own = [addressOf(this.#own)]
+    await this.announce(topic, this.defaultKeyPair, own, { nodes: own, onlyClosestNodes: true }).finished()
+  }
+
+  /** Whether a node answers that holds announcements of a topic: another mesh's may have come to the same address. */
+  async holds(topic: Uint8Array, node: string): Promise<boolean> {
+    const { host, port } = addressOf(node)
+    try {
+      const { address } = await lookup(host, 4)
+      const query = this.lookup(topic, { nodes: [{ host: address, port }], onlyClosestNodes: true, retries: 0 })
+      for await (const { peers } of query) if (peers.length > 0) return true
+    } catch {
+      // Nobody knows the name, or this node was destroyed in the midst of it.
+    }
+    return false
+  }
+
+  override connect(publicKey: Uint8Array, options: ConnectOptions = {}): NoiseStream {
+    return super.connect(publicKey, { ...options, relayAddresses: this.#whereIs(publicKey) })
+  }
+
+  override query(request: QueryRequest, options: QueryOptions = {}): ReturnType<DHT['query']> {
+    const given = options.nodes ?? options.closestNodes
+    const nodes = options.onlyClosestNodes
+      ? given
+      : given?.filter(({ host, port }) => this.#known.has(`${host}:${port}`))
+    return super.query(request, { ...options, nodes, retries: Math.min(options.retries ?? RETRIES, RETRIES) })
+  }
+}
