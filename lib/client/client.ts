@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs'
 import RPC from '@hyperswarm/rpc'
 import DHT from 'hyperdht'
+import { rememberNodes } from '../home/index.js'
 import type { CallOptions } from '../link/index.js'
 import {
   decodeKey,
@@ -27,6 +29,7 @@ import { makeFetch } from './fetch.js'
 import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
 import { gather } from './pages.js'
 import { Peer } from './peer.js'
+import { answers, unreachable } from './reach.js'
 import { Search } from './search.js'
 
 /** How long one dial may take; a dead peer on the same machine or LAN shows itself much sooner than one behind a NAT. */
@@ -89,18 +92,21 @@ export class MeshClient {
   /** @throws MeshError CONFIG_INVALID where no mesh is named, BAD_REQUEST or INVALID_API_KEY where an option is wrong */
   constructor(options: MeshClientOptions = {}) {
     this.#settings = resolveOptions(options)
-    const { address, core, network } = this.#settings
+    const { address, core, network, bootstrap } = this.#settings
     this.address = address
     this.#dht = new DHT({
       keyPair: DHT.keyPair(options.seed),
-      ...(network.kind === 'public' ? {} : { bootstrap: network.bootstrap }),
+      ...(network.kind === 'public' ? {} : { bootstrap }),
       ...(isLoopback(network) ? { host: LOOPBACK } : {}),
     })
     this.#rpc = new RPC({ dht: this.#dht, keyPair: this.#dht.defaultKeyPair })
     this.#directory = new DirectoryCopy(core)
     this.#directoryReady = this.#directory.ready()
     this.#directoryReady.catch(() => {})
-    this.#directory.view.on('change', () => this.#checkTrust())
+    this.#directory.view.on('change', () => {
+      this.#checkTrust()
+      this.#remember()
+    })
     this.fetch = makeFetch({
       connect: (signal) => this.#connected(signal),
       onFailure: (peer, err) => {
@@ -311,12 +317,14 @@ export class MeshClient {
   // --- connections ---
 
   #dial = (publicKey: Buffer): Peer => {
-    const { nearby, network } = this.#settings
+    const { nodes, network } = this.#settings
+    const key = encodeKey(publicKey)
     const peer = new Peer({
       rpc: this.#rpc,
       store: this.#directory.store,
       publicKey,
-      nodes: nearby.filter((neighbour) => neighbour.publicKey === encodeKey(publicKey)),
+      // One after the other: more would keep the call waiting.
+      nodes: nodes.filter((node) => node.publicKey === key).slice(0, 1),
       dialMs: DIAL_MS[network.kind],
       roleOf: (key) => this.#directory.roleOf(key) ?? 'client',
     })
@@ -374,15 +382,23 @@ export class MeshClient {
         this.#authority = peer
         return peer
       }
-      if (performance.now() + REDIAL_MS > deadline) {
-        throw MeshError.AUTHORITY_DOWN(
-          'The auth worker of the mesh cannot be reached. Inference goes on without it, but nothing can be changed: start it, or try again shortly',
-          { retryAfterMs: 2000, cause: failure.code },
-          { cause: failure },
-        )
-      }
+      if (failure.code === 'VERSION_MISMATCH') throw failure
+      if (performance.now() + REDIAL_MS > deadline) throw await this.#whyNoAuthority(failure)
       await new Promise((resolve) => setTimeout(resolve, REDIAL_MS))
     }
+  }
+
+  /** What keeps a client from the authority: the network, where nobody of the mesh answers, else what the last dial said. */
+  async #whyNoAuthority(failure: MeshError): Promise<MeshError> {
+    const { network, bootstrap, address } = this.#settings
+    const details = { mesh: address, cause: failure.code }
+    const isConnected = this.#gateway !== undefined && !this.#gateway.closed
+    if (!isConnected && !(await answers(this.#dht, bootstrap))) return unreachable(network, bootstrap, details)
+    return MeshError.AUTHORITY_DOWN(
+      `The auth worker of the mesh cannot be reached (${failure.message}). Inference goes on without it, but nothing can be changed: start it, or try again shortly`,
+      { ...details, retryAfterMs: 2000 },
+      { cause: failure },
+    )
   }
 
   /** Whom the directory names as the authority, read from any gateway. */
@@ -392,6 +408,18 @@ export class MeshClient {
     const [authority] = view.membersWithRole('auth')
     if (authority === undefined) throw MeshError.AUTHORITY_DOWN('The directory of this mesh names no auth worker')
     return authority.publicKey
+  }
+
+  /** The home remembers where the mesh's nodes are, for the next client; a home that is not there is not made. */
+  #remember(): void {
+    const { home, address } = this.#settings
+    const { nodes } = this.#directory.view
+    if (nodes.length === 0 || !existsSync(home)) return
+    try {
+      rememberNodes(home, address, nodes)
+    } catch {
+      // It is a help and no record: the next client asks the DHT.
+    }
   }
 
   /** A gateway that was removed from the mesh gets nothing more. */

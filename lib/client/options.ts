@@ -1,16 +1,17 @@
-import { findProfile, homePath, readAdminKey, readStatuses } from '../home/index.js'
+import { findProfile, homePath, readAdminKey, readNodes, readStatuses } from '../home/index.js'
 import {
   bootstrapNodeSchema,
   decodeKey,
   encodeKey,
   isLoopback,
   isToken,
+  type MemberNode,
   MeshError,
   type MeshProfile,
   meshProfileSchema,
   type NetworkKind,
+  nodeText,
   parseApiKey,
-  type Role,
   validate,
 } from '../protocol/index.js'
 
@@ -38,14 +39,6 @@ export interface MeshClientOptions {
   seed?: Uint8Array
 }
 
-/** A worker of this home, and its DHT node's address. */
-export interface Neighbour {
-  role: Role
-  publicKey: string
-  host: string
-  port: number
-}
-
 /** Options after every default is filled in. */
 export interface Settings {
   address: string
@@ -54,11 +47,18 @@ export interface Settings {
   /** The authority's public key, where a profile tells it. */
   authority: string | undefined
   network: MeshProfile['network']
-  /** Workers of this same home and where they listen: they are found even while the DHT's bootstrap node is down. */
-  nearby: Neighbour[]
+  /** What is asked where gateways are: the profile's nodes, and those that this home remembers. Empty for the public DHT. */
+  bootstrap: string[]
+  /** Members and where they were seen last, workers of this home first: they are called there without asking the DHT. */
+  nodes: MemberNode[]
+  /** The home, which remembers where members are. */
+  home: string
   key: string | undefined
   timeoutMs: number
 }
+
+/** Nodes that are asked at once, so that one that is gone delays nobody. */
+const MAX_ASKED = 10
 
 const TIMEOUT_MS = { local: 5000, lan: 5000, private: 20_000, public: 20_000 } as const
 
@@ -70,12 +70,17 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
   const { kind } = profile.network
   const core = decodeKey(profile.address, 'mesh address')
   const address = encodeKey(core)
+  const remembered = kind === 'public' ? [] : readNodes(home, address)
+  const doors = remembered.filter(({ role }) => role === 'auth' || role === 'gateway')
+  const { bootstrap } = profile.network
   return {
     address,
     core,
     authority: profile.authority,
     network: profile.network,
-    nearby: kind === 'local' && own?.address === address ? neighbours(home) : [],
+    bootstrap: kind === 'public' ? [] : [...new Set([...bootstrap, ...doors.map(nodeText)])].slice(0, MAX_ASKED),
+    nodes: [...(kind === 'local' && own?.address === address ? neighbours(home) : []), ...doors],
+    home,
     // The home's key is for the home's mesh only: no other mesh may see it.
     key: readKey(
       options.key ??
@@ -133,7 +138,7 @@ function readKey(text: string | undefined): string | undefined {
 }
 
 /** What the status files of this home's workers say of where they listen. One that cannot be read is one helper fewer. */
-function neighbours(home: string): Neighbour[] {
+function neighbours(home: string): MemberNode[] {
   return readStatuses(home).flatMap((file) => {
     if ('problem' in file) return []
     const { role, publicKey, addresses } = file.status

@@ -4,6 +4,7 @@ import { decodeKey, encodeKey, MeshError } from '../protocol/index.js'
 import type { DirectoryCopy } from './directory.js'
 import type { Settings } from './options.js'
 import type { Peer } from './peer.js'
+import { answers, unreachable } from './reach.js'
 
 /** Dials under way at a time: enough that a dead gateway delays nobody, few enough not to load a large mesh. */
 const PARALLEL_DIALS = 4
@@ -19,8 +20,6 @@ const LOOKUP_MS = { first: 50, last: 500 } as const
 const NOBODY_MS = { local: 2500, lan: 2500, private: 10_000, public: 10_000 } as const
 /** Where nobody is found after this long, it is asked whether the DHT is there at all. */
 const PROBE_AFTER_MS = 500
-/** How long a bootstrap node may take to answer that. */
-const PING_MS = 1500
 const TICK_MS = 25
 
 export interface SearchOptions {
@@ -34,6 +33,8 @@ export interface SearchOptions {
 
 interface Candidate {
   publicKey: string
+  /** Whether it was looked up or has answered; false for one that this home only remembers. */
+  isFound: boolean
   peer?: Peer
   openedAt?: number
   failedAt?: number
@@ -88,7 +89,7 @@ export class Search {
 
   /** Gateways of this home, and of an earlier connection's directory, need not be looked up. */
   #addKnown(): void {
-    for (const { role, publicKey } of this.#options.settings.nearby) if (role === 'gateway') this.#add(publicKey)
+    for (const { role, publicKey } of this.#options.settings.nodes) if (role === 'gateway') this.#add(publicKey, false)
     for (const { publicKey } of this.#options.directory.view.membersWithRole('gateway')) this.#add(publicKey)
   }
 
@@ -110,11 +111,16 @@ export class Search {
     }
   }
 
-  #add(publicKey: string): void {
+  #add(publicKey: string, isFound = true): void {
     const { settings, dial } = this.#options
     // The authority announces the address too. It serves no requests, but its directory is the newest.
-    if (publicKey === settings.authority || this.#candidates.has(publicKey)) return
-    this.#candidates.set(publicKey, { publicKey })
+    if (publicKey === settings.authority) return
+    const known = this.#candidates.get(publicKey)
+    if (known !== undefined) {
+      known.isFound ||= isFound
+      return
+    }
+    this.#candidates.set(publicKey, { publicKey, isFound })
     if (settings.authority !== undefined) this.#witness ??= dial(decodeKey(settings.authority))
     this.#dialMore()
   }
@@ -144,6 +150,7 @@ export class Search {
     const peer = this.#options.dial(decodeKey(candidate.publicKey))
     candidate.peer = peer
     peer.once('open', () => {
+      candidate.isFound = true
       candidate.openedAt = performance.now()
       this.#judge()
       this.#dialMore()
@@ -151,6 +158,7 @@ export class Search {
     peer.once('close', (reason) => {
       if (candidate.peer !== peer) return
       if (reason.code === 'VERSION_MISMATCH') {
+        candidate.isFound = true
         this.#others.add(candidate.publicKey)
         this.#mismatch = reason
       }
@@ -217,12 +225,17 @@ export class Search {
     this.#addKnown()
     this.#dialMore()
     const { timeoutMs, network } = this.#options.settings
-    const nobody = this.#candidates.size === 0
+    const nobody = this.#nobody
     if (nobody && !this.#probing && performance.now() - this.#startedAt >= PROBE_AFTER_MS) void this.#probe()
     const allowedMs = nobody ? Math.min(timeoutMs, NOBODY_MS[network.kind]) : timeoutMs
     const waitedMs = performance.now() - this.#startedAt
     const hopeless = waitedMs >= GRACE_MS && this.#onlyOtherVersions()
     if (waitedMs >= allowedMs || hopeless || (nobody && this.#reachable === false)) this.#giveUp()
+  }
+
+  /** Whether nobody was found: those that this home remembers may be long gone. */
+  get #nobody(): boolean {
+    return [...this.#candidates.values()].every(({ isFound }) => !isFound)
   }
 
   /** Whether every gateway there may be speaks another version. The authority answers for the address too. */
@@ -247,31 +260,23 @@ export class Search {
   async #probe(): Promise<void> {
     this.#probing = true
     const { dht, settings } = this.#options
-    this.#reachable = await answers(dht, settings.network.bootstrap)
+    this.#reachable = await answers(dht, settings.bootstrap)
   }
 
   #giveUp(): void {
     if (this.#over) return
     this.#over = true
     const connected = [...this.#candidates.values()].filter(({ openedAt }) => openedAt !== undefined).length
-    const reason = this.#reason(connected)
     this.#letGo()
-    this.#reject(reason)
+    void this.#reason(connected).then(this.#reject)
   }
 
-  #reason(connected: number): MeshError {
+  async #reason(connected: number): Promise<MeshError> {
     const { settings, directory } = this.#options
     const { address, network } = settings
     const details = { mesh: address, candidates: this.#candidates.size }
-    if (this.#candidates.size === 0) {
-      if (this.#reachable === false) {
-        return MeshError.DHT_UNREACHABLE(
-          network.bootstrap.length > 0
-            ? `No DHT node answers at ${network.bootstrap.join(', ')}: is the mesh running? \`infermesh up\` starts it where it was made`
-            : 'No node of the public DHT answers: is this machine online, and may it send UDP?',
-          details,
-        )
-      }
+    if (this.#nobody) {
+      if (this.#reachable === false) return unreachable(network, settings.bootstrap, details)
       return MeshError.MESH_NOT_FOUND(
         `Nobody announces the mesh ${address} on the ${network.kind} network: check the address, and that a gateway runs`,
         details,
@@ -298,20 +303,6 @@ export class Search {
     }
     return this.#dialError ?? connectError(undefined, 'The gateway')
   }
-}
-
-/** True when one of the nodes answers; for the public DHT, when any node is known. */
-async function answers(dht: DHT, bootstrap: string[]): Promise<boolean> {
-  if (bootstrap.length === 0) return dht.toArray().length > 0
-  const pings = bootstrap.map(async (node) => {
-    const colon = node.lastIndexOf(':')
-    await dht.ping({ host: node.slice(0, colon), port: Number(node.slice(colon + 1)) })
-  })
-  const late = new Promise<never>((_, reject) => setTimeout(reject, PING_MS, new Error('no answer')).unref())
-  return Promise.race([Promise.any(pings), late]).then(
-    () => true,
-    () => false,
-  )
 }
 
 function shuffle<T>(items: T[]): T[] {

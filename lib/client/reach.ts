@@ -1,0 +1,84 @@
+import { createSocket } from 'node:dgram'
+import { networkInterfaces } from 'node:os'
+import type DHT from 'hyperdht'
+import { MeshError, type MeshProfile, systemCode } from '../protocol/index.js'
+
+/** Why a mesh is not reached, before anybody of it has said a word. */
+
+/** How long a node may take to answer whether it is there. */
+const PING_MS = 1500
+
+/** True when one of the nodes answers; for the public DHT, when any node is known. */
+export async function answers(dht: DHT, nodes: readonly string[]): Promise<boolean> {
+  if (nodes.length === 0) return dht.toArray().length > 0
+  const pings = nodes.map(async (node) => dht.ping(addressOf(node)))
+  const late = new Promise<never>((_, reject) => setTimeout(reject, PING_MS, new Error('no answer')).unref())
+  return Promise.race([Promise.any(pings), late]).then(
+    () => true,
+    () => false,
+  )
+}
+
+/**
+ * What to say where no node answers: that there is no way to them from this machine, or what may be wrong at the other end.
+ * @param nodes `host:port` of DHT nodes; none for the public DHT
+ */
+export async function unreachable(
+  { kind }: MeshProfile['network'],
+  nodes: readonly string[],
+  details: Record<string, unknown>,
+): Promise<MeshError> {
+  if (kind !== 'local' && !hasNetwork()) {
+    return MeshError.DHT_UNREACHABLE('This machine is on no network: connect it, and try again', details)
+  }
+  if (nodes.length === 0) {
+    return MeshError.DHT_UNREACHABLE(
+      'No node of the public DHT answers: is this machine online, and may it send UDP?',
+      details,
+    )
+  }
+  const list = nodes.join(', ')
+  const reasons = await Promise.all(nodes.map(noWayTo))
+  if (reasons.every((reason) => reason !== undefined)) {
+    return MeshError.DHT_UNREACHABLE(
+      `This machine has no way to ${list} (${[...new Set(reasons)].join(', ')}): is it on the same network as the mesh?`,
+      details,
+    )
+  }
+  const firewall =
+    kind === 'local'
+      ? ''
+      : `, and do the firewalls there let UDP ${portsText(nodes)} in? \`infermesh doctor\` looks here`
+  return MeshError.DHT_UNREACHABLE(
+    `No DHT node answers at ${list}: is the mesh running? \`infermesh up\` starts it where it was made${firewall}`,
+    details,
+  )
+}
+
+function hasNetwork(): boolean {
+  return Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ internal }) => !internal))
+}
+
+/** The system's reason why nothing can be sent to a node; undefined where it knows a way. Nothing is sent. */
+function noWayTo(node: string): Promise<string | undefined> {
+  const { host, port } = addressOf(node)
+  return new Promise((resolve) => {
+    const socket = createSocket('udp4')
+    const end = (reason?: string): void => {
+      socket.close()
+      resolve(reason)
+    }
+    socket.once('error', (err) => end(systemCode(err) ?? err.message))
+    socket.connect(port, host, () => end())
+  })
+}
+
+function portsText(nodes: readonly string[]): string {
+  const ports = [...new Set(nodes.map((node) => addressOf(node).port))]
+  return `port${ports.length === 1 ? '' : 's'} ${ports.join(', ')}`
+}
+
+function addressOf(node: string): { host: string; port: number } {
+  const colon = node.lastIndexOf(':')
+  return { host: node.slice(0, colon), port: Number(node.slice(colon + 1)) }
+}
