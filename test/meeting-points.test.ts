@@ -76,17 +76,27 @@ test('no more nodes are asked than a bound, whatever is named', async (t) => {
 })
 
 test('a member is called at each place that is known of it in turn, where it was seen last first', (t) => {
+  const removed = new Set<string>()
+  const directory = {
+    nodes: [node(1, 5, 'auth'), node(2)],
+    known: true,
+    member: (publicKey: string) =>
+      removed.has(publicKey) ? undefined : { publicKey, role: 'gateway' as const, name: 'a', addedAt: 0 },
+  }
   const places = new Places({
     profile: { address: MESH, authority: key(1), network: { kind: 'lan', bootstrap: ['10.0.0.9:7'] } },
-    directory: { nodes: [node(1, 5, 'auth'), node(2)] },
-    remembered: [node(1, 4, 'auth'), node(3, 3, 'processor')],
+    directory,
+    remembered: [node(1, 4, 'auth'), node(3, 3, 'processor'), node(4)],
   })
   const authority = DHT.keyPair(Buffer.alloc(32, 1)).publicKey
   places.saw(key(1), { host: '10.0.0.8', port: 8 })
   const called = [1, 2, 3, 4, 5].map(() => places.next(authority)[0]?.port)
   t.alike(called, [8, 5, 4, 7, 8])
   t.alike(places.next(DHT.keyPair(Buffer.alloc(32, 50)).publicKey), [], 'nothing is known of a stranger')
-  t.alike(places.meetingPoints, ['10.0.0.9:7', '10.0.0.1:5', '10.0.0.1:1002', '10.0.0.1:4'], 'no processor is one')
+  const points = ['10.0.0.9:7', '10.0.0.1:5', '10.0.0.1:1002', '10.0.0.1:4']
+  t.alike(places.meetingPoints, [...points, '10.0.0.1:1004'], 'no processor is one')
+  removed.add(key(4))
+  t.alike(places.meetingPoints, points, 'nor who was removed')
 })
 
 test('where members were seen last is remembered for each mesh, for its owner only, and bounded', async (t) => {

@@ -69,7 +69,9 @@ function noWayTo(node: string): Promise<string | undefined> {
       resolve(reason)
     }
     socket.once('error', (err) => end(systemCode(err) ?? err.message))
-    socket.connect(port, host, () => end())
+    // Not as an argument: that one is given the errors, too.
+    socket.once('connect', () => end())
+    socket.connect(port, host)
   })
 }
 

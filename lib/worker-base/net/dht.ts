@@ -29,7 +29,7 @@ export interface OwnNode {
 
 /**
  * Makes this worker's DHT node for a kind of network.
- * @throws MeshError CONFIG_INVALID where a LAN's authority has no address, PORT_IN_USE where it must have a port that is taken
+ * @throws MeshError DHT_UNREACHABLE where a LAN's machine is on no network, PORT_IN_USE where it must have a port that is taken
  */
 export async function openNode(network: MeshProfile['network'], options: NodeOptions): Promise<OwnNode> {
   const { config, keyPair, role, whereIs } = options
@@ -71,7 +71,7 @@ async function portFor(options: NodeOptions, kind: MeshProfile['network']['kind'
 
 /**
  * The address of this machine on the LAN: the one from which it reaches a node there, where it does, else its first.
- * @throws MeshError CONFIG_INVALID
+ * @throws MeshError DHT_UNREACHABLE where it is on no network
  */
 async function addressTowards(node: string | undefined, role: Role): Promise<string> {
   const own = node === undefined || role === 'auth' ? undefined : await sourceAddress(node)
@@ -88,7 +88,9 @@ function sourceAddress(node: string): Promise<string | undefined> {
       resolve(address)
     }
     socket.once('error', () => end())
-    socket.connect(Number(node.slice(colon + 1)), node.slice(0, colon), () => end(socket.address().address))
+    // Not as an argument: that one is given the errors, too.
+    socket.once('connect', () => end(socket.address().address))
+    socket.connect(Number(node.slice(colon + 1)), node.slice(0, colon))
   })
 }
 
@@ -97,7 +99,8 @@ function lanAddress(): string {
   for (const addresses of Object.values(networkInterfaces())) {
     for (const { family, internal, address } of addresses ?? []) if (family === 'IPv4' && !internal) return address
   }
-  throw MeshError.CONFIG_INVALID(
-    'net.host: this machine has no IPv4 address but loopback; connect it to the network, name the address to use, or use the network kind local',
+  // No wrong setting: a machine that starts may have its address a moment later, and its worker is started again.
+  throw MeshError.DHT_UNREACHABLE(
+    'This machine has no IPv4 address but loopback: connect it to the network, name the address to use (net.host), or use the network kind local',
   )
 }

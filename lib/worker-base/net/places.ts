@@ -5,7 +5,7 @@ import type { Directory } from '../../store/index.js'
 
 export interface PlacesOptions {
   profile: MeshProfile
-  directory: Pick<Directory, 'nodes'>
+  directory: Pick<Directory, 'nodes' | 'known' | 'member'>
   /** What an earlier run remembers. */
   remembered: readonly MemberNode[]
 }
@@ -29,11 +29,17 @@ export class Places {
     this.#seen.set(publicKey, place)
   }
 
+  /** What is remembered of members; of strangers while the directory is not known. */
+  get #remembered(): MemberNode[] {
+    const { directory, remembered } = this.#options
+    return remembered.filter(({ publicKey }) => !directory.known || directory.member(publicKey) !== undefined)
+  }
+
   /** Every place that is known of a member, the surest first. */
   of(publicKey: string): NodeAddress[] {
-    const { profile, directory, remembered } = this.#options
+    const { profile, directory } = this.#options
     const seen = this.#seen.get(publicKey)
-    const listed = [...directory.nodes, ...remembered].filter((node) => node.publicKey === publicKey)
+    const listed = [...directory.nodes, ...this.#remembered].filter((node) => node.publicKey === publicKey)
     // Of a mesh's own network the first node that a profile names is the authority's.
     const first = profile.network.bootstrap.slice(0, publicKey === profile.authority ? 1 : 0).map(addressOf)
     const all = [...(seen === undefined ? [] : [seen]), ...listed, ...first.filter(({ host }) => isIPv4(host))]
@@ -52,8 +58,8 @@ export class Places {
 
   /** Nodes that others may begin at, as `host:port`, the surest first. */
   get meetingPoints(): string[] {
-    const { profile, directory, remembered } = this.#options
-    const doors = [...directory.nodes, ...remembered.filter(({ role }) => role === 'auth' || role === 'gateway')]
+    const { profile, directory } = this.#options
+    const doors = [...directory.nodes, ...this.#remembered.filter(({ role }) => role === 'auth' || role === 'gateway')]
     return [...new Set([...profile.network.bootstrap, ...doors.map(nodeText)])]
   }
 }
