@@ -24,6 +24,7 @@ const commands: Record<string, Entry> = {
   keys: { summary: 'make, list and revoke API keys', load: () => import('./commands/keys.js') },
   users: { summary: 'add, list and remove users', load: () => import('./commands/users.js') },
   members: { summary: 'list and remove the workers of the mesh', load: () => import('./commands/members.js') },
+  network: { summary: 'show or change who can find the mesh', load: () => import('./commands/network.js') },
   invite: { summary: 'make an invite for another machine', load: () => import('./commands/invite.js') },
   join: { summary: 'join a mesh with an invite', load: () => import('./commands/join.js') },
   usage: { summary: 'show who used how much', load: () => import('./commands/usage.js') },
@@ -41,6 +42,7 @@ const EXAMPLES = `
 Examples:
   infermesh up                          make a mesh on this machine and talk to it
   infermesh run "Why is the sky blue?"
+  infermesh network lan                 let machines of your LAN find it
   infermesh invite --role processor     and on the other machine: infermesh join <invite>
   infermesh status
 

@@ -8,7 +8,7 @@ import test from 'brittle'
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
 const HTTP = 'lib/worker-base/http'
-const WORKER = ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/protocol']
+const WORKER = ['lib/worker-base', 'lib/link', 'lib/store', 'lib/home', 'lib/lan', 'lib/protocol']
 const ENGINE = 'workers/processor/engine'
 const FIRST_ENGINE = 'workers/processor/first-engine'
 const GATEWAY = 'workers/gateway'
@@ -18,13 +18,14 @@ const GATEWAY = 'workers/gateway'
  * here is a room of its own. What stands in none, test and bench, may enter any, past the doors too.
  */
 const ARROWS: Record<string, string[]> = {
-  cli: ['lib/client', 'lib/home', 'lib/protocol', 'lib/errors'],
+  cli: ['lib/client', 'lib/home', 'lib/lan', 'lib/protocol', 'lib/errors'],
   'lib/client': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
-  'lib/worker-base': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
+  'lib/worker-base': ['lib/link', 'lib/store', 'lib/home', 'lib/lan', 'lib/protocol'],
   [HTTP]: ['lib/worker-base', 'lib/home', 'lib/protocol'],
   'lib/link': ['lib/protocol'],
   'lib/store': ['lib/protocol'],
   'lib/home': ['lib/protocol'],
+  'lib/lan': ['lib/protocol'],
   'lib/protocol': ['lib/errors'],
   'lib/errors': [],
   'workers/auth': WORKER,

@@ -178,13 +178,23 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
   })
 
   await t.test('an invite says whom it is for, and join holds to it', async (t) => {
-    const shown = await good(t, home, ['invite', '--role', 'gateway', '--name', 'g2', '--expires', '1h'])
+    const shown = await good(t, home, [
+      'invite',
+      '--same-machine',
+      '--role',
+      'gateway',
+      '--name',
+      'g2',
+      '--expires',
+      '1h',
+    ])
     t.ok(/^For one gateway, once, until \d{4}/m.test(shown))
     const [, invite = ''] = /^infermesh join (imv_\S+)$/m.exec(shown) ?? []
     const other = await testHome(t)
     await bad(t, other, ['join', invite, '--role', 'processor'], 64, /for a gateway, not for a processor/)
     await bad(t, other, ['join', invite, '--name', 'g3'], 64, /for the name g2, not for g3/)
-    const [, third = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--name', 'processor'])) ?? []
+    const [, third = ''] =
+      /(imv_\S+)/.exec(await good(t, home, ['invite', '--same-machine', '--name', 'processor'])) ?? []
     await bad(t, home, ['join', third], 64, /runs here already/)
     const joined = await good(t, other, ['join', '-'], `${invite}\n`)
     t.ok(/^This machine is the gateway g2 of the mesh /m.test(joined) && /Start it with `infermesh up`/.test(joined))
@@ -201,7 +211,8 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     t.ok(new RegExp(`^\\d{4}-\\S+ \\S+ +admin +invite\\.revoke +${id} +-$`, 'm').test(audit), audit)
     t.is(audit.trim().split('\n').length, 6)
 
-    const [, friend = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--guest', '--name', 'friend'])) ?? []
+    const [, friend = ''] =
+      /(imv_\S+)/.exec(await good(t, home, ['invite', '--same-machine', '--guest', '--name', 'friend'])) ?? []
     await good(t, await testHome(t), ['join', friend])
     const approved = await infermesh(['models', 'approve', 'nosuch', '--processor', 'friend'], { home })
     t.is(approved.stdout, 'friend may serve nosuch\n')
@@ -210,7 +221,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     const foreign = await testHome(t)
     const profile = JSON.parse(readFileSync(homeFiles(home).mesh, 'utf8')) as { address: string }
     writeFileSync(homeFiles(foreign).mesh, JSON.stringify({ ...profile, address: 'y'.repeat(52) }))
-    const [, again = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite'])) ?? []
+    const [, again = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--same-machine'])) ?? []
     await bad(t, foreign, ['join', again], 64, /belongs to the mesh y+ already/)
   })
 

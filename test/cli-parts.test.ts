@@ -1,9 +1,10 @@
+import { mkdirSync } from 'node:fs'
 import test from 'brittle'
 import { againText } from '../cli/shared/errors.js'
 import { bytesText, countText, durationText, table, timeText } from '../cli/shared/output.js'
 import { budget, decimal, duration, integer, limitsOf, limitsText, list, port, since } from '../cli/shared/parse.js'
 import { planWorkers } from '../cli/supervisor/plan.js'
-import { writeProfile } from '../lib/home/index.js'
+import { homeFiles, writeProfile } from '../lib/home/index.js'
 import { encodeKey } from '../lib/protocol/index.js'
 
 /** How the command reads option values and writes figures. */
@@ -43,13 +44,32 @@ test('option values are read, and what is wrong is refused with what was expecte
   }
 })
 
-test('a mesh stays on the network that it was made for, and `up` says so', async (t) => {
+test('`up` changes no network, and says which command does', async (t) => {
   const home = await t.tmp()
   t.ok(planWorkers(home, { network: 'lan' }).makesMesh)
   const key = encodeKey(Buffer.alloc(32, 1))
   writeProfile(home, { address: key, authority: key, network: { kind: 'local', bootstrap: [] } })
   t.absent(planWorkers(home, { network: 'local' }).makesMesh)
-  t.exception(() => planWorkers(home, { network: 'public' }), /--network public: the mesh of .* is local, and stays so/)
+  const refused = (options: Parameters<typeof planWorkers>[1], expected: RegExp) =>
+    t.exception(() => planWorkers(home, options), expected)
+  await refused(
+    { network: 'public' },
+    /--network public: the mesh of .* is local\. `infermesh network public` .* where the/,
+  )
+  mkdirSync(homeFiles(home).worker('auth', 'auth'), { recursive: true })
+  await refused(
+    { network: 'lan', netHost: '10.0.0.1' },
+    /`infermesh network lan --net-host 10\.0\.0\.1` changes that, and/,
+  )
+  await refused({ netHost: '10.0.0.1' }, /`infermesh network lan --net-host 10\.0\.0\.1`/)
+  await refused({ bootstrap: ['10.0.0.1:1'] }, /is local\. `infermesh network private --bootstrap 10\.0\.0\.1:1`/)
+  const network = { kind: 'private' as const, bootstrap: ['10.0.0.1:1', '10.0.0.2:2'] }
+  writeProfile(home, { address: key, authority: key, network })
+  t.absent(planWorkers(home, { network: 'private', bootstrap: [...network.bootstrap].reverse() }).makesMesh)
+  await refused(
+    { bootstrap: ['10.0.0.2:2'] },
+    /is private, found at 10\.0\.0\.1:1, 10\.0\.0\.2:2\. `infermesh network private/,
+  )
 })
 
 test('limits are told in the words of the options', (t) => {

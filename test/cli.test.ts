@@ -247,7 +247,7 @@ test('usage adds up what was asked', async (t) => {
 })
 
 test('another machine joins with an invite, which works once', async (t) => {
-  const { invite } = await json<{ invite: string }>(t, ['invite', '--role', 'processor'], { home })
+  const { invite } = await json<{ invite: string }>(t, ['invite', '--same-machine', '--role', 'processor'], { home })
   const other = await testHome(t)
   const joined = await json<{ mesh: string; member: { name: string } }>(t, ['join', invite, '--name', 'p2'], {
     home: other,

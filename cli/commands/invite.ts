@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander'
 import type { InviteInfo } from '../../lib/client/index.js'
-import { ROLES, type Role } from '../../lib/protocol/index.js'
+import { MeshError, ROLES, type Role } from '../../lib/protocol/index.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
@@ -13,6 +13,7 @@ export function define(command: Command): void {
     .addOption(new Option('--role <role>', 'what the other machine will be').choices(ROLES).default('processor'))
     .option('--name <name>', 'what it will be called (default: what it asks for)')
     .option('--guest', 'trust it less: it serves only models that `infermesh models approve` allows it')
+    .option('--same-machine', 'for another home on this machine: what a local mesh can invite')
     .option('--expires <time>', 'how long the invite is valid (default: 1d)', duration)
     .addHelpText(
       'after',
@@ -26,11 +27,15 @@ Examples:
   infermesh invite ls`,
     )
     .action(async (_options, self: Command) => {
-      const options = optionsOf<{ role: Role; name?: string; guest?: boolean; expires?: number }>(self)
+      const options = optionsOf<InviteOptions>(self)
       const { role, name, guest, expires } = options
-      const made = await withMesh(options, (mesh, signal) =>
-        mesh.admin.invites.create({ role, name, trust: guest ? 'guest' : 'own', expiresInMs: expires }, { signal }),
-      )
+      const made = await withMesh(options, (mesh, signal) => {
+        if (mesh.network.kind === 'local' && !options.sameMachine) throw nobodyCanJoin()
+        return mesh.admin.invites.create(
+          { role, name, trust: guest ? 'guest' : 'own', expiresInMs: expires },
+          { signal },
+        )
+      })
       if (options.json) {
         printJson(made)
         return
@@ -41,6 +46,21 @@ Examples:
       print()
       print(`infermesh join ${bold(made.invite)}`)
     })
+}
+
+interface InviteOptions {
+  role: Role
+  name?: string
+  guest?: boolean
+  sameMachine?: boolean
+  expires?: number
+}
+
+/** What an invite to a mesh on loopback would be: worthless on any other machine. */
+function nobodyCanJoin(): MeshError {
+  return MeshError.CONFIG_INVALID(
+    'The mesh is on this machine alone (network local), so no other can join it. `infermesh network lan` lets machines of your LAN find it, `infermesh network public` machines anywhere; then invite. For another home on this machine: --same-machine',
+  )
 }
 
 function defineList(command: Command): void {

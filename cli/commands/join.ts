@@ -57,6 +57,8 @@ Examples:
           const mesh = new MeshClient({ mesh: invite.profile, home, seed })
           try {
             return await mesh.join({ id: invite.id, secret: invite.secret, role, name }, { signal })
+          } catch (err) {
+            throw elsewhere(err, invite.profile) ?? err
           } finally {
             await mesh.close()
           }
@@ -74,6 +76,16 @@ Examples:
         await up({ ...options, role: undefined, name: undefined, check: true })
       }
     })
+}
+
+/** Why the authority of a mesh on loopback cannot be reached; undefined where that is not the reason. */
+function elsewhere(err: unknown, { network }: MeshProfile): MeshError | undefined {
+  if (network.kind !== 'local' || MeshError.from(err).code !== 'AUTHORITY_DOWN') return undefined
+  return MeshError.CONFIG_INVALID(
+    'This invite is for homes on the machine where it was made (network local), and that mesh does not run here. From another machine: run `infermesh network lan` there, and then `infermesh invite` again',
+    {},
+    { cause: err },
+  )
 }
 
 /** A home belongs to one mesh. @throws MeshError CONFLICT */

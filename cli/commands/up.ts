@@ -15,12 +15,13 @@ import {
 } from '../../lib/protocol/index.js'
 import { Conversation } from '../shared/conversation.js'
 import { type Common, openMesh, optionsOf } from '../shared/mesh.js'
-import { bold, cyan, dim, interruptible, onTerminal, print, printJson, withSpinner } from '../shared/output.js'
+import { bold, cyan, dim, interruptible, notice, onTerminal, print, printJson, withSpinner } from '../shared/output.js'
 import { gather, port } from '../shared/parse.js'
 import type { Child } from '../supervisor/child.js'
 import { LiveTable } from '../supervisor/live-table.js'
 import { changeText } from '../supervisor/log.js'
 import { type Plan, planWorkers, rememberPlan, type UpOptions } from '../supervisor/plan.js'
+import { restartOnSignal } from '../supervisor/restart.js'
 import { selfCheck } from '../supervisor/self-check.js'
 import { Supervisor } from '../supervisor/supervisor.js'
 import { printStatus } from './status.js'
@@ -40,9 +41,10 @@ export function define(command: Command): void {
     .option('--metrics-port <port>', 'port of the Prometheus metrics; 0: a free one (default: 9464)', port)
     .option('--host <address>', 'address that these two listen on (default: 127.0.0.1)')
     .addOption(
-      new Option('--network <kind>', 'who can find the mesh; counts when it is made (default: local)').choices(
-        networkKindSchema.options,
-      ),
+      new Option(
+        '--network <kind>',
+        'who can find the mesh that this makes (default: local); later: `infermesh network`',
+      ).choices(networkKindSchema.options),
     )
     .option('--bootstrap <host:port>', 'DHT node of a private network; can be repeated', gather)
     .option('--net-host <address>', 'this machine’s address in the LAN (default: the first)')
@@ -87,30 +89,37 @@ export async function up(options: RunOptions): Promise<void> {
   const plan = planWorkers(home, options)
   const supervisor = new Supervisor(home, plan.specs)
   const stop = stopOnSignal(supervisor)
+  const restarts = restartOnSignal(supervisor)
   const over = new AbortController()
-  let mesh: MeshClient | undefined
+  const session: Session = { mesh: undefined }
   try {
     await startInSight(supervisor, options.json === true)
     rememberPlanHere(home, plan)
     supervisor.on('change', sayChange)
     if (options.json) printJson(report(home, supervisor.statuses()))
     else printReport(home, supervisor.statuses(), options.showKey === true)
-    if (hasKey(home)) mesh = await openMesh({ home })
-    const after = afterStart(home, mesh, options, supervisor, stop, over.signal)
-    await Promise.race([after, stop.requested, supervisor.hopeless])
+    if (hasKey(home)) session.mesh = await openMesh({ home })
+    const after = afterStart(home, session, options, supervisor, stop, over.signal)
+    await Promise.race([after, stop.requested, supervisor.hopeless, restarts.failed])
   } catch (err) {
     // Ctrl-C while the workers start is no failure of theirs.
     if (!stop.isRequested()) throw err
   } finally {
     supervisor.off('change', sayChange)
     over.abort()
-    await mesh?.close()
+    await session.mesh?.close()
     // A chat that SIGTERM ended may still be reading from the terminal.
     if (process.stdin.isTTY) process.stdin.setRawMode(false)
     process.stdin.destroy()
     await withSpinner('finishing what runs', options.json === true, supervisor.stop())
+    restarts.release()
     stop.release()
   }
+}
+
+/** What `up` asks the mesh with. Another network takes another client. */
+interface Session {
+  mesh: MeshClient | undefined
 }
 
 /** Starts the workers; on a terminal a table shows how far each is. */
@@ -129,12 +138,13 @@ async function startInSight(supervisor: Supervisor, quiet: boolean): Promise<voi
 /** The first question, and then a chat in a terminal; elsewhere nothing until a signal comes. */
 async function afterStart(
   home: string,
-  mesh: MeshClient | undefined,
+  session: Session,
   options: RunOptions,
   supervisor: Supervisor,
   stop: Stop,
   over: AbortSignal,
 ): Promise<void> {
+  const { mesh } = session
   const talks = onTerminal() && process.stdin.isTTY === true && options.json !== true
   if (mesh === undefined) {
     if (talks) print(dim('This home has no API key. With one in INFERMESH_KEY, `infermesh chat` works here too.'))
@@ -145,10 +155,13 @@ async function afterStart(
   print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
   // From here on Ctrl-C is the conversation's.
   stop.leaveInterrupts()
-  await new Conversation(mesh, {
+  const conversation = new Conversation(mesh, {
     historyFile: homeFiles(home).chatHistory,
     commands: {
-      '/status': { help: 'workers, addresses and models', run: async () => printStatus(await mesh.status()) },
+      '/status': {
+        help: 'workers, addresses and models',
+        run: async () => printStatus(await (session.mesh ?? mesh).status()),
+      },
       '/key': { help: 'the whole admin key', run: async () => print(readAdminKey(home)?.text ?? 'none') },
       '/restarts': {
         help: 'how often each worker had to be started again',
@@ -157,7 +170,20 @@ async function afterStart(
         },
       },
     },
-  }).run()
+  })
+  supervisor.on('restarted', () => {
+    const { mesh: former } = session
+    openMesh({ home }).then(
+      (anew) => {
+        session.mesh = anew
+        conversation.use(anew)
+        void former?.close()
+        notice(dim(`The workers were started anew. The mesh is ${anew.network.kind} now.`))
+      },
+      (err) => complain(`infermesh: ${messageOf(err)}`),
+    )
+  })
+  await conversation.run()
 }
 
 function checkOf({ check, json }: RunOptions, statuses: WorkerStatus[]) {
@@ -179,17 +205,19 @@ async function serveDetached(home: string, options: RunOptions): Promise<void> {
   const plan = planWorkers(home, options)
   const supervisor = new Supervisor(home, plan.specs)
   const stop = stopOnSignal(supervisor)
+  const restarts = restartOnSignal(supervisor)
   try {
     await supervisor.start()
     rememberPlanHere(home, plan)
     await tell({ type: 'ready', statuses: supervisor.statuses() })
     process.disconnect?.()
-    await Promise.race([stop.requested, supervisor.hopeless])
+    await Promise.race([stop.requested, supervisor.hopeless, restarts.failed])
   } catch (err) {
     if (process.connected) await tell({ type: 'failed', error: MeshError.from(err).toJSON() })
     if (!stop.isRequested()) throw err
   } finally {
     await supervisor.stop()
+    restarts.release()
     stop.release()
     if (process.connected) process.disconnect?.()
   }

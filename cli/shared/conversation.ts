@@ -39,7 +39,7 @@ export interface ConversationOptions {
 
 /** A conversation with a model in a terminal or over pipes. */
 export class Conversation {
-  readonly #mesh: MeshClient
+  #mesh: MeshClient
   readonly #options: ConversationOptions
   #model: string | undefined
   #system: string | undefined
@@ -52,6 +52,11 @@ export class Conversation {
     this.#options = options
     this.#model = options.model
     this.#system = options.system
+  }
+
+  /** Asks through another client from now on. */
+  use(mesh: MeshClient): void {
+    this.#mesh = mesh
   }
 
   /** Goes on until the person leaves or the input ends. An answer that fails is said, and the conversation goes on. */

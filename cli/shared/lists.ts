@@ -26,3 +26,8 @@ export function printList(head: string[], rows: string[][], empty: string, { lim
   if (limit === undefined && rows.length > SHOWN)
     print(dim(`There are more than ${SHOWN}: --limit <n> shows as many as you say`))
 }
+
+/** Whether two lists hold the same, in whatever order. */
+export function isSameSet(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((item) => b.includes(item))
+}

@@ -58,6 +58,11 @@ export class Child {
     this.#changed = changed
   }
 
+  /** Whether it waits for `release`. */
+  get isHeld(): boolean {
+    return this.#held
+  }
+
   get pid(): number | undefined {
     return this.#process?.pid
   }
@@ -81,8 +86,15 @@ export class Child {
     if (this.#process?.connected) this.#process.send(GO, () => {})
   }
 
+  /** Starts it for the first time, after a crash, or after a stop. */
   start(): void {
     const { role, name, settings } = this.#spec
+    if (this.#stopping) {
+      this.#stopping = false
+      this.#crashes = 0
+      this.#wasReady = false
+      this.reason = undefined
+    }
     const child = spawn(
       process.execPath,
       [

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { findProfile, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
+import { findProfile, hasAuthority, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
 import {
   MeshError,
   type MeshProfile,
@@ -9,6 +9,7 @@ import {
   roleSchema,
   validate,
 } from '../../lib/protocol/index.js'
+import { isSameSet } from '../shared/lists.js'
 import type { WorkerSpec } from './child.js'
 
 /** What `infermesh up` takes. */
@@ -39,7 +40,7 @@ export interface Plan {
 export function planWorkers(home: string, options: UpOptions): Plan {
   const profile = findProfile(home)
   const makesMesh = profile === undefined
-  mustBeItsNetwork(home, profile, options.network)
+  mustBeItsNetwork(home, profile, options)
   const asked = options.role?.map((text) => parseRole(text, options.name))
   const workers = asked ?? readRoles(home) ?? ROLES.map((role) => ({ role, name: options.name ?? role }))
   const twice = workers.find(({ role, name }, i) => workers.findIndex((w) => w.role === role && w.name === name) !== i)
@@ -60,13 +61,26 @@ export function planWorkers(home: string, options: UpOptions): Plan {
   return { specs, makesMesh }
 }
 
-/** @throws MeshError CONFIG_INVALID: what a mesh is found on was settled when it was made */
-function mustBeItsNetwork(home: string, profile: MeshProfile | undefined, asked: string | undefined): void {
-  const kind = profile?.network.kind
-  if (kind === undefined || asked === undefined || asked === kind) return
-  throw MeshError.CONFIG_INVALID(
-    `--network ${asked}: the mesh of ${home} is ${kind}, and stays so: leave --network out, or make another mesh with --home`,
+/** @throws MeshError CONFIG_INVALID with the command that changes what a mesh is found on: a start does not */
+function mustBeItsNetwork(home: string, profile: MeshProfile | undefined, options: UpOptions): void {
+  if (profile === undefined) return
+  const { kind, bootstrap } = profile.network
+  const { network: asked, bootstrap: nodes, netHost } = options
+  const refuse = (flag: string, is: string, command: string) => {
+    const where = hasAuthority(home)
+      ? `\`infermesh network ${command}\` changes that, and then \`infermesh up\` starts it`
+      : `\`infermesh network ${command}\` changes that where the mesh was made`
+    return MeshError.CONFIG_INVALID(`${flag}: the mesh of ${home} is ${is}. ${where}`)
+  }
+  const flags = [...(nodes ?? []).map((node) => ` --bootstrap ${node}`), netHost ? ` --net-host ${netHost}` : ''].join(
+    '',
   )
+  if (asked !== undefined && asked !== kind) throw refuse(`--network ${asked}`, kind, asked + flags)
+  if (nodes !== undefined && !isSameSet(nodes, bootstrap)) {
+    const is = bootstrap.length === 0 ? kind : `${kind}, found at ${bootstrap.join(', ')}`
+    throw refuse(`--bootstrap ${nodes.join(' --bootstrap ')}`, is, `private${flags}`)
+  }
+  if (netHost !== undefined && kind === 'local') throw refuse(`--net-host ${netHost}`, kind, `lan${flags}`)
 }
 
 /** `processor` or `processor:p1`. */

@@ -34,7 +34,7 @@ export function isWorkerProcess(pid: number): boolean {
 /** The supervisor that runs this home now. @throws MeshError CONFIG_INVALID when the home's file about it cannot be read */
 export function runningSupervisor(home: string): SupervisorState | undefined {
   const state = readSupervisor(home)
-  return state !== undefined && isRunning(state) ? state : undefined
+  return state !== undefined && isRunningSupervisor(state) ? state : undefined
 }
 
 /**
@@ -42,7 +42,11 @@ export function runningSupervisor(home: string): SupervisorState | undefined {
  * @throws MeshError STORE_LOCKED naming the process that is it already, CONFIG_INVALID when the file about it cannot be read
  */
 export function claimHome(home: string, roles: SupervisorState['roles']): void {
-  const other = claimSupervisor(home, { pid: process.pid, startedAt: Date.now(), roles }, isRunning)
+  const other = claimSupervisor(
+    home,
+    { pid: process.pid, startedAt: Date.now(), roles, restarts: true },
+    isRunningSupervisor,
+  )
   if (other === undefined) return
   throw MeshError.STORE_LOCKED(
     `${home} is already run by the process with pid ${other.pid}. \`infermesh status\` shows it, \`infermesh down\` stops it`,
@@ -50,7 +54,8 @@ export function claimHome(home: string, roles: SupervisorState['roles']): void {
   )
 }
 
-function isRunning({ pid }: SupervisorState): boolean {
+/** Whether the process that a supervisor's file names is one still. */
+export function isRunningSupervisor({ pid }: Pick<SupervisorState, 'pid'>): boolean {
   return isOurs(pid, ' up')
 }
 

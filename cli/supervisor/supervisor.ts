@@ -9,14 +9,15 @@ const CHECK_MS = 10
 /** How long the workers may take to be ready. */
 const READY_MS = 60_000
 
-/** Runs the workers of one home: starts them, restarts what crashes, stops them in order. Emits `change` with the worker. */
-export class Supervisor extends EventEmitter<{ change: [Child] }> {
+/** Runs the workers of one home: starts them, restarts what crashes, stops them in order. Emits `change` with the worker, and `restarted`. */
+export class Supervisor extends EventEmitter<{ change: [Child]; restarted: [] }> {
   readonly children: Child[]
   readonly #home: string
   /** Rejects once every worker has failed for good: there is nothing left to supervise. */
   readonly hopeless: Promise<never>
   readonly #log: SupervisorLog
   #claimed = false
+  #starting: Promise<void> | undefined
   #timer: NodeJS.Timeout | undefined
   #stopping: Promise<void> | undefined
 
@@ -39,7 +40,12 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
    * for which no answer waits, leave the processor cores to them until then.
    * @throws MeshError STORE_LOCKED where the home is run already, TIMEOUT, or why a worker cannot start
    */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting = this.#start()
+    return this.#starting
+  }
+
+  async #start(): Promise<void> {
     claimHome(
       this.#home,
       this.children.map(({ role, name }) => ({ role, name })),
@@ -48,18 +54,15 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     this.#timer = setInterval(() => {
       for (const child of this.children) child.check()
     }, CHECK_MS)
-    const authority = this.children.filter(({ role }) => role === 'auth')
-    const others = this.children.filter(({ role }) => role !== 'auth')
-    for (const child of authority) child.start()
-    if (authority.length > 0) {
-      for (const child of others) if (child.role !== 'metrics') child.startHeld()
-      await this.#untilReady(authority)
-    }
-    for (const child of others) {
-      if (child.state === 'waiting') child.start()
-      else child.release()
-    }
-    await this.#untilReady(others)
+    await this.#startInOrder()
+  }
+
+  /** Stops every worker and starts it again, with what the home says now. @throws MeshError as `start` does */
+  async restart(): Promise<void> {
+    await this.#starting
+    await this.#stopInOrder()
+    await this.#startInOrder()
+    this.emit('restarted')
   }
 
   /** The workers' status files, as far as they are there. */
@@ -78,10 +81,29 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     for (const child of this.children) child.kill('SIGKILL')
   }
 
-  async #stop(): Promise<void> {
-    const isAuthority = (child: Child) => child.role === 'auth'
+  async #startInOrder(): Promise<void> {
+    if (this.#stopping !== undefined) return
+    const authority = this.children.filter(isAuthority)
+    const others = this.children.filter((child) => !isAuthority(child))
+    for (const child of authority) child.start()
+    if (authority.length > 0) {
+      for (const child of others) if (child.role !== 'metrics') child.startHeld()
+      await this.#untilReady(authority)
+    }
+    for (const child of others) {
+      if (child.isHeld) child.release()
+      else child.start()
+    }
+    await this.#untilReady(others)
+  }
+
+  async #stopInOrder(): Promise<void> {
     await Promise.all(this.children.filter((child) => !isAuthority(child)).map((child) => child.stop()))
     await Promise.all(this.children.filter(isAuthority).map((child) => child.stop()))
+  }
+
+  async #stop(): Promise<void> {
+    await this.#stopInOrder()
     clearInterval(this.#timer)
     if (this.#claimed) releaseSupervisor(this.#home)
     this.#log.close()
@@ -108,4 +130,8 @@ export class Supervisor extends EventEmitter<{ change: [Child] }> {
     }
     throw MeshError.CANCELLED('Stopped before all workers were ready')
   }
+}
+
+function isAuthority({ role }: Child): boolean {
+  return role === 'auth'
 }

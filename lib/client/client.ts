@@ -15,6 +15,7 @@ import {
   LOOPBACK,
   type Member,
   MeshError,
+  type MeshProfile,
   type MethodName,
   methods,
   newRequestId,
@@ -68,6 +69,8 @@ const REPEATABLE: ReadonlySet<MethodName> = new Set([
 export class MeshClient {
   /** The mesh's address. */
   readonly address: string
+  /** How the mesh is reached: who can find it, and the DHT nodes it is looked for at. */
+  readonly network: MeshProfile['network']
   /** Users, keys, members, invites, audit and usage: what an admin manages. */
   readonly admin: Admin
   /**
@@ -94,6 +97,7 @@ export class MeshClient {
     this.#settings = resolveOptions(options)
     const { address, core, network, bootstrap } = this.#settings
     this.address = address
+    this.network = network
     this.#dht = new DHT({
       keyPair: DHT.keyPair(options.seed),
       ...(network.kind === 'public' ? {} : { bootstrap }),

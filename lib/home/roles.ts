@@ -1,3 +1,4 @@
+import { existsSync, readdirSync } from 'node:fs'
 import { z } from 'zod'
 import { nameSchema, roleSchema } from '../protocol/index.js'
 import { makePrivateDir, readRecord, writeFileAtomic } from './files.js'
@@ -22,4 +23,10 @@ export function readRoles(home: string): WorkerName[] | undefined {
 export function writeRoles(home: string, workers: readonly WorkerName[]): void {
   makePrivateDir(home)
   writeFileAtomic(homeFiles(home).roles, `${JSON.stringify(workers.map(({ role, name }) => ({ role, name })))}\n`)
+}
+
+/** Whether the authority of the home's mesh lives in this home: the mesh was made here, and its other homes have joined. */
+export function hasAuthority(home: string): boolean {
+  const { workersDir } = homeFiles(home)
+  return existsSync(workersDir) && readdirSync(workersDir).some((folder) => folder.startsWith('auth-'))
 }

@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { MeshError, messageOf } from '../protocol/index.js'
-import { readIfThere } from './files.js'
+import { makePrivateDir, readIfThere, writeFileAtomic } from './files.js'
 
 /** Settings of facilities: <facility>.config.json, in the package and in a home's own copy. People write these. */
 
@@ -31,6 +31,17 @@ export function readSettings(path: string): Record<string, unknown> {
   const settings = settingsSchema.safeParse(values)
   if (!settings.success) throw MeshError.CONFIG_INVALID(`${path}: expected a JSON object`)
   return settings.data
+}
+
+/**
+ * Puts one setting of a facility into a folder of such files; what else the file says stays.
+ * @throws MeshError CONFIG_INVALID when the file that is there cannot be read or is no JSON object
+ */
+export function writeSetting(configDir: string, facility: string, key: string, value: unknown): void {
+  const path = settingsPath(configDir, facility)
+  const settings = { ...readSettings(path), [key]: value }
+  makePrivateDir(configDir)
+  writeFileAtomic(path, `${JSON.stringify(settings, null, 2)}\n`)
 }
 
 /** The facilities that a folder has settings of. */

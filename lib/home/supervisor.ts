@@ -11,6 +11,8 @@ const supervisorStateSchema = z.object({
   pid: z.int(),
   startedAt: z.number(),
   roles: z.array(workerNameSchema),
+  /** It starts its workers anew at SIGUSR2, which would end one of an early build. */
+  restarts: z.literal(true).optional(),
 })
 export type SupervisorState = z.infer<typeof supervisorStateSchema>
 

@@ -21,10 +21,10 @@ import {
   requestIdSchema,
   systemCode,
 } from '../../protocol/index.js'
-import type { Facility } from '../index.js'
+import { type Facility, keptPort } from '../index.js'
 import { Connections } from './connections.js'
+import { listenerPid } from './listener.js'
 import { NotHttp } from './not-http.js'
-import { keptPort, listenerPid } from './ports.js'
 import { drainRest, readRefusedBodies } from './refused-body.js'
 
 const positive = z.int().min(1)

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
-import { networkInterfaces } from 'node:os'
 import type { KeyPair, NodeAddress } from 'hyperdht'
 import DHT from 'hyperdht'
+import { lanAddresses } from '../../lan/index.js'
 import { isLoopback, LOOPBACK, MeshError, type MeshProfile, type Role } from '../../protocol/index.js'
 import type { NetConfig } from './config.js'
 import { MeshNode } from './node.js'
@@ -96,9 +96,8 @@ function sourceAddress(node: string): Promise<string | undefined> {
 
 /** The first address that other machines of the LAN reach this one at. */
 function lanAddress(): string {
-  for (const addresses of Object.values(networkInterfaces())) {
-    for (const { family, internal, address } of addresses ?? []) if (family === 'IPv4' && !internal) return address
-  }
+  const [address] = lanAddresses()
+  if (address !== undefined) return address
   // No wrong setting: a machine that starts may have its address a moment later, and its worker is started again.
   throw MeshError.DHT_UNREACHABLE(
     'This machine has no IPv4 address but loopback: connect it to the network, name the address to use (net.host), or use the network kind local',

@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram'
 import { join } from 'node:path'
 import { writeFileAtomic } from '../../home/index.js'
 import type { NetworkKind, Role } from '../../protocol/index.js'
-import { keptPort } from '../ports.js'
+import { keptPort } from '../kept-port.js'
 import type { NetConfig } from './config.js'
 
 /** UDP ports of workers' DHT nodes: the same over restarts, and on networks of several machines known beforehand. */

@@ -1,17 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
-/** TCP ports: the one that was had before, and who has one now. */
-
-/** The port that a file keeps; 0 where it keeps none. */
-export function keptPort(path: string): number {
-  try {
-    const port = Number(readFileSync(path, 'utf8'))
-    return Number.isInteger(port) && port > 0 && port <= 65_535 ? port : 0
-  } catch {
-    return 0
-  }
-}
-
 const LISTEN = '0A'
 
 /** The process that listens on a TCP port, read from /proc; undefined where the system or the rights do not tell. */

@@ -1,0 +1,86 @@
+import { Argument, type Command } from 'commander'
+import { homePath } from '../../lib/home/index.js'
+import { type MeshProfile, type NetworkKind, networkKindSchema } from '../../lib/protocol/index.js'
+import { optionsOf } from '../shared/mesh.js'
+import { changeNetwork, type NetworkOptions, type Outcome, whereNetworkIsChanged } from '../shared/network.js'
+import { bold, dim, interruptible, print, printJson, withSpinner, yellow } from '../shared/output.js'
+import { gather } from '../shared/parse.js'
+
+/** What each kind of network is, in a few words. */
+const MEANING: Record<NetworkKind, string> = {
+  local: 'this machine alone; nothing leaves it',
+  lan: 'machines that reach each other directly',
+  private: 'machines that reach the DHT nodes named here',
+  public: 'machines anywhere, over the public HyperDHT',
+}
+
+export function define(command: Command): void {
+  command
+    .addArgument(
+      new Argument('[kind]', 'who can find the mesh from now on; without it: shows who can').choices(
+        networkKindSchema.options,
+      ),
+    )
+    .option('--bootstrap <host:port>', 'DHT node of a private network; can be repeated', gather)
+    .option('--net-host <address>', 'this machine’s IPv4 address in the LAN (default: the first)')
+    .addHelpText(
+      'after',
+      `
+Users, keys, members and the mesh's address stay as they are. Workers that \`infermesh up\` runs are started anew.
+Run it where the mesh was made. What other machines do then is said.
+
+Examples:
+  infermesh network
+  infermesh network lan
+  infermesh network lan --net-host 192.168.1.7
+  infermesh network private --bootstrap 10.0.0.1:49737
+  infermesh network public`,
+    )
+    .action(async (kind: NetworkKind | undefined, _options, self: Command) => {
+      const options = optionsOf<NetworkOptions>(self)
+      const home = homePath(options.home)
+      if (kind === undefined) return show(home, options)
+      const quiet = options.json === true
+      const outcome = await interruptible((signal) =>
+        withSpinner('changing the network', quiet, changeNetwork(home, kind, options, signal)),
+      )
+      if (quiet) printJson(outcome)
+      else printOutcome(outcome)
+    })
+}
+
+function show(home: string, options: NetworkOptions & { json?: boolean }): void {
+  const { profile, isHere } = whereNetworkIsChanged(home, options)
+  const { address, network } = profile
+  if (options.json) return printJson({ mesh: address, ...network, changedHere: isHere })
+  printNetwork(profile)
+  print(
+    dim(
+      isHere
+        ? `\`infermesh network <${networkKindSchema.options.join('|')}>\` changes it.`
+        : 'This home has joined the mesh: its network is changed where the mesh was made.',
+    ),
+  )
+}
+
+function printNetwork({ address, network }: Pick<MeshProfile, 'address' | 'network'>): void {
+  const { kind, bootstrap } = network
+  print(`${dim('network     ')}${bold(kind)}: ${MEANING[kind]}`)
+  print(`${dim('mesh        ')}${address}`)
+  if (bootstrap.length > 0) print(`${dim('DHT         ')}${bootstrap.join(', ')}`)
+}
+
+function printOutcome({ mesh, kind, bootstrap, from, changed, restarted, restart, addresses }: Outcome): void {
+  printNetwork({ address: mesh, network: { kind, bootstrap } })
+  if (!changed) return print(dim('It was that already: nothing has changed.'))
+  print()
+  if (restarted) print('The workers of this machine run on it now.')
+  else if (restart.length > 0) {
+    print(yellow(`Start anew what runs here, the authority first: ${restart.join(', ')}`))
+  } else print('Start it with `infermesh up`.')
+  if (kind === 'lan' && addresses.length > 1) {
+    print(dim(`Other addresses of this machine, for --net-host: ${addresses.slice(1).join(', ')}`))
+  }
+  if (from !== 'local') print(yellow('Invites that were made before name the former network: make new ones.'))
+  if (kind !== 'local') print('Another machine: `infermesh invite` here, then `infermesh join <invite>` there.')
+}

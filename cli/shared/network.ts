@@ -1,0 +1,152 @@
+import {
+  findProfile,
+  hasAuthority,
+  homeFiles,
+  readProfile,
+  readSettings,
+  settingsPath,
+  writeProfile,
+  writeSetting,
+} from '../../lib/home/index.js'
+import { isOwnIpv4, lanAddresses } from '../../lib/lan/index.js'
+import {
+  bootstrapNodeSchema,
+  LOOPBACK,
+  MeshError,
+  type MeshProfile,
+  type NetworkKind,
+  validate,
+} from '../../lib/protocol/index.js'
+import { askRestart, canRestart } from '../supervisor/restart.js'
+import { runningSupervisor, runningWorkers } from '../supervisor/state.js'
+import { isSameSet } from './lists.js'
+
+/** The network that a home's mesh is found on: what it is, and how it is changed. */
+
+export interface NetworkOptions {
+  bootstrap?: string[]
+  netHost?: string
+}
+
+/** What `infermesh network <kind>` did. */
+export interface Outcome {
+  mesh: string
+  kind: NetworkKind
+  /** Empty also where the authority's next start says it. */
+  bootstrap: string[]
+  from: NetworkKind
+  changed: boolean
+  /** The workers run on it by now. */
+  restarted: boolean
+  /** Workers, as `role name`, that run on the former network until somebody starts them anew. */
+  restart: string[]
+  /** This machine's addresses in a LAN, the one in use first. */
+  addresses: string[]
+}
+
+/**
+ * A home's mesh, and whether its network is changed here.
+ * @throws MeshError CONFIG_INVALID where the home belongs to no mesh, BAD_REQUEST for options that only a change takes
+ */
+export function whereNetworkIsChanged(
+  home: string,
+  { bootstrap, netHost }: NetworkOptions = {},
+): { profile: MeshProfile; isHere: boolean } {
+  if (bootstrap !== undefined || netHost !== undefined) {
+    throw MeshError.BAD_REQUEST('--bootstrap and --net-host go with a kind, such as `infermesh network lan`')
+  }
+  return { profile: readProfile(home), isHere: hasAuthority(home) }
+}
+
+/**
+ * Puts a home's mesh on another network. Workers that a supervisor runs are started anew.
+ * @throws MeshError CONFIG_INVALID where the mesh is none of this home, BAD_REQUEST where the options do not fit the kind
+ */
+export async function changeNetwork(
+  home: string,
+  kind: NetworkKind,
+  options: NetworkOptions,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const profile = profileToChange(home, kind)
+  mustFit(kind, options)
+  const addresses = addressesFor(home, options)
+  const network = { kind, bootstrap: bootstrapFor(kind, profile.network, options, addresses[0]) }
+  const before = profile.network
+  const isMoved = options.netHost !== undefined && options.netHost !== hostSetting(home)
+  const changed = isMoved || network.kind !== before.kind || !isSameSet(network.bootstrap, before.bootstrap)
+  const outcome = { mesh: profile.address, ...network, from: before.kind, changed, addresses }
+  if (!changed) return { ...outcome, restarted: false, restart: [] }
+
+  if (options.netHost !== undefined) writeSetting(homeFiles(home).configDir, 'net', 'host', options.netHost)
+  writeProfile(home, { ...profile, network })
+  const supervisor = runningSupervisor(home)
+  if (supervisor !== undefined && canRestart(supervisor)) {
+    await askRestart(home, supervisor, signal)
+    // What the authority has made of it.
+    return { ...outcome, ...readProfile(home).network, restarted: true, restart: [] }
+  }
+  const restart = runningWorkers(home).map(({ role, name }) => `${role} ${name}`)
+  return { ...outcome, restarted: false, restart }
+}
+
+/** @throws MeshError CONFIG_INVALID: no mesh yet, or one that was made elsewhere */
+function profileToChange(home: string, kind: NetworkKind): MeshProfile {
+  const profile = findProfile(home)
+  if (profile === undefined) {
+    throw MeshError.CONFIG_INVALID(`${home} belongs to no mesh yet: \`infermesh up --network ${kind}\` makes one`)
+  }
+  if (hasAuthority(home)) return profile
+  throw MeshError.CONFIG_INVALID(
+    `${home} has joined a mesh that was made elsewhere: \`infermesh network ${kind}\` changes its network there, and this machine joins again where it does not follow`,
+  )
+}
+
+/** @throws MeshError BAD_REQUEST */
+function mustFit(kind: NetworkKind, { bootstrap, netHost }: NetworkOptions): void {
+  for (const node of bootstrap ?? []) validate(bootstrapNodeSchema, node, '--bootstrap')
+  if (kind === 'private' && (bootstrap ?? []).length === 0) {
+    throw MeshError.BAD_REQUEST('A private network wants a DHT node of its own: --bootstrap <host:port>')
+  }
+  if (kind !== 'private' && bootstrap !== undefined) {
+    throw MeshError.BAD_REQUEST(`--bootstrap goes with \`infermesh network private\`, not with ${kind}`)
+  }
+  if (netHost === undefined) return
+  if (kind === 'local') throw MeshError.BAD_REQUEST('--net-host goes with any network but local')
+  if (!isOwnIpv4(netHost)) {
+    throw MeshError.BAD_REQUEST(
+      `--net-host ${netHost} is no IPv4 address of this machine; it has ${lanAddresses().join(', ') || 'none but loopback'}`,
+    )
+  }
+}
+
+/** This machine's addresses, the one first that the workers of this home bind to. */
+function addressesFor(home: string, { netHost }: NetworkOptions): string[] {
+  const chosen = netHost ?? hostSetting(home)
+  const own = lanAddresses()
+  return chosen === undefined ? own : [chosen, ...own.filter((address) => address !== chosen)]
+}
+
+/** The address that the home's own settings name; undefined where they leave it open. */
+function hostSetting(home: string): string | undefined {
+  const { host } = readSettings(settingsPath(homeFiles(home).configDir, 'net'))
+  return typeof host === 'string' && host !== '' ? host : undefined
+}
+
+/** @throws MeshError CONFIG_INVALID where there is no LAN */
+function bootstrapFor(
+  kind: NetworkKind,
+  before: MeshProfile['network'],
+  { bootstrap = [] }: NetworkOptions,
+  address: string | undefined,
+): string[] {
+  if (kind === 'private') return bootstrap
+  if (kind === 'public') return []
+  if (kind === 'lan' && address === undefined) {
+    throw MeshError.CONFIG_INVALID('This machine has no IPv4 address but loopback: connect it to a LAN first')
+  }
+  // The authority keeps the port of the node that it serves. Where it has served none, its start says which.
+  const isServed = before.kind === 'local' || before.kind === 'lan'
+  const port = isServed ? before.bootstrap[0]?.split(':').at(-1) : undefined
+  return port === undefined ? [] : [`${kind === 'local' ? LOOPBACK : address}:${port}`]
+}

@@ -1,0 +1,1 @@
+export { isOwnIpv4, lanAddresses } from './addresses.js'

@@ -1,0 +1,135 @@
+import { existsSync, readFileSync } from 'node:fs'
+import test, { type Test } from 'brittle'
+import { findProfile, homeFiles, readSettings, settingsPath } from '../lib/home/index.js'
+import { decodeInvite } from '../lib/protocol/index.js'
+import { infermesh, readStatus, ready, spawnNode, testHome, until } from './helpers/mesh.js'
+import { missingProgram, testUnless } from './helpers/needs.js'
+import { NEEDS, Terminal } from './helpers/terminal.js'
+
+/** A mesh that was made for one machine, and others that find it afterwards: on loopback, which is a LAN like others. */
+
+const PORTS = ['--http-port', '0', '--metrics-port', '0']
+const UP = ['up', '--detach', '--no-check', ...PORTS]
+
+interface Network {
+  mesh: string
+  kind: string
+  bootstrap: string[]
+  changed?: boolean
+  restarted?: boolean
+  restart?: string[]
+  changedHere?: boolean
+}
+
+async function json<T>(home: string, ...args: string[]): Promise<T> {
+  const { code, stdout, stderr } = await infermesh([...args, '--json'], { home })
+  if (code !== 0) throw new Error(`infermesh ${args.join(' ')} ended with ${code}: ${stderr}`)
+  return JSON.parse(stdout) as T
+}
+
+async function refused(t: Test, home: string, args: string[], code: number, expected: RegExp): Promise<void> {
+  const exit = await infermesh(args, { home })
+  t.is(exit.code, code, `${args.join(' ')}: ${exit.stdout}${exit.stderr}`)
+  t.ok(expected.test(exit.stderr), exit.stderr)
+}
+
+function stopAfter(t: Test, home: string): void {
+  t.teardown(() => infermesh(['down'], { home }))
+}
+
+test('a mesh of one machine becomes one of a LAN, and another machine joins it', { timeout: 180_000 }, async (t) => {
+  const home = await testHome(t)
+  stopAfter(t, home)
+  const { mesh, key } = await json<{ mesh: string; key: string }>(home, ...UP)
+  t.alike(await json<Network>(home, 'network').then(({ kind, changedHere }) => [kind, changedHere]), ['local', true])
+  t.ok((await infermesh(['users', 'add', 'ann'], { home })).code === 0)
+
+  await refused(t, home, ['invite'], 78, /`infermesh network lan` lets machines of your LAN find it/)
+  t.alike(
+    (await json<{ invites: { reusable: boolean }[] }>(home, 'invite', 'ls')).invites.filter((one) => !one.reusable),
+    [],
+  )
+  await refused(t, home, ['up', '--network', 'lan'], 78, /is local\. `infermesh network lan` changes that/)
+
+  const before = readStatus(home, 'gateway', 'gateway')?.pid
+  const changed = await json<Network>(home, 'network', 'lan', '--net-host', '127.0.0.1')
+  t.alike([changed.mesh, changed.kind, changed.changed, changed.restarted], [mesh, 'lan', true, true])
+  t.not(readStatus(home, 'gateway', 'gateway')?.pid, before, 'the workers were started anew')
+  t.is(readSettings(settingsPath(homeFiles(home).configDir, 'net')).host, '127.0.0.1', 'for later starts too')
+  t.absent((await json<Network>(home, 'network', 'lan')).changed, 'twice is once')
+  t.is(readFileSync(homeFiles(home).adminKey, 'utf8').trim(), key, 'the key is the same')
+  t.ok((await infermesh(['users', 'ls'], { home })).stdout.includes('ann'), 'and users are')
+
+  const { invite } = await json<{ invite: string }>(home, 'invite')
+  t.alike(decodeInvite(invite).profile, findProfile(home), 'the invite names the network')
+  const other = await testHome(t)
+  stopAfter(t, other)
+  await json(other, 'join', invite, '--name', 'p2')
+  await json(other, ...UP)
+  const served = async () =>
+    (await json<{ models: { processors: string[] }[] }>(home, 'models', 'ls')).models[0]?.processors.includes('p2')
+  await until(served, 'the other machine serves', 20_000)
+  t.absent((await json<Network>(other, 'network')).changedHere)
+  await refused(t, other, ['network', 'public'], 78, /has joined a mesh that was made elsewhere/)
+  await refused(
+    t,
+    other,
+    ['up', '--network', 'public'],
+    78,
+    /`infermesh network public` changes that where the mesh was/,
+  )
+})
+
+test('the network is changed while nothing runs, and takes what fits its kind', { timeout: 120_000 }, async (t) => {
+  const home = await testHome(t)
+  await refused(t, home, ['network'], 78, /belongs to no mesh yet/)
+  await refused(t, home, ['network', 'lan'], 78, /`infermesh up --network lan` makes one/)
+  stopAfter(t, home)
+  const auth = ['--role', 'auth', '--role', 'gateway']
+  const { mesh } = await json<{ mesh: string }>(home, ...UP, ...auth)
+  await infermesh(['down'], { home })
+
+  await refused(t, home, ['network', 'mars'], 64, /Allowed choices are local, lan, private, public/)
+  await refused(t, home, ['network', '--net-host', '127.0.0.1'], 64, /go with a kind/)
+  await refused(t, home, ['network', 'private'], 64, /--bootstrap <host:port>/)
+  await refused(t, home, ['network', 'private', '--bootstrap', 'here'], 64, /--bootstrap: expected host:port/)
+  await refused(t, home, ['network', 'lan', '--bootstrap', '10.0.0.1:1'], 64, /goes with `infermesh network private`/)
+  await refused(t, home, ['network', 'lan', '--net-host', '203.0.113.7'], 64, /is no IPv4 address of this machine/)
+  await refused(t, home, ['network', 'local', '--net-host', '127.0.0.1'], 64, /any network but local/)
+  t.is(findProfile(home)?.network.kind, 'local', 'what is refused changes nothing')
+
+  const changed = await json<Network>(home, 'network', 'lan', '--net-host', '127.0.0.1')
+  t.alike([changed.changed, changed.restarted, changed.restart], [true, false, []])
+  await json(home, ...UP)
+  t.alike(findProfile(home)?.network, { kind: 'lan', bootstrap: changed.bootstrap }, 'where it was said to be')
+  await infermesh(['down'], { home })
+
+  t.alike((await json<Network>(home, 'network', 'private', '--bootstrap', '127.0.0.1:9')).bootstrap, ['127.0.0.1:9'])
+  const back = await json<Network>(home, 'network', 'local')
+  t.alike([back.mesh, back.kind], [mesh, 'local'])
+  await json(home, ...UP)
+  t.ok((await infermesh(['status'], { home })).code === 0, 'and back again')
+  t.absent(existsSync(homeFiles(home).worker('processor', 'processor')))
+})
+
+test('workers that no supervisor runs are named, for whoever does', { timeout: 60_000 }, async (t) => {
+  const home = await testHome(t)
+  spawnNode(t, 'worker.js', ['--wtype', 'auth', '--data-dir', home, '--set', 'log.level=silent'])
+  await ready(home, 'auth', 'auth')
+  const { restarted, restart } = await json<Network>(home, 'network', 'public')
+  t.alike([restarted, restart], [false, ['auth auth']])
+})
+
+testUnless(missingProgram(NEEDS), 'the chat of `up` goes on in the new network', { timeout: 120_000 }, async (t) => {
+  const home = await testHome(t)
+  const up = new Terminal(t, home, ['up', '--no-check', ...PORTS])
+  await up.sees(/> $/, 60_000)
+  up.type('half a line')
+  const { restarted } = await json<Network>(home, 'network', 'lan', '--net-host', '127.0.0.1')
+  t.ok(restarted)
+  t.ok(/The mesh is lan now\.\n[\s\S]*> half a line$/.test(await up.sees(/started anew[\s\S]*half a line$/)))
+  up.type('\x15What is the capital of France?\r')
+  t.ok(/Paris/.test(await up.sees(/tokens in[\s\S]*> $/)))
+  up.type('/exit\r')
+  t.is((await up.exited).code, 0)
+})
