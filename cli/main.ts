@@ -23,10 +23,10 @@ const commands: Record<string, Entry> = {
   models: { summary: 'list, add and remove models', load: () => import('./commands/models.js') },
   keys: { summary: 'make, list and revoke API keys', load: () => import('./commands/keys.js') },
   users: { summary: 'add, list and remove users', load: () => import('./commands/users.js') },
-  members: { summary: 'list and remove the workers of the mesh', load: () => import('./commands/members.js') },
+  members: { summary: 'list, accept and remove the workers of the mesh', load: () => import('./commands/members.js') },
   network: { summary: 'show or change who can find the mesh', load: () => import('./commands/network.js') },
   invite: { summary: 'make an invite for another machine', load: () => import('./commands/invite.js') },
-  join: { summary: 'join a mesh with an invite', load: () => import('./commands/join.js') },
+  join: { summary: 'join a mesh, with an invite or of this LAN', load: () => import('./commands/join.js') },
   usage: { summary: 'show who used how much', load: () => import('./commands/usage.js') },
   audit: { summary: 'show who changed what', load: () => import('./commands/audit.js') },
   proxy: {

@@ -13,6 +13,7 @@ import HypercoreStorage from 'hypercore-storage'
 import DHT from 'hyperdht'
 import createTestnet from 'hyperdht/testnet.js'
 import Hyperswarm, { type PeerInfo } from 'hyperswarm'
+import multicastDns from 'multicast-dns'
 import Protomux from 'protomux'
 import ProtomuxRPC from 'protomux-rpc'
 import Rache from 'rache'
@@ -83,7 +84,12 @@ function declarations(): Declared[] {
 }
 
 /** Types of what we give to these packages, not of what they give to us. */
-const OURS = new Set(['protomux: Encoding', 'hyperdht: QueryRequest'])
+const OURS = new Set([
+  'protomux: Encoding',
+  'hyperdht: QueryRequest',
+  'multicast-dns: Question',
+  'multicast-dns: Answer',
+])
 
 /** A real value of every declared type, from two swarms that are connected, a store and this test itself. */
 async function samples(t: Test): Promise<Map<string, unknown>> {
@@ -141,6 +147,9 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     duration: 1,
   })
 
+  const mdns = multicastDns({ port: 0, multicast: false })
+  t.teardown(() => new Promise<void>((resolve) => mdns.destroy(resolve)))
+
   return new Map<string, unknown>([
     ['autocannon: Result', load],
     ['z32: z32', z32],
@@ -168,6 +177,7 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['corestore: Core', cores[0]],
     ['corestore: Replicator', cores[0]?.replicator],
     ['corestore: Corestore', store],
+    ['multicast-dns: Mdns', mdns],
     ['rache: Rache', new Rache({ maxSize: 1 })],
     ['hyperbee: Entry', await bee.get('key')],
     ['hyperbee: HistoryEntry', change],

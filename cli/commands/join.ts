@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
-import { MeshClient } from '../../lib/client/index.js'
+import { type Member, MeshClient } from '../../lib/client/index.js'
 import { findProfile, homeFiles, homePath, loadSeed, makePrivateDir, writeProfile } from '../../lib/home/index.js'
+import { machineName } from '../../lib/lan/index.js'
 import {
   decodeInvite,
   MeshError,
@@ -11,71 +12,146 @@ import {
   type Role,
   validate,
 } from '../../lib/protocol/index.js'
-import { optionsOf } from '../shared/mesh.js'
+import { type Common, optionsOf } from '../shared/mesh.js'
+import { chooseNearby, mustBeOurs, type NearbyOptions, profileOf, tellCode } from '../shared/nearby.js'
 import { dim, interruptible, print, printJson, withSpinner } from '../shared/output.js'
-import { machineName, rememberRole } from '../supervisor/plan.js'
+import { rememberRole } from '../supervisor/plan.js'
 import { runningWorkers } from '../supervisor/state.js'
 
 export function define(command: Command): void {
   command
-    .argument('<invite>', 'what `infermesh invite` printed on the other machine, or - to read it from standard input')
+    .argument(
+      '[invite]',
+      'what `infermesh invite` printed on the other machine, or - to read it from standard input; without it: looks for meshes in this LAN and asks to join one',
+    )
     .option('--name <name>', 'what this worker is called (default: the invite’s name, else this machine’s name)')
-    .addOption(new Option('--role <role>', 'where the invite leaves it open').choices(ROLES))
+    .addOption(new Option('--role <role>', 'where no invite says it (default: processor)').choices(ROLES))
+    .option('--yes', 'ask nobody here: join the only mesh nearby, or the one that --mesh names or gives the address of')
+    .option('--net-host <address>', 'this machine’s IPv4 address to look from (default: all in a LAN)')
     .option('--up', 'start this machine’s workers afterwards')
     .addHelpText(
       'after',
       `
+Without an invite it shows a code and waits until an admin of the mesh, who sees the same code, accepts the request:
+\`infermesh members accept <code>\`. Only meshes of the network lan are found.
+
 Examples:
   infermesh join imv_… --up
-  infermesh join imv_… --name gaming-pc && infermesh up --detach`,
+  infermesh join imv_… --name gaming-pc && infermesh up --detach
+  infermesh join
+  infermesh join --mesh c5jctn8ecucag5iz7oyg8ybj5f4ya57jqyyeab796m61hro1z3do --yes`,
     )
-    .action(async (text: string, _options, self: Command) => {
-      const options = optionsOf<{ name?: string; role?: Role; up?: boolean }>(self)
+    .action(async (text: string | undefined, _options, self: Command) => {
+      const options = optionsOf<JoinOptions>(self)
       const home = homePath(options.home)
-      const invite = decodeInvite(text === '-' ? readFileSync(0, 'utf8') : text)
-      const role = invite.role ?? options.role ?? 'processor'
-      if (options.role !== undefined && options.role !== role) {
-        throw MeshError.BAD_REQUEST(`This invite is for a ${role}, not for a ${options.role}`)
-      }
-      if (invite.name !== undefined && (options.name ?? invite.name) !== invite.name) {
-        throw MeshError.BAD_REQUEST(`This invite is for the name ${invite.name}, not for ${options.name}`)
-      }
-      const name = validate(nameSchema, invite.name ?? options.name ?? machineName(), '--name')
-      if (runningWorkers(home).some((worker) => worker.role === role && worker.name === name)) {
-        throw MeshError.CONFLICT(`The ${role} ${name} runs here already: stop it first, or choose another --name`)
-      }
-      assertSameMesh(home, invite.profile)
-
-      const workerDir = homeFiles(home).worker(role, name)
-      makePrivateDir(home)
-      makePrivateDir(workerDir)
-      const seed = loadSeed(workerDir)
-      const member = await withSpinner(
-        'joining the mesh',
-        options.json === true,
-        interruptible(async (signal) => {
-          const mesh = new MeshClient({ mesh: invite.profile, home, seed })
-          try {
-            return await mesh.join({ id: invite.id, secret: invite.secret, role, name }, { signal })
-          } catch (err) {
-            throw elsewhere(err, invite.profile) ?? err
-          } finally {
-            await mesh.close()
-          }
-        }),
-      )
-      writeProfile(home, invite.profile)
-      rememberRole(home, { role, name })
-      if (options.json) printJson({ mesh: invite.profile.address, member })
+      const joined = text === undefined ? await joinNearby(home, options) : await joinWith(home, text, options)
+      const { profile, member } = joined
+      writeProfile(home, profile)
+      rememberRole(home, member)
+      if (options.json) printJson({ mesh: profile.address, member })
       else {
-        print(`This machine is the ${role} ${member.name} of the mesh ${invite.profile.address}`)
+        print(`This machine is the ${member.role} ${member.name} of the mesh ${profile.address}`)
         if (!options.up) print(dim('Start it with `infermesh up`, or `infermesh up --detach` in the background.'))
       }
       if (options.up) {
         const { up } = await import('./up.js')
-        await up({ ...options, role: undefined, name: undefined, check: true })
+        await up({ ...options, mesh: undefined, role: undefined, name: undefined, netHost: undefined, check: true })
       }
     })
+}
+
+interface JoinOptions extends Common, NearbyOptions {
+  name?: string
+  role?: Role
+  up?: boolean
+}
+
+interface Joined {
+  profile: MeshProfile
+  member: Member
+}
+
+/** Spends an invite. */
+async function joinWith(home: string, text: string, options: JoinOptions): Promise<Joined> {
+  const invite = decodeInvite(text === '-' ? readFileSync(0, 'utf8') : text)
+  const { id, secret, profile } = invite
+  const role = invite.role ?? options.role ?? 'processor'
+  if (options.role !== undefined && options.role !== role) {
+    throw MeshError.BAD_REQUEST(`This invite is for a ${role}, not for a ${options.role}`)
+  }
+  if (invite.name !== undefined && (options.name ?? invite.name) !== invite.name) {
+    throw MeshError.BAD_REQUEST(`This invite is for the name ${invite.name}, not for ${options.name}`)
+  }
+  const name = nameFor(home, role, invite.name ?? options.name)
+  assertSameMesh(home, profile)
+  const member = await withSpinner(
+    'joining the mesh',
+    options.json === true,
+    asNewcomer(home, profile, { role, name }, (mesh, signal) =>
+      mesh.join({ id, secret, role, name }, { signal }).catch((err: unknown) => {
+        throw elsewhere(err, profile) ?? err
+      }),
+    ),
+  )
+  return { profile, member }
+}
+
+/** Asks a mesh of this LAN, and waits for its admin. */
+async function joinNearby(home: string, options: JoinOptions): Promise<Joined> {
+  const role = options.role ?? 'processor'
+  const name = nameFor(home, role, options.name)
+  const own = findProfile(home)
+  const chosen = await chooseNearby(options)
+  const profile = profileOf(chosen)
+  assertSameMesh(home, profile, own)
+  let code = ''
+  const quiet = options.json === true
+  const waiting = (work: Promise<Member>) => withSpinner('waiting until somebody there accepts it', quiet, work)
+  const member = await waiting(
+    asNewcomer(home, profile, { role, name }, (mesh, signal) =>
+      mesh.askToJoin({
+        role,
+        name,
+        signal,
+        onCode: (text) => {
+          code = text
+          tellCode(text, chosen, quiet)
+        },
+      }),
+    ),
+  )
+  if (!options.yes) await mustBeOurs(code, chosen)
+  return { profile, member }
+}
+
+/** Does something with a client that has the worker's own key pair, made where there is none yet. */
+function asNewcomer(
+  home: string,
+  profile: MeshProfile,
+  { role, name }: { role: Role; name: string },
+  work: (mesh: MeshClient, signal: AbortSignal) => Promise<Member>,
+): Promise<Member> {
+  const workerDir = homeFiles(home).worker(role, name)
+  makePrivateDir(home)
+  makePrivateDir(workerDir)
+  const seed = loadSeed(workerDir)
+  return interruptible(async (signal) => {
+    const mesh = new MeshClient({ mesh: profile, home, seed })
+    try {
+      return await work(mesh, signal)
+    } finally {
+      await mesh.close()
+    }
+  })
+}
+
+/** @throws MeshError BAD_REQUEST for no name, CONFLICT where a worker runs here under it */
+function nameFor(home: string, role: Role, given: string | undefined): string {
+  const name = validate(nameSchema, given ?? machineName(), '--name')
+  if (runningWorkers(home).some((worker) => worker.role === role && worker.name === name)) {
+    throw MeshError.CONFLICT(`The ${role} ${name} runs here already: stop it first, or choose another --name`)
+  }
+  return name
 }
 
 /** Why the authority of a mesh on loopback cannot be reached; undefined where that is not the reason. */
@@ -89,10 +165,9 @@ function elsewhere(err: unknown, { network }: MeshProfile): MeshError | undefine
 }
 
 /** A home belongs to one mesh. @throws MeshError CONFLICT */
-function assertSameMesh(home: string, profile: MeshProfile): void {
-  const own = findProfile(home)
+function assertSameMesh(home: string, profile: MeshProfile, own = findProfile(home)): void {
   if (own === undefined || own.address === profile.address) return
   throw MeshError.CONFLICT(
-    `${home} belongs to the mesh ${own.address} already, and this invite is for ${profile.address}: join with another --home`,
+    `${home} belongs to the mesh ${own.address} already, and this is ${profile.address}: join with another --home`,
   )
 }

@@ -1,7 +1,9 @@
 import type { Command } from 'commander'
+import { MeshError } from '../../lib/protocol/index.js'
+import { canAsk, confirm } from '../shared/ask.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
-import { optionsOf, withMesh } from '../shared/mesh.js'
-import { print, printJson, timeText, yellow } from '../shared/output.js'
+import { type Common, optionsOf, withMesh } from '../shared/mesh.js'
+import { bold, print, printJson, timeText, yellow } from '../shared/output.js'
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -9,6 +11,8 @@ export function define(command: Command): void {
     `
 Examples:
   infermesh members ls
+  infermesh members requests
+  infermesh members accept k7q-3mf
   infermesh members remove p1
   infermesh members remove processor/p1`,
   )
@@ -60,4 +64,75 @@ Examples:
         }
       }
     })
+
+  defineRequests(command)
+}
+
+function defineRequests(command: Command): void {
+  withListLimit(
+    command.command('requests').description('list the machines that ask to join (`infermesh join` in the LAN)'),
+  )
+    .addHelpText('after', '\nExample:\n  infermesh members requests')
+    .action(async (_options, self: Command) => {
+      const options = optionsOf<ListOptions>(self)
+      const requests = await withMesh(options, (mesh, signal) =>
+        mesh.admin.admissions.list({ limit: wanted(options) }, { signal }),
+      )
+      const rows = requests.map(({ code, name, role, address, askedAt, expiresAt }) => [
+        ...[code, name, role, address, timeText(askedAt), timeText(expiresAt)],
+      ])
+      if (options.json) printJson({ requests })
+      else printList(['CODE', 'NAME', 'ROLE', 'FROM', 'ASKED', 'UNTIL'], rows, 'No machine asks to join.', options)
+    })
+
+  command
+    .command('accept')
+    .description('let a machine in that asks to join and shows the same code')
+    .argument('<request>', 'the code that the machine shows, or its name')
+    .option('--guest', 'trust it less: it serves only models that `infermesh models approve` allows it')
+    .option('--yes', 'do not ask whether the code is the same, where a name is given')
+    .addHelpText(
+      'after',
+      '\nExamples:\n  infermesh members accept k7q-3mf\n  infermesh members accept gaming-pc --guest',
+    )
+    .action(async (given: string, _options, self: Command) => {
+      const options = optionsOf<{ guest?: boolean; yes?: boolean }>(self)
+      const request = await codeFor(given, options)
+      const trust = options.guest ? 'guest' : 'own'
+      const member = await withMesh(options, (mesh, signal) =>
+        mesh.admin.admissions.accept({ request, trust }, { signal }),
+      )
+      if (options.json) printJson({ member })
+      else print(`${member.role} ${member.name} is a member of the mesh now`)
+    })
+
+  command
+    .command('refuse')
+    .description('turn a machine away that asks to join')
+    .argument('<request>', 'its code or name')
+    .addHelpText('after', '\nExample:\n  infermesh members refuse k7q-3mf')
+    .action(async (request: string, _options, self: Command) => {
+      const common = optionsOf(self)
+      const refused = await withMesh(common, (mesh, signal) => mesh.admin.admissions.refuse({ request }, { signal }))
+      if (common.json) printJson(refused)
+      else print(`${refused.role} ${refused.name} was refused`)
+    })
+}
+
+/**
+ * What is accepted: a code as it is; of a name the code that belongs to it, once a person has compared it, for a name is
+ * what anybody may say.
+ * @throws MeshError BAD_REQUEST where nobody can be asked, CANCELLED for a no; Interrupted
+ */
+async function codeFor(given: string, options: Common & { yes?: boolean }): Promise<string> {
+  const requests = await withMesh(options, (mesh, signal) => mesh.admin.admissions.list({}, { signal }))
+  const named = requests.filter(({ name, role }) => name === given || `${role}/${name}` === given)
+  const [only] = named
+  if (options.yes || only === undefined || named.length > 1) return given
+  if (!canAsk() || options.json) {
+    throw MeshError.BAD_REQUEST(`Anybody may say the name ${given}: give the code that the machine shows, or --yes`)
+  }
+  const { code, role, name, address } = only
+  if (await confirm(`Does the machine ${bold(name)} (${role}, from ${address}) show ${bold(code)}?`)) return code
+  throw MeshError.CANCELLED('Nothing was accepted')
 }

@@ -21,6 +21,7 @@ import type { Child } from '../supervisor/child.js'
 import { LiveTable } from '../supervisor/live-table.js'
 import { changeText } from '../supervisor/log.js'
 import { type Plan, planWorkers, rememberPlan, type UpOptions } from '../supervisor/plan.js'
+import { requestCommands, watchRequests } from '../supervisor/requests.js'
 import { restartOnSignal } from '../supervisor/restart.js'
 import { selfCheck } from '../supervisor/self-check.js'
 import { Supervisor } from '../supervisor/supervisor.js'
@@ -158,6 +159,7 @@ async function afterStart(
   const conversation = new Conversation(mesh, {
     historyFile: homeFiles(home).chatHistory,
     commands: {
+      ...requestCommands(() => session.mesh ?? mesh),
       '/status': {
         help: 'workers, addresses and models',
         run: async () => printStatus(await (session.mesh ?? mesh).status()),
@@ -183,6 +185,7 @@ async function afterStart(
       (err) => complain(`infermesh: ${messageOf(err)}`),
     )
   })
+  watchRequests(() => session.mesh, over)
   await conversation.run()
 }
 

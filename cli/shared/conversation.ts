@@ -34,7 +34,7 @@ export interface ConversationOptions {
   system?: string
   historyFile: string
   /** Further commands, by name with their slash: `/status`. */
-  commands?: Record<string, { help: string; run: () => Promise<void> }>
+  commands?: Record<string, { help: string; run: (argument: string) => Promise<void> }>
 }
 
 /** A conversation with a model in a terminal or over pipes. */
@@ -144,7 +144,7 @@ export class Conversation {
     }
     const other = this.#options.commands?.[name]
     if (other === undefined) throw MeshError.BAD_REQUEST(`There is no command ${name}; /help lists them`)
-    await other.run()
+    await other.run(argument)
   }
 
   async #chooseModel(name: string): Promise<void> {

@@ -1,4 +1,3 @@
-import { hostname } from 'node:os'
 import { findProfile, hasAuthority, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
 import {
   MeshError,
@@ -124,10 +123,4 @@ function settingsFor(role: Role, isFirst: boolean, options: UpOptions): string[]
   }
   if (role === 'processor') add('engine.gpu', gpu)
   return [...settings, ...(options.set ?? [])]
-}
-
-/** This machine's name in the form that workers' names have. */
-export function machineName(): string {
-  const name = (hostname().split('.')[0] ?? '').replace(/[^a-z0-9_.@-]/gi, '-').replace(/^[^a-z0-9]+/i, '')
-  return nameSchema.safeParse(name).success ? name : 'worker'
 }

@@ -72,6 +72,18 @@ export function makeAdmin({ authority, gateway }: { authority: Ask; gateway: Ask
         ),
       revoke: call('invites.revoke'),
     },
+    /** Machines that ask to join, without an invite. */
+    admissions: {
+      list: ({ limit }: Query<'admission.list'> = {}, options?: CallOptions) =>
+        gather(
+          (page) => authority('admission.list', page, options),
+          ({ requests }) => requests,
+          limit,
+        ),
+      /** Makes the machine a member, by the code that it shows. */
+      accept: call('admission.accept'),
+      refuse: call('admission.refuse'),
+    },
     audit: {
       /** Newest first. */
       list: ({ limit }: Query<'audit.list'> = {}, options?: CallOptions) =>

@@ -24,6 +24,7 @@ import {
   validate,
 } from '../protocol/index.js'
 import { type Admin, makeAdmin } from './admin.js'
+import { type AdmissionOptions, askAdmission } from './admission.js'
 import { Answer, cancelReason } from './answer.js'
 import { DirectoryCopy } from './directory.js'
 import { makeFetch } from './fetch.js'
@@ -38,6 +39,8 @@ const DIAL_MS = { local: 1000, lan: 1500, private: 12_000, public: 12_000 } as c
 /** A gateway that has just failed is tried last for this long. */
 const AVOID_MS = 5000
 const REDIAL_MS = 150
+/** How long the directory may take to come from an authority that is connected. */
+const LISTED_MS = 5000
 
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
 /** What `chat` takes: `messages`, and whatever of `model`, `maxTokens`, `sampling`, `stop`, `format` is wanted. */
@@ -56,6 +59,8 @@ const REPEATABLE: ReadonlySet<MethodName> = new Set([
   'keys.list',
   'members.list',
   'invites.list',
+  'admission.list',
+  'admission.wait',
   'audit.list',
   'usage.query',
 ])
@@ -213,6 +218,28 @@ export class MeshClient {
    */
   async join(body: InputOf<'join'>, options?: CallOptions): Promise<Member> {
     return (await this.#askAuthority('join', body, options)).member
+  }
+
+  /**
+   * Asks for admission without an invite: an admin who sees the same code says yes, and the key pair of this client, which
+   * `seed` names, is a member of the mesh. Wants the authority's key in the option `mesh`, as a profile has it.
+   * @throws MeshError FORBIDDEN where no requests are taken, or this one was refused; CONFLICT where the name is taken, BUSY,
+   * RATE_LIMITED, TIMEOUT, UNTRUSTED_GATEWAY where who said yes is not the authority of the mesh with this address
+   */
+  async askToJoin(options: AdmissionOptions): Promise<Member> {
+    const { authority } = this.#settings
+    if (authority === undefined) throw MeshError.BAD_REQUEST('askToJoin wants a profile as the option mesh')
+    const applicant = encodeKey(this.#dht.defaultKeyPair.publicKey)
+    const member = await askAdmission(
+      (name, body, callOptions) => this.#askAuthority(name, body, callOptions),
+      { authority, applicant },
+      options,
+    )
+    // Its signed directory is what the address proves. Whoever answers here need not be its authority.
+    if (await this.#directory.lists(authority, 'auth', LISTED_MS)) return member
+    throw MeshError.UNTRUSTED_GATEWAY(
+      `Whoever accepted this machine is not the authority of the mesh ${this.address}, and may have been an impostor`,
+    )
   }
 
   /** Public key and name of the gateway in use; undefined while there is none. */

@@ -7,6 +7,7 @@ import type { Role } from '../protocol/index.js'
 import { Directory, openCorestore } from '../store/index.js'
 
 const PREFIX = 'infermesh-client-'
+const POLL_MS = 25
 
 /** Copies that are removed when this process ends without closing them. */
 const open = new Set<string>()
@@ -36,6 +37,15 @@ export class DirectoryCopy {
   /** The role that the directory gives a public key; undefined for a stranger, and while nothing is known. */
   roleOf(publicKey: string): Role | undefined {
     return this.view.member(publicKey)?.role
+  }
+
+  /** Waits until the directory gives a public key this role. @returns false where it does not in time */
+  async lists(publicKey: string, role: Role, withinMs: number): Promise<boolean> {
+    const deadline = performance.now() + withinMs
+    while (this.roleOf(publicKey) !== role && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+    }
+    return this.roleOf(publicKey) === role
   }
 
   /** True where at least so many peers have told how long their copy is, and none has more than this one. */

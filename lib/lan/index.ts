@@ -1,1 +1,5 @@
 export { isOwnIpv4, lanAddresses } from './addresses.js'
+export type { Advert } from './advert.js'
+export { type Advertisement, advertise } from './advertise.js'
+export { browse } from './browse.js'
+export { machineName } from './machine-name.js'

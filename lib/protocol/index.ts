@@ -9,6 +9,7 @@ export {
   printable,
   systemCode,
 } from '../errors/index.js'
+export { type Admission, admissionCode, commitmentTo, newNonce, readCode } from './admission.js'
 export { credentialIn, hasCredential, KEY_HEADERS } from './credentials.js'
 export {
   AnswerCollector,
@@ -164,6 +165,7 @@ export {
   type StoredView,
   storedObjectSchema,
 } from './stored.js'
+export { plainText } from './text.js'
 export { isToken, signToken, TOKEN_MS, TokenVerifier } from './token.js'
 export { MAX_TOLD_TOKENS, type TokenPiece, type TokensRequest, type TokensResult } from './tokens.js'
 export { validate } from './validate.js'

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { admissionManagementMethods, admissionMethods } from './admission.js'
 import { encodedKeySchema, keyIdSchema, modelNameSchema, nameSchema } from './ids.js'
 import {
   embeddingRequestSchema,
@@ -182,8 +183,10 @@ const table = {
     z.strictObject({ id: z.string().max(100), secret: z.string().max(100), role: roleSchema, name: nameSchema }),
     z.object({ member: memberSchema }),
   ),
+  ...admissionMethods,
   // --- authority, for people ---
   ...managementMethods,
+  ...admissionManagementMethods,
 } as const
 
 type Table = typeof table

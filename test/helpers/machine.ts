@@ -33,6 +33,11 @@ export class Machine {
     return JSON.parse(stdout) as T
   }
 
+  /** Starts `infermesh <args> --json`, which waits for something. */
+  begin(...args: string[]): Child {
+    return this.#spawn([process.execPath, CLI, ...args, '--json', '--home', this.home])
+  }
+
   /** Starts this machine's workers, which stop with the test at the latest. */
   up(...args: string[]): void {
     this.#workers = this.#spawn([process.execPath, CLI, 'up', '--no-check', ...args, '--home', this.home])

@@ -16,6 +16,8 @@ export const authConfigSchema = z.strictObject({
   keysPerUser: z.int().min(1),
   /** Wrong invites that one peer may present in one minute. */
   joinFailuresPerMinute: z.int().min(1),
+  /** On a LAN the mesh is told of by multicast DNS, and machines that find it may ask to join. */
+  nearby: z.boolean(),
   /** With less free disk than this nothing is changed: a change is refused before it is begun. */
   minFreeDiskBytes: z.int().min(0),
   /** Usage records that were counted are kept for so many days, for `infermesh usage verify`. The totals stay. */

@@ -1,4 +1,5 @@
 import {
+  type Admission,
   decodeKey,
   encodeKey,
   type Member,
@@ -94,7 +95,7 @@ export class Members {
           { reason: 'removed' },
         )
       }
-      this.#mustBeFree(role, name)
+      this.mustBeFree(role, name)
 
       const now = this.#writer.now()
       const { trust } = invite
@@ -106,6 +107,45 @@ export class Members {
       draft.audit(SYSTEM.user, 'member.join', label(member), { publicKey: peer, invite: id })
       draft.directory(directoryKeys.member(peer), member)
       return member
+    }, signal)
+  }
+
+  get(publicKey: string): Member | undefined {
+    return this.#members.get(publicKey)
+  }
+
+  /**
+   * Makes a member of a machine that asked for it, because a person said yes.
+   * @param about where the request came from, for the audit trail
+   * @throws MeshError CONFLICT when the name is taken, or the key is a member of another role
+   */
+  admit(
+    by: Actor,
+    { publicKey, role, name, trust }: Omit<Member, 'addedAt' | 'notAfter' | 'models'>,
+    about: { address: string; code: string },
+    signal?: AbortSignal,
+  ): Promise<Member> {
+    return this.#writer.change((draft) => {
+      const known = this.#members.get(publicKey)
+      if (known !== undefined) {
+        if (known.role === role) return known
+        throw MeshError.CONFLICT(`This machine's key belongs to ${label(known)} already`)
+      }
+      this.mustBeFree(role, name)
+      const addedAt = this.#writer.now()
+      const member: Member = { publicKey, role, name, addedAt, ...(trust === 'guest' && { trust }) }
+      if (this.#writer.accounts.removed.has(publicKey))
+        draft.account(authorityAccountKeys.removed(publicKey), undefined)
+      draft.audit(by.user, 'member.accept', label(member), { publicKey, trust, ...about })
+      draft.directory(directoryKeys.member(publicKey), member)
+      return member
+    }, signal)
+  }
+
+  /** Keeps in the audit trail that a machine was refused. */
+  noteRefusal(by: Actor, { publicKey, role, name, address }: Admission, signal?: AbortSignal): Promise<void> {
+    return this.#writer.change((draft) => {
+      draft.audit(by.user, 'member.refuse', label({ role, name }), { publicKey, address })
     }, signal)
   }
 
@@ -154,7 +194,8 @@ export class Members {
     }
   }
 
-  #mustBeFree(role: string, name: string): void {
+  /** @throws MeshError CONFLICT when another member of the role has the name */
+  mustBeFree(role: string, name: string): void {
     const names = new Set([...this.#members.values()].flatMap((member) => (member.role === role ? [member.name] : [])))
     if (!names.has(name)) return
     let number = 2

@@ -12,6 +12,7 @@ import type { Accounts, Principal } from '../../lib/store/index.js'
 import type { CallContext, Net } from '../../lib/worker-base/index.js'
 import type { AccountsCore } from './accounts-core.js'
 import { type Actor, isAdmin, mustBeSelfOrAdmin } from './actor.js'
+import type { Admissions } from './admissions.js'
 import { readAudit } from './audit.js'
 import type { AuthConfig } from './config.js'
 import type { HashQueue } from './hash-queue.js'
@@ -44,6 +45,7 @@ export interface AuthParts {
   logins: Logins
   invites: Invites
   members: Members
+  admissions: Admissions
   models: Models
   journals: Journals
   ledger: UsageLedger
@@ -65,6 +67,7 @@ export function serveMethods(served: Respond, parts: AuthParts): void {
   serveLogin(respond, parts)
   serveKeys(respond, parts)
   serveMembers(respond, parts)
+  serveAdmissions(respond, parts)
   serveRecords(respond, parts)
 }
 
@@ -243,6 +246,28 @@ function serveMembers(respond: Respond, { profile, members, invites, sightings }
     await invites.revoke(actor(context), id, context.signal)
     return {}
   })
+}
+
+function serveAdmissions(respond: Respond, { admissions, metrics }: AuthParts): void {
+  respond('admission.ask', async (request, { peer, address }) => {
+    try {
+      return admissions.ask(peer, address, request)
+    } catch (err) {
+      if (err instanceof MeshError) metrics.joinRefused(err.code)
+      throw err
+    }
+  })
+  respond('admission.wait', async (request, { peer }) => admissions.wait(peer, request))
+  respond('admission.withdraw', async (_request, { peer }) => {
+    admissions.withdraw(peer)
+    return {}
+  })
+  respond('admission.list', async (page) => {
+    const { items, ...end } = admissions.list(page)
+    return { requests: items, ...end }
+  })
+  respond('admission.accept', (request, context) => admissions.accept(actor(context), request, context.signal))
+  respond('admission.refuse', (request, context) => admissions.refuse(actor(context), request, context.signal))
 }
 
 /** How long a question about usage waits for what the gateways have just written. */

@@ -12,9 +12,11 @@ import {
   writeProfile,
 } from '../../lib/home/index.js'
 import { encodeKey, MeshError, type MeshProfile, newApiKey, TokenVerifier } from '../../lib/protocol/index.js'
-import { BaseWorker, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
+import { BaseWorker, type Facility, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { type AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { AccountsCore } from './accounts-core.js'
+import { Admissions } from './admissions.js'
+import { Advertiser } from './advertiser.js'
 import { type AuthConfig, authConfigSchema } from './config.js'
 import { ensureAdmin, ensureHomeInvite } from './first-start.js'
 import { HashQueue } from './hash-queue.js'
@@ -186,6 +188,12 @@ export class AuthWorker extends BaseWorker {
       logins,
       invites,
       members,
+      admissions: new Admissions({
+        isOpen: () => this.#config.nearby && this.profile.network.kind === 'lan',
+        members,
+        authority: this.publicKey,
+        now: Date.now,
+      }),
       models,
       journals,
       ledger,
@@ -204,6 +212,10 @@ export class AuthWorker extends BaseWorker {
     accounts.on('unreadable', (err) => this.fatal(unreadableHere(err)))
     this.net.dispatcher.authenticate = (key) => accounts.authenticate(key)
     this.net.share(accounts.core, ({ role }) => role === 'gateway')
+  }
+
+  protected override _facilities(): Facility[] {
+    return [new Advertiser({ enabled: this.#config.nearby, profile: () => this.profile, log: () => this.log })]
   }
 
   /** The net has started, so the profile holds the address of the bootstrap node that it serves. */

@@ -1,0 +1,56 @@
+import type { MeshClient } from '../../lib/client/index.js'
+import { MeshError } from '../../lib/protocol/index.js'
+import { bold, notice, print } from '../shared/output.js'
+
+/** Machines that ask to join, at the prompt of a running `infermesh up`. */
+
+const POLL_MS = 2000
+
+/**
+ * Tells of each request once, until the signal aborts. Only a mesh of a LAN has any.
+ * @param meshNow the client in use: another after the network was changed
+ */
+export function watchRequests(meshNow: () => MeshClient | undefined, over: AbortSignal): void {
+  const told = new Set<string>()
+  const timer = setInterval(() => void look().catch(() => {}), POLL_MS)
+  over.addEventListener('abort', () => clearInterval(timer), { once: true })
+
+  async function look(): Promise<void> {
+    const mesh = meshNow()
+    if (mesh?.network.kind !== 'lan') return
+    const requests = await mesh.admin.admissions.list({}, { signal: over, timeoutMs: POLL_MS })
+    for (const { code, name, role, address } of requests) {
+      if (told.has(code)) continue
+      told.add(code)
+      notice(
+        `${bold(name)} asks to join as ${role}, from ${address}. Where it shows ${bold(code)}: /accept ${code}; else /refuse ${code}`,
+      )
+    }
+    const open = new Set(requests.map(({ code }) => code))
+    for (const code of told) if (!open.has(code)) told.delete(code)
+  }
+}
+
+/** `/accept` and `/refuse`, with the code that the machine shows. */
+export function requestCommands(meshNow: () => MeshClient) {
+  const mustBeGiven = (code: string) => {
+    if (code === '') throw MeshError.BAD_REQUEST('Say which, by the code that the machine shows: /accept k7q-3mf')
+    return code
+  }
+  return {
+    '/accept': {
+      help: 'let the machine in that shows this code',
+      run: async (code: string) => {
+        const { role, name } = await meshNow().admin.admissions.accept({ request: mustBeGiven(code) })
+        print(`${role} ${name} is a member of the mesh now`)
+      },
+    },
+    '/refuse': {
+      help: 'turn it away',
+      run: async (code: string) => {
+        const { role, name } = await meshNow().admin.admissions.refuse({ request: mustBeGiven(code) })
+        print(`${role} ${name} was refused`)
+      },
+    },
+  }
+}
