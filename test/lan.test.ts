@@ -5,7 +5,7 @@ import { advertsIn, recordsOf, SERVICE } from '../lib/lan/advert.js'
 import { type Advert, advertise, browse } from '../lib/lan/index.js'
 import { closeMdns, openMdns } from '../lib/lan/mdns.js'
 import { peerKey } from './auth-kit.js'
-import { until } from './helpers/mesh.js'
+import { sleep, until } from './helpers/mesh.js'
 
 /** Multicast DNS as it is on the wire, on loopback. */
 
@@ -97,9 +97,16 @@ test('a flood of packets costs little, and an end of it is enough', { timeout: 3
   const send = (bytes: Buffer) =>
     new Promise<void>((resolve) => flood.send(bytes, 5353, '224.0.0.251', () => resolve()))
   const cpu = process.cpuUsage()
-  for (let i = 0; i < 2000; i++) await send(i % 2 === 0 ? packet : Buffer.alloc(9000, 1))
+  const startedAt = performance.now()
+  for (let i = 0; i < 1000; i++) {
+    await send(i % 2 === 0 ? packet : Buffer.alloc(9000, 1))
+    // The system keeps a few packets only for who does not read them at once.
+    if (i % 4 === 3) await sleep(4)
+  }
+  await sleep(50)
+  const most = 50 * (1 + Math.ceil((performance.now() - startedAt) / 1000))
   const usedMs = process.cpuUsage(cpu).user / 1000
-  t.ok(packets > 0 && packets <= 200, `${packets} of 2000 were read, in ${usedMs.toFixed(0)} ms of this process`)
+  t.ok(packets >= 50 && packets <= most, `${packets} of 1000 were read, in ${usedMs.toFixed(0)} ms of this process`)
   flood.close()
   const advert = advertOf(4)
   const told = await advertise(advert, HERE)

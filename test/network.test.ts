@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
 import test, { type Test } from 'brittle'
+import createTestnet from 'hyperdht/testnet.js'
 import { findProfile, homeFiles, readSettings, settingsPath } from '../lib/home/index.js'
 import { decodeInvite } from '../lib/protocol/index.js'
 import { infermesh, readStatus, ready, spawnNode, testHome, until } from './helpers/mesh.js'
 import { missingProgram, testUnless } from './helpers/needs.js'
+import { onTeardown } from './helpers/teardown.js'
 import { NEEDS, Terminal } from './helpers/terminal.js'
 
 /** A mesh that was made for one machine, and others that find it afterwards: on loopback, which is a LAN like others. */
@@ -70,6 +72,16 @@ test('a mesh of one machine becomes one of a LAN, and another machine joins it',
     (await json<{ models: { processors: string[] }[] }>(home, 'models', 'ls')).models[0]?.processors.includes('p2')
   await until(served, 'the other machine serves', 20_000)
   t.absent((await json<Network>(other, 'network')).changedHere)
+
+  const testnet = await createTestnet(3)
+  onTeardown(t, () => testnet.destroy())
+  const nodes = testnet.bootstrap.map(({ host, port }) => `${host}:${port}`)
+  const began = performance.now()
+  await json(home, 'network', 'private', ...nodes.flatMap((node) => ['--bootstrap', node]))
+  await until(() => findProfile(other)?.network.kind === 'private', 'the other machine has heard of it')
+  t.alike(findProfile(other)?.network.bootstrap, nodes)
+  await until(served, 'and has followed', 30_000)
+  t.comment(`it serves there after ${((performance.now() - began) / 1000).toFixed(1)} s`)
   await refused(t, other, ['network', 'public'], 78, /has joined a mesh that was made elsewhere/)
   await refused(
     t,

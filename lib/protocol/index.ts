@@ -109,6 +109,7 @@ export { endPage, newestFirst, type Page, type PageRequest, pageOf } from './pag
 export {
   bootstrapNodeSchema,
   isLoopback,
+  isSameNetwork,
   LOOPBACK,
   MAX_NODES,
   type MemberNode,
@@ -116,8 +117,9 @@ export {
   memberNodeSchema,
   meshProfileSchema,
   type NetworkKind,
-  networkEntrySchema,
   networkKindSchema,
+  networkSchema,
+  nodesSchema,
   nodeText,
 } from './profile.js'
 export {

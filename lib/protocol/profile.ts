@@ -11,12 +11,15 @@ export type NetworkKind = z.infer<typeof networkKindSchema>
 /** A DHT node that others begin at. */
 export const bootstrapNodeSchema = z.string().regex(/^[\w.-]+:\d{1,5}$/, 'expected host:port')
 
-/** How to reach a mesh. `bootstrap` is empty for the public DHT. */
+/** What a mesh is found on. `bootstrap` is empty for the public DHT. Also the directory's `network/mesh`. */
+export const networkSchema = z.object({ kind: networkKindSchema, bootstrap: z.array(bootstrapNodeSchema) })
+
+/** How to reach a mesh. */
 export const meshProfileSchema = z.object({
   address: encodedKeySchema,
   /** Public key of the authority: every worker dials it by this key. */
   authority: encodedKeySchema,
-  network: z.object({ kind: networkKindSchema, bootstrap: z.array(bootstrapNodeSchema) }),
+  network: networkSchema,
 })
 export type MeshProfile = z.infer<typeof meshProfileSchema>
 
@@ -32,12 +35,18 @@ export const memberNodeSchema = z.object({
 })
 export type MemberNode = z.infer<typeof memberNodeSchema>
 
-/** Directory, `network/nodes`: the authority and the gateways, whose nodes others may begin at. On local and LAN networks. */
-export const networkEntrySchema = z.object({ nodes: z.array(memberNodeSchema).max(MAX_NODES) })
+/** Directory, `nodes/mesh`: the authority and the gateways, whose nodes others may begin at. On local and LAN networks. */
+export const nodesSchema = z.object({ nodes: z.array(memberNodeSchema).max(MAX_NODES) })
 
 /** A node as `host:port`. */
 export function nodeText({ host, port }: { host: string; port: number }): string {
   return `${host}:${port}`
+}
+
+/** Whether who knows one of two networks finds those who are on the other: they are one, and begin at a common node. */
+export function isSameNetwork(a: MeshProfile['network'], b: MeshProfile['network']): boolean {
+  const isFound = a.bootstrap.some((node) => b.bootstrap.includes(node))
+  return a.kind === b.kind && (isFound || (a.bootstrap.length === 0 && b.bootstrap.length === 0))
 }
 
 export const LOOPBACK = '127.0.0.1'

@@ -2,10 +2,12 @@ import {
   defaultModelSchema,
   type Member,
   type MemberNode,
+  type MeshProfile,
   type Model,
   memberSchema,
   modelSchema,
-  networkEntrySchema,
+  networkSchema,
+  nodesSchema,
   type Role,
 } from '../protocol/index.js'
 import { applyTo, BeeView } from './bee-view.js'
@@ -18,7 +20,8 @@ export const directoryKeys = {
   member: (publicKey: string) => `member/${publicKey}`,
   model: (name: string) => `model/${name}`,
   defaultModel: () => 'default/model',
-  nodes: () => 'network/nodes',
+  nodes: () => 'nodes/mesh',
+  network: () => 'network/mesh',
 }
 
 /**
@@ -30,7 +33,8 @@ export class Directory extends BeeView {
   readonly members = new Map<string, Member>()
   readonly models = new Map<string, Model>()
   readonly #defaults = new Map<string, { name: string }>()
-  readonly #network = new Map<string, { nodes: MemberNode[] }>()
+  readonly #nodes = new Map<string, { nodes: MemberNode[] }>()
+  readonly #networks = new Map<string, MeshProfile['network']>()
 
   /** True once anything has been read: an empty directory admits nobody. */
   get known(): boolean {
@@ -44,8 +48,13 @@ export class Directory extends BeeView {
 
   /** Where the authority and the gateways were seen last: members only, and as the roles that they have now. */
   get nodes(): MemberNode[] {
-    const nodes = this.#network.get('nodes')?.nodes ?? []
+    const nodes = this.#nodes.get('mesh')?.nodes ?? []
     return nodes.filter(({ publicKey, role }) => this.member(publicKey)?.role === role)
+  }
+
+  /** What the mesh is found on, or will be once its authority has started anew; undefined where early builds made it. */
+  get network(): MeshProfile['network'] | undefined {
+    return this.#networks.get('mesh')
   }
 
   /** Whether this member may be given a model's requests. */
@@ -69,7 +78,8 @@ export class Directory extends BeeView {
     if (kind === 'member') applyTo(this.members, id, value, memberEntrySchema, ({ publicKey }) => publicKey)
     else if (kind === 'model') applyTo(this.models, id, value, modelSchema, ({ name }) => name)
     else if (kind === 'default') applyTo(this.#defaults, id, value, defaultModelSchema)
-    else if (kind === 'network') applyTo(this.#network, id, value, networkEntrySchema)
+    else if (kind === 'network') applyTo(this.#networks, id, value, networkSchema)
+    else if (kind === 'nodes') applyTo(this.#nodes, id, value, nodesSchema)
     // Other kinds belong to later versions.
   }
 }

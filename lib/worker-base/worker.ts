@@ -3,11 +3,12 @@ import { join } from 'node:path'
 import type { KeyPair } from 'hyperdht'
 import { Registry } from 'prom-client'
 import { z } from 'zod'
-import { homeFiles, makePrivateDir, readNodes, readProfile } from '../home/index.js'
+import { homeFiles, makePrivateDir, readNodes, readProfile, writeProfile } from '../home/index.js'
 import {
   decodeKey,
   encodeKey,
   type Hello,
+  isSameNetwork,
   type Load,
   MeshError,
   type MeshProfile,
@@ -95,6 +96,7 @@ export abstract class BaseWorker {
   readonly #statusFile: StatusFile
   #membership: Membership | undefined
   #stopping: Promise<void> | undefined
+  #isMoving = false
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(role: Role, options: WorkerOptions) {
@@ -344,6 +346,17 @@ export abstract class BaseWorker {
       onRefused: (reason) => this.fatal(reason),
     })
     this.#membership.start()
+    this.directory.on('change', () => this.#followNetwork())
+  }
+
+  /** The mesh is found elsewhere from now on: keeps where, and starts anew there. */
+  #followNetwork(): void {
+    const { network } = this.directory
+    if (network === undefined || isSameNetwork(network, this.profile.network) || this.#isMoving) return
+    this.#isMoving = true
+    const kept = readProfile(this.home)
+    if (!isSameNetwork(network, kept.network)) writeProfile(this.home, { ...kept, network })
+    this.fatal(MeshError.LINK_CLOSED(`The mesh moves to the network ${network.kind}: this worker starts anew there`))
   }
 
   async #quietly(work: Promise<void>, what: string): Promise<void> {

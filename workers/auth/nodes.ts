@@ -1,4 +1,4 @@
-import { rememberNodes, writeProfile } from '../../lib/home/index.js'
+import { findProfile, rememberNodes, writeProfile } from '../../lib/home/index.js'
 import type { Link } from '../../lib/link/index.js'
 import { MAX_NODES, type MemberNode, type MeshProfile } from '../../lib/protocol/index.js'
 import { type Directory, directoryKeys } from '../../lib/store/index.js'
@@ -20,7 +20,8 @@ export interface NodesOptions {
  */
 export class Nodes {
   readonly #options: NodesOptions
-  #profile = ''
+  /** What `mesh.json` held when it was written last here. */
+  #kept: string | undefined
 
   constructor(options: NodesOptions) {
     this.#options = options
@@ -73,12 +74,12 @@ export class Nodes {
   /** Invites and commands of this home name the gateways' nodes, too. */
   #keepProfile(): void {
     const { home, profile, log } = this.#options
-    const now = profile()
-    const text = JSON.stringify(now)
-    if (text === this.#profile) return
     try {
-      writeProfile(home, now)
-      this.#profile = text
+      const kept = JSON.stringify(findProfile(home))
+      // `infermesh network` has changed it since: that counts from the next start.
+      if (this.#kept !== undefined && kept !== this.#kept) return
+      writeProfile(home, profile())
+      this.#kept = JSON.stringify(findProfile(home))
     } catch (err) {
       log.warn({ err }, 'mesh.json could not be written')
     }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import {
@@ -11,7 +12,15 @@ import {
   writeAccountsKey,
   writeProfile,
 } from '../../lib/home/index.js'
-import { encodeKey, MeshError, type MeshProfile, newApiKey, TokenVerifier } from '../../lib/protocol/index.js'
+import {
+  encodeKey,
+  isSameNetwork,
+  MeshError,
+  type MeshProfile,
+  newApiKey,
+  TokenVerifier,
+} from '../../lib/protocol/index.js'
+import { directoryKeys } from '../../lib/store/index.js'
 import { BaseWorker, type Facility, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { type AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { AccountsCore } from './accounts-core.js'
@@ -38,6 +47,8 @@ import { UsageChecks } from './usage-checks.js'
 import { Users } from './users.js'
 
 const DAY_MS = 86_400_000
+/** How long members have to read where the mesh will be found: it is pushed to them. */
+const FOLLOW_MS = 500
 /** How often it is noted who is linked. */
 const SIGHT_MS = 60_000
 /** A secret key is its seed and its public key. */
@@ -225,6 +236,29 @@ export class AuthWorker extends BaseWorker {
     await ensureHomeInvite(this.#invites, this.profile, this.home)
     writeProfile(this.home, this.profile)
     await this.#nodes.start()
+    await this.#tellNetwork(this.profile.network)
+  }
+
+  /** `infermesh network` has changed the profile: members that are linked hear of it while they can. */
+  protected override async _drain(): Promise<void> {
+    const next = findProfile(this.home)?.network
+    if (next === undefined || isSameNetwork(next, this.profile.network)) return
+    // Where only the next start can say at which node, nobody can go there yet.
+    if (next.kind !== 'public' && next.bootstrap.length === 0) return
+    await this.#tellNetwork(next)
+    if (this.net.members.size > 0) await sleep(FOLLOW_MS)
+  }
+
+  /** Puts what the mesh is found on into the directory. That it cannot is no reason not to run. */
+  async #tellNetwork(network: MeshProfile['network']): Promise<void> {
+    const known = this.directory.network
+    if (known !== undefined && isSameNetwork(known, network) && known.bootstrap.length === network.bootstrap.length)
+      return
+    try {
+      await this.#writer?.change((draft) => draft.directory(directoryKeys.network(), network))
+    } catch (err) {
+      this.log.warn({ err }, 'the members could not be told of the network')
+    }
   }
 
   /** Notes which members are linked: as they come, each minute, and as they go. */
