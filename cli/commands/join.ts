@@ -120,7 +120,8 @@ async function joinNearby(home: string, options: JoinOptions): Promise<Joined> {
       }),
     ),
   )
-  if (!options.yes) await mustBeOurs(code, chosen)
+  // One that is a member already is told so, and shows no code.
+  if (!options.yes && code !== '') await mustBeOurs(code, chosen)
   return { profile, member }
 }
 

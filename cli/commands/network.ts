@@ -81,6 +81,13 @@ function printOutcome({ mesh, kind, bootstrap, from, changed, restarted, restart
   if (kind === 'lan' && addresses.length > 1) {
     print(dim(`Other addresses of this machine, for --net-host: ${addresses.slice(1).join(', ')}`))
   }
-  if (from !== 'local') print(yellow('Invites that were made before name the former network: make new ones.'))
+  if (from !== 'local') {
+    print(
+      restarted
+        ? 'Other machines that were linked follow by themselves. One that was away joins again, with a new invite.'
+        : yellow('Other machines have not heard of it: they join again, with a new invite.'),
+    )
+    print(yellow('Invites that were made before name the former network.'))
+  }
   if (kind !== 'local') print('Another machine: `infermesh invite` here, then `infermesh join <invite>` there.')
 }

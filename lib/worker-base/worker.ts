@@ -35,6 +35,9 @@ export const VERSION = z
   .object({ version: z.string() })
   .parse(JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'))).version
 
+/** Less than the authority stays after it has said where it goes. */
+const FOLLOW_AFTER_MS = 200
+
 const workerConfigSchema = z.strictObject({
   /** How long one facility may take to start or stop. */
   facilityDeadlineMs: z.int().min(1),
@@ -96,7 +99,8 @@ export abstract class BaseWorker {
   readonly #statusFile: StatusFile
   #membership: Membership | undefined
   #stopping: Promise<void> | undefined
-  #isMoving = false
+  /** What the directory named last as the mesh's network. */
+  #networkTold: MeshProfile['network'] | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(role: Role, options: WorkerOptions) {
@@ -346,17 +350,28 @@ export abstract class BaseWorker {
       onRefused: (reason) => this.fatal(reason),
     })
     this.#membership.start()
+    this.#networkTold = this.directory.network
     this.directory.on('change', () => this.#followNetwork())
   }
 
-  /** The mesh is found elsewhere from now on: keeps where, and starts anew there. */
+  /**
+   * Follows the mesh to another network: keeps where it is, and starts anew there. Only what the authority says while it is
+   * linked counts, and only what it says last: a directory that was read before, or from others, may be of another time.
+   */
   #followNetwork(): void {
+    const former = this.#networkTold
     const { network } = this.directory
-    if (network === undefined || isSameNetwork(network, this.profile.network) || this.#isMoving) return
-    this.#isMoving = true
-    const kept = readProfile(this.home)
-    if (!isSameNetwork(network, kept.network)) writeProfile(this.home, { ...kept, network })
-    this.fatal(MeshError.LINK_CLOSED(`The mesh moves to the network ${network.kind}: this worker starts anew there`))
+    this.#networkTold = network
+    if (former === undefined || network === undefined || isSameNetwork(former, network)) return
+    if (!this.net.members.has(this.profile.authority)) return
+    setTimeout(() => {
+      const last = this.directory.network
+      if (last === undefined || !isSameNetwork(last, network) || isSameNetwork(last, this.profile.network)) return
+      if (this.#state !== 'ready') return
+      const kept = readProfile(this.home)
+      if (!isSameNetwork(network, kept.network)) writeProfile(this.home, { ...kept, network })
+      this.fatal(MeshError.LINK_CLOSED(`The mesh moves to the network ${network.kind}: this worker starts anew there`))
+    }, FOLLOW_AFTER_MS)
   }
 
   async #quietly(work: Promise<void>, what: string): Promise<void> {

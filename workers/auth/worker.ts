@@ -24,6 +24,7 @@ import { directoryKeys } from '../../lib/store/index.js'
 import { BaseWorker, type Facility, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { type AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { AccountsCore } from './accounts-core.js'
+import { SYSTEM } from './actor.js'
 import { Admissions } from './admissions.js'
 import { Advertiser } from './advertiser.js'
 import { type AuthConfig, authConfigSchema } from './config.js'
@@ -255,7 +256,11 @@ export class AuthWorker extends BaseWorker {
     if (known !== undefined && isSameNetwork(known, network) && known.bootstrap.length === network.bootstrap.length)
       return
     try {
-      await this.#writer?.change((draft) => draft.directory(directoryKeys.network(), network))
+      await this.#writer?.change((draft) => {
+        draft.directory(directoryKeys.network(), network)
+        if (known !== undefined)
+          draft.audit(SYSTEM.user, 'network.change', network.kind, { ...network, from: known.kind })
+      })
     } catch (err) {
       this.log.warn({ err }, 'the members could not be told of the network')
     }
