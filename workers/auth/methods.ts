@@ -8,12 +8,13 @@ import {
   type UsageRow,
   type UsageSum,
 } from '../../lib/protocol/index.js'
-import type { Accounts, Principal } from '../../lib/store/index.js'
-import type { CallContext, Net } from '../../lib/worker-base/index.js'
+import type { Accounts } from '../../lib/store/index.js'
 import type { AccountsCore } from './accounts-core.js'
 import { type Actor, isAdmin, mustBeSelfOrAdmin } from './actor.js'
+import { serveAdmissions } from './admission-methods.js'
 import type { Admissions } from './admissions.js'
 import { readAudit } from './audit.js'
+import { actor, principalOf, type Respond } from './caller.js'
 import type { AuthConfig } from './config.js'
 import type { HashQueue } from './hash-queue.js'
 import { type Invites, inviteInfo } from './invites.js'
@@ -56,8 +57,6 @@ export interface AuthParts {
   replicas: Replicas
 }
 
-type Respond = Net['dispatcher']['respond']
-
 /** Serves everything that the authority answers. */
 export function serveMethods(served: Respond, parts: AuthParts): void {
   const respond = perUser(served, parts)
@@ -87,17 +86,6 @@ function perUser(respond: Respond, { config }: AuthParts): Respond {
       }
       return handler(request, context)
     })
-}
-
-/** The dispatcher calls a handler of a method that wants a credential only with a principal. */
-function principalOf({ principal }: CallContext): Principal {
-  if (principal === undefined) throw new Error('a method without a credential has no principal')
-  return principal
-}
-
-function actor(context: CallContext): Actor {
-  const { user, scopes, keyId } = principalOf(context)
-  return { user, scopes, keyId: loginUserOf(keyId) === undefined ? keyId : undefined }
 }
 
 function serveModels(respond: Respond, { models }: AuthParts): void {
@@ -246,28 +234,6 @@ function serveMembers(respond: Respond, { profile, members, invites, sightings }
     await invites.revoke(actor(context), id, context.signal)
     return {}
   })
-}
-
-function serveAdmissions(respond: Respond, { admissions, metrics }: AuthParts): void {
-  respond('admission.ask', async (request, { peer, address }) => {
-    try {
-      return admissions.ask(peer, address, request)
-    } catch (err) {
-      if (err instanceof MeshError) metrics.joinRefused(err.code)
-      throw err
-    }
-  })
-  respond('admission.wait', async (request, { peer }) => admissions.wait(peer, request))
-  respond('admission.withdraw', async (_request, { peer }) => {
-    admissions.withdraw(peer)
-    return {}
-  })
-  respond('admission.list', async (page) => {
-    const { items, ...end } = admissions.list(page)
-    return { requests: items, ...end }
-  })
-  respond('admission.accept', (request, context) => admissions.accept(actor(context), request, context.signal))
-  respond('admission.refuse', (request, context) => admissions.refuse(actor(context), request, context.signal))
 }
 
 /** How long a question about usage waits for what the gateways have just written. */

@@ -20,11 +20,9 @@ import {
   newApiKey,
   TokenVerifier,
 } from '../../lib/protocol/index.js'
-import { directoryKeys } from '../../lib/store/index.js'
 import { BaseWorker, type Facility, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { type AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { AccountsCore } from './accounts-core.js'
-import { SYSTEM } from './actor.js'
 import { Admissions } from './admissions.js'
 import { Advertiser } from './advertiser.js'
 import { type AuthConfig, authConfigSchema } from './config.js'
@@ -39,6 +37,7 @@ import { Members } from './members.js'
 import { serveMethods } from './methods.js'
 import { registerMetrics } from './metrics.js'
 import { Models } from './models.js'
+import { keepNetwork } from './network.js'
 import { Nodes } from './nodes.js'
 import { Replicas } from './replicas.js'
 import { Sightings } from './sightings.js'
@@ -250,17 +249,10 @@ export class AuthWorker extends BaseWorker {
     if (this.net.members.size > 0) await sleep(FOLLOW_MS)
   }
 
-  /** Puts what the mesh is found on into the directory. That it cannot is no reason not to run. */
+  /** That the members cannot be told is no reason not to run. */
   async #tellNetwork(network: MeshProfile['network']): Promise<void> {
-    const known = this.directory.network
-    if (known !== undefined && isSameNetwork(known, network) && known.bootstrap.length === network.bootstrap.length)
-      return
     try {
-      await this.#writer?.change((draft) => {
-        draft.directory(directoryKeys.network(), network)
-        if (known !== undefined)
-          draft.audit(SYSTEM.user, 'network.change', network.kind, { ...network, from: known.kind })
-      })
+      if (this.#writer !== undefined) await keepNetwork(this.#writer, network)
     } catch (err) {
       this.log.warn({ err }, 'the members could not be told of the network')
     }
