@@ -89,7 +89,7 @@ test('a wrong type is refused with its source, its key, what was expected and wh
   const sources = { home: await t.tmp(), env: {}, flags: {} }
   const inHome = failure(() => loadConfig('http', httpConfigSchema, { ...sources, home })).message
   t.ok(inHome.startsWith(`${path}: port: `), inHome)
-  t.ok(/expected number/.test(inHome), inHome)
+  t.ok(/expected a number/.test(inHome), inHome)
   t.ok(inHome.endsWith('got "many"'), inHome)
   t.is(inHome.split('\n').length, 1)
 
@@ -158,13 +158,10 @@ test('a worker with a wrong setting ends with one clear line and exit code 78', 
 
   const inEnv = await run([...base, await t.tmp()], { INFERMESH_WORKER__DRAIN_MS: 'soon' })
   t.is(inEnv.code, 78)
-  t.is(
-    inEnv.stderr,
-    'infermesh: INFERMESH_WORKER__DRAIN_MS: Invalid input: expected number, received string, got "soon"\n',
-  )
+  t.is(inEnv.stderr, 'infermesh: INFERMESH_WORKER__DRAIN_MS: expected a number, got "soon"\n')
 
   const inFlags = await run([...base, await t.tmp(), '--set', 'net.kind=wan'])
   t.is(inFlags.code, 78)
   t.ok(inFlags.stderr.startsWith('infermesh: --net.kind: '), inFlags.stderr)
-  t.ok(inFlags.stderr.includes('"local"|"lan"|"private"|"public"'), inFlags.stderr)
+  t.ok(inFlags.stderr.includes('expected one of local, lan, private, public'), inFlags.stderr)
 })

@@ -11,6 +11,7 @@ export {
 } from '../errors/index.js'
 export { type Admission, admissionCode, commitmentTo, newNonce, readCode } from './admission.js'
 export { credentialIn, hasCredential, KEY_HEADERS } from './credentials.js'
+export { check } from './faults.js'
 export {
   AnswerCollector,
   addCallPiece,

@@ -1,5 +1,6 @@
 import type { z } from 'zod'
 import { type ErrorCode, MeshError } from '../errors/index.js'
+import { check } from './faults.js'
 
 /**
  * Checks a value against its schema.
@@ -12,19 +13,14 @@ export function validate<T extends z.ZodType>(
   what: string,
   code: ErrorCode = 'BAD_REQUEST',
 ): z.output<T> {
-  const result = schema.safeParse(value)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]
-  const param = issue ? pathText(unknownKeyPath(issue) ?? issue.path) : ''
-  const message = issue?.message ?? 'not valid'
+  const result = check(schema, value)
+  if ('data' in result) return result.data
+  const { path, message, got } = result.fault
+  const param = pathText(path)
   throw MeshError[code](
-    `${what}${param === '' ? '' : `: ${param}`}: ${lowerFirst(message)}`,
+    `${what}${param === '' ? '' : `: ${param}`}: ${lowerFirst(message)}${got === undefined ? '' : `, got ${got}`}`,
     param === '' ? {} : { param },
   )
-}
-
-function unknownKeyPath(issue: z.core.$ZodIssue): PropertyKey[] | undefined {
-  return issue.code === 'unrecognized_keys' && issue.keys[0] !== undefined ? [...issue.path, issue.keys[0]] : undefined
 }
 
 /** `['messages', 2, 'role']` as `messages[2].role`. */

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { facilitiesIn, homeFiles, readSettings, settingsPath } from '../home/index.js'
-import { MeshError } from '../protocol/index.js'
+import { check, MeshError } from '../protocol/index.js'
 
 /** The package's root: the compiled code lies in dist/. */
 export const PACKAGE_ROOT = fileURLToPath(new URL('../../..', import.meta.url))
@@ -40,10 +40,10 @@ export function loadConfig<T extends z.ZodObject>(facility: string, schema: T, s
     checkLayer({ values: kept, nameOf }, schema.shape)
     Object.assign(merged, kept)
   }
-  const result = schema.safeParse(merged)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]
-  throw MeshError.CONFIG_INVALID(`${facility}: ${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'not valid'}`)
+  const result = check(schema, merged)
+  if ('data' in result) return result.data
+  const { path, message } = result.fault
+  throw MeshError.CONFIG_INVALID(`${facility}: ${path.join('.')}: ${message}`)
 }
 
 /** What a person, or a former version for one, has set, in the order in which it counts. */
@@ -130,13 +130,10 @@ function checkLayer(layer: Layer, shape: z.ZodObject['shape']): void {
     if (!(field instanceof z.ZodType)) {
       throw MeshError.CONFIG_INVALID(`${layer.nameOf(key)}: unknown key; known are ${Object.keys(shape).join(', ')}`)
     }
-    const result = field.safeParse(value)
-    if (!result.success) {
-      const issue = result.error.issues[0]
-      const place = [key, ...(issue?.path ?? [])].join('.')
-      throw MeshError.CONFIG_INVALID(
-        `${layer.nameOf(place)}: ${issue?.message ?? 'not valid'}, got ${JSON.stringify(value)}`,
-      )
-    }
+    const result = check(field, value)
+    if ('data' in result) continue
+    const { path, message } = result.fault
+    const place = [key, ...path].join('.')
+    throw MeshError.CONFIG_INVALID(`${layer.nameOf(place)}: ${message}, got ${JSON.stringify(value)}`)
   }
 }
