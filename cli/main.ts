@@ -27,6 +27,19 @@ const commands: Record<string, Entry> = {
   network: { summary: 'show or change who can find the mesh', load: () => import('./commands/network.js') },
   invite: { summary: 'make an invite for another machine', load: () => import('./commands/invite.js') },
   join: { summary: 'join a mesh, with an invite or of this LAN', load: () => import('./commands/join.js') },
+  login: {
+    summary: 'use a mesh from here, with a connect string or a password',
+    load: () => import('./commands/login.js'),
+  },
+  logout: { summary: 'forget what `login` keeps here', load: () => import('./commands/logout.js') },
+  register: {
+    summary: 'make a user for yourself, where the mesh allows that',
+    load: () => import('./commands/register.js'),
+  },
+  whoami: {
+    summary: 'show your user, your key and what is left of your limits',
+    load: () => import('./commands/whoami.js'),
+  },
   usage: { summary: 'show who used how much', load: () => import('./commands/usage.js') },
   audit: { summary: 'show who changed what', load: () => import('./commands/audit.js') },
   proxy: {
@@ -56,8 +69,11 @@ async function main(args: string[]): Promise<void> {
     .description('One private inference service from the machines you already own.')
     .version(version, '-V, --version', 'print the version')
     .option('--home <dir>', 'where this machine keeps its mesh (default: INFERMESH_HOME, else ~/.infermesh)')
-    .option('--mesh <address>', 'mesh address, or address@host:port with a bootstrap node (default: INFERMESH_MESH)')
-    .option('--key <key>', 'API key (default: INFERMESH_KEY, else <home>/admin.key)')
+    .option(
+      '--mesh <address>',
+      'mesh address, address@host:port with a bootstrap node, or a connect string (default: INFERMESH_MESH)',
+    )
+    .option('--key <key>', 'API key (default: INFERMESH_KEY, else that of `login`, else <home>/admin.key)')
     .option('--json', 'print JSON, for programs')
     .helpOption('-h, --help', 'print help')
     .configureHelp({ showGlobalOptions: true })

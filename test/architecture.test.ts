@@ -21,7 +21,7 @@ const ARROWS: Record<string, string[]> = {
   cli: ['lib/client', 'lib/home', 'lib/lan', 'lib/protocol', 'lib/errors'],
   'lib/client': ['lib/link', 'lib/store', 'lib/home', 'lib/protocol'],
   'lib/worker-base': ['lib/link', 'lib/store', 'lib/home', 'lib/lan', 'lib/protocol'],
-  [HTTP]: ['lib/worker-base', 'lib/home', 'lib/protocol'],
+  [HTTP]: ['lib/worker-base', 'lib/home', 'lib/lan', 'lib/protocol'],
   'lib/link': ['lib/protocol'],
   'lib/store': ['lib/protocol'],
   'lib/home': ['lib/protocol'],
@@ -134,8 +134,8 @@ function unusedExports(files: Map<string, string>): string[] {
 }
 
 /** The files of a home that have their reader and writer in lib/home, and the fields of `homeFiles` that name them. */
-const FACTS = String.raw`(?:mesh\.json|admin\.key|home\.invite|supervisor\.json|roles\.json|identity\.key|store\.pid)`
-const FIELDS = '(?:mesh|adminKey|homeInvite|statusDir|status|roles|supervisor)'
+const FACTS = String.raw`(?:mesh\.json|login\.json|admin\.key|home\.invite|supervisor\.json|roles\.json|identity\.key|store\.pid)`
+const FIELDS = '(?:mesh|login|adminKey|homeInvite|statusDir|status|roles|supervisor)'
 const FACT_PATHS: RegExp[] = [
   // A text without spaces is a path, one with spaces a message to people.
   new RegExp(String.raw`(['"\`])[^'"\`\s]*${FACTS}\1`),

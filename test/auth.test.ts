@@ -288,8 +288,10 @@ test('limits that make no sense are refused by the name of their field', async (
 })
 
 test('nobody registers themselves unless the mesh allows it', async (t) => {
-  const { stranger } = await startMesh(t)
-  t.is(await codeOf(stranger.call('users.register', { name: 'eve', password: 'long enough' })), 'FORBIDDEN')
+  const { stranger } = await startMesh(t, { auth: { contact: 'it@example.com' } })
+  const refused = stranger.call('users.register', { name: 'eve', password: 'long enough' })
+  await t.exception(refused, /Nobody can register themselves in this mesh: ask it@example\.com for a key/)
+  t.is(await codeOf(refused), 'FORBIDDEN')
 })
 
 test('where the mesh allows it, a stranger registers and gets a key, but not without end', async (t) => {

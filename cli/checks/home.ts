@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import {
   facilitiesIn,
+  findLogin,
   findProfile,
   homeFiles,
   openSecrets,
@@ -37,7 +38,9 @@ export function secretFiles(home: string): Finding[] {
 export function unreadableFiles(home: string): Finding[] {
   const { configDir } = homeFiles(home)
   const readers: (() => unknown)[] = [
-    ...[findProfile, readAdminKey, readHomeInvite, readRoles, readSupervisor].map((read) => () => read(home)),
+    ...[findProfile, findLogin, readAdminKey, readHomeInvite, readRoles, readSupervisor].map(
+      (read) => () => read(home),
+    ),
     ...facilitiesIn(configDir).map((facility) => () => readSettings(settingsPath(configDir, facility))),
   ]
   const problems = [

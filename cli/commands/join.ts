@@ -1,7 +1,15 @@
 import { readFileSync } from 'node:fs'
 import { type Command, Option } from 'commander'
 import { type Member, MeshClient } from '../../lib/client/index.js'
-import { findProfile, homeFiles, homePath, loadSeed, makePrivateDir, writeProfile } from '../../lib/home/index.js'
+import {
+  findLogin,
+  findProfile,
+  homeFiles,
+  homePath,
+  loadSeed,
+  makePrivateDir,
+  writeProfile,
+} from '../../lib/home/index.js'
 import { machineName } from '../../lib/lan/index.js'
 import {
   decodeInvite,
@@ -12,14 +20,15 @@ import {
   type Role,
   validate,
 } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { type Common, optionsOf } from '../shared/mesh.js'
 import { chooseNearby, mustBeOurs, type NearbyOptions, profileOf, tellCode } from '../shared/nearby.js'
 import { dim, interruptible, print, printJson, withSpinner } from '../shared/output.js'
 import { rememberRole } from '../supervisor/plan.js'
 import { runningWorkers } from '../supervisor/state.js'
 
-export function define(command: Command): void {
-  command
+export function define(join: Command): void {
+  join
     .argument(
       '[invite]',
       'what `infermesh invite` printed on the other machine, or - to read it from standard input; without it: looks for meshes in this LAN and asks to join one',
@@ -51,7 +60,8 @@ Examples:
       if (options.json) printJson({ mesh: profile.address, member })
       else {
         print(`This machine is the ${member.role} ${member.name} of the mesh ${profile.address}`)
-        if (!options.up) print(dim('Start it with `infermesh up`, or `infermesh up --detach` in the background.'))
+        if (!options.up)
+          print(dim(`Start it with ${command('up', home)}, or ${command('up --detach', home)} in the background.`))
       }
       if (options.up) {
         const { up } = await import('./up.js')
@@ -167,8 +177,15 @@ function elsewhere(err: unknown, { network }: MeshProfile): MeshError | undefine
 
 /** A home belongs to one mesh. @throws MeshError CONFLICT */
 function assertSameMesh(home: string, profile: MeshProfile, own = findProfile(home)): void {
-  if (own === undefined || own.address === profile.address) return
-  throw MeshError.CONFLICT(
-    `${home} belongs to the mesh ${own.address} already, and this is ${profile.address}: join with another --home`,
-  )
+  if (own !== undefined && own.address !== profile.address) {
+    throw MeshError.CONFLICT(
+      `${home} belongs to the mesh ${own.address} already, and this is ${profile.address}: join with another --home`,
+    )
+  }
+  const login = findLogin(home)
+  if (login !== undefined && login.profile.address !== profile.address) {
+    throw MeshError.CONFLICT(
+      `${home} is logged in to the mesh ${login.profile.address}, and this is ${profile.address}: ${command('logout', home)} first, or join with another --home`,
+    )
+  }
 }

@@ -1,13 +1,14 @@
-import { type Command, InvalidArgumentError } from 'commander'
+import type { Command } from 'commander'
 import { type ApiKeyInfo, type Limits, MeshError, type Scope } from '../../lib/client/index.js'
 import { adminKeyPath, homePath, readAdminKey, writeAdminKey } from '../../lib/home/index.js'
 import { SCOPES } from '../../lib/protocol/index.js'
 import { printConfirmation } from '../shared/confirmation.js'
+import { connectionOf, printConnection } from '../shared/connection.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
-import { duration, type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
+import { duration, gatherScope, type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
 import { mustBeUser } from '../shared/users.js'
 
 interface CreateOptions extends LimitOptions {
@@ -54,9 +55,9 @@ Examples:
     .action(async (_options, self: Command) => {
       const options = optionsOf<CreateOptions>(self)
       const { user, label, expires, scope, alone } = options
-      const made = await withMesh(options, async (mesh, signal) => {
+      const { made, connection } = await withMesh(options, async (mesh, signal) => {
         await warnOfModels(mesh, options.models, signal)
-        return mesh.admin.keys.create(
+        const made = await mesh.admin.keys.create(
           {
             user,
             label,
@@ -67,10 +68,14 @@ Examples:
           },
           { signal },
         )
+        const { connect } = made
+        return { made, connection: connect === undefined ? undefined : await connectionOf(mesh, connect, signal) }
       })
-      const { id, key, scopes, limits, expiresAt } = made
+      const { id, key, connect, scopes, limits, expiresAt } = made
       if (options.json) {
-        printJson({ id, key, user: made.user, label: made.label, scopes, parent: made.parent, limits, expiresAt })
+        const { label, parent } = made
+        const { mesh, baseURL } = connection ?? {}
+        printJson({ id, key, connect, mesh, baseURL, user: made.user, label, scopes, parent, limits, expiresAt })
         return
       }
       print(bold(key))
@@ -78,6 +83,7 @@ Examples:
       if (made.parent !== undefined)
         print(dim(`It ends with the key im_${made.parent}_…, whose limits hold for both together.`))
       print(dim('Keep it now: it is not stored and cannot be shown again.'))
+      if (connect !== undefined && connection !== undefined) printConnection(key, connect, connection)
     })
 
   command
@@ -193,12 +199,6 @@ Examples:
         printConfirmation(key)
       }
     })
-}
-
-function gatherScope(text: string, before: Scope[] = []): Scope[] {
-  const scope = SCOPES.find((one) => one === text)
-  if (scope === undefined) throw new InvalidArgumentError(`Expected ${SCOPES.join(', ')}.`)
-  return [...before, scope]
 }
 
 /** A key's own limits, and whose hold besides. */

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from 'commander'
-import type { Limits } from '../../lib/protocol/index.js'
+import { type Limits, SCOPES, type Scope } from '../../lib/protocol/index.js'
 
 /** Readers of option values; each throws commander's InvalidArgumentError, which names the option. */
 
@@ -23,6 +23,13 @@ export function decimal(text: string): number {
 /** Gathers a repeatable option. */
 export function gather(text: string, before: string[] = []): string[] {
   return [...before, text]
+}
+
+/** Gathers a repeatable option whose values are scopes. */
+export function gatherScope(text: string, before: Scope[] = []): Scope[] {
+  const scope = SCOPES.find((one) => one === text)
+  if (scope === undefined) throw new InvalidArgumentError(`Expected ${SCOPES.join(', ')}.`)
+  return [...before, scope]
 }
 
 /** `a,b` as two items. */

@@ -9,6 +9,12 @@ export async function readPassword(user: string): Promise<string> {
   return line ?? askTwice(`Password for ${user}: `)
 }
 
+/** Asks once for a password that exists; from a pipe, reads its first line. @throws MeshError BAD_REQUEST, Interrupted */
+export async function readKnownPassword(user: string): Promise<string> {
+  const [line] = await pipedLines(1)
+  return line ?? ask(`Password of ${user}: `)
+}
+
 /**
  * Asks for one's old password, and twice for a new one; from a pipe, reads the old one from the first line and the new one
  * from the second, or where there is only one line, the new one. No old one: there is none yet.

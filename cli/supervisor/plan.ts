@@ -1,4 +1,4 @@
-import { findProfile, hasAuthority, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
+import { findLogin, findProfile, hasAuthority, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
 import {
   MeshError,
   type MeshProfile,
@@ -39,6 +39,7 @@ export interface Plan {
 export function planWorkers(home: string, options: UpOptions): Plan {
   const profile = findProfile(home)
   const makesMesh = profile === undefined
+  if (makesMesh) mustMakeMesh(home)
   mustBeItsNetwork(home, profile, options)
   const asked = options.role?.map((text) => parseRole(text, options.name))
   const workers = asked ?? readRoles(home) ?? ROLES.map((role) => ({ role, name: options.name ?? role }))
@@ -58,6 +59,15 @@ export function planWorkers(home: string, options: UpOptions): Plan {
     return { ...worker, settings: settingsFor(worker.role, isFirst, options) }
   })
   return { specs, makesMesh }
+}
+
+/** @throws MeshError CONFIG_INVALID where the home uses another mesh: it would have two */
+function mustMakeMesh(home: string): void {
+  const login = findLogin(home)
+  if (login === undefined) return
+  throw MeshError.CONFIG_INVALID(
+    `${home} uses the mesh ${login.profile.address} as ${login.user}, and has no workers of its own: \`infermesh join <invite>\` adds this machine to that mesh, --home makes another mesh in a home of its own`,
+  )
 }
 
 /** @throws MeshError CONFIG_INVALID with the command that changes what a mesh is found on: a start does not */

@@ -184,7 +184,15 @@ export class MeshClient {
     )
   }
 
-  /** What this client's key has used, and may use. @throws MeshError */
+  /**
+   * Whose key this client has, what it may be used for, the limits that hold for it, and how far each is used at this
+   * client's gateway. @throws MeshError
+   */
+  whoami(options?: CallOptions): Promise<ResponseOf<'usage.self'>> {
+    return this.#ask('usage.self', {}, options)
+  }
+
+  /** The same: what this client's key has used, and may use. @throws MeshError */
   usage(options?: CallOptions): Promise<ResponseOf<'usage.self'>> {
     return this.#ask('usage.self', {}, options)
   }
@@ -341,7 +349,7 @@ export class MeshClient {
     const { key } = this.#settings
     if (key !== undefined) return key
     throw MeshError.INVALID_API_KEY(
-      `${what} wants an API key, and this machine holds none. \`infermesh keys create\` makes one where the admin key is; give it with --key or INFERMESH_KEY, in code with the option key`,
+      `${what} wants an API key, and this machine holds none. \`infermesh keys create\` makes one where the admin key is: give what it prints to \`infermesh login\`, or the key in --key or INFERMESH_KEY, in code as the option key`,
     )
   }
 
@@ -425,8 +433,11 @@ export class MeshClient {
     const details = { mesh: address, cause: failure.code }
     const isConnected = this.#gateway !== undefined && !this.#gateway.closed
     if (!isConnected && !(await answers(this.#dht, bootstrap))) return unreachable(network, bootstrap, details)
+    const rest = isConnected
+      ? 'Inference goes on without it, but nothing can be changed: start it, or try again shortly'
+      : 'Nothing can be changed without it: `infermesh up` where the mesh was made starts it; or try again shortly'
     return MeshError.AUTHORITY_DOWN(
-      `The auth worker of the mesh cannot be reached (${failure.message}). Inference goes on without it, but nothing can be changed: start it, or try again shortly`,
+      `The auth worker of the mesh cannot be reached (${failure.message}). ${rest}`,
       { ...details, retryAfterMs: 2000 },
       { cause: failure },
     )

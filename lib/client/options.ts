@@ -1,8 +1,10 @@
-import { findProfile, homePath, readAdminKey, readNodes, readStatuses } from '../home/index.js'
+import { findLogin, findProfile, homePath, readAdminKey, readNodes, readStatuses } from '../home/index.js'
 import {
   bootstrapNodeSchema,
+  decodeConnectString,
   decodeKey,
   encodeKey,
+  isConnectString,
   isLoopback,
   isToken,
   type MemberNode,
@@ -10,6 +12,7 @@ import {
   type MeshProfile,
   meshProfileSchema,
   type NetworkKind,
+  noApiKey,
   nodeText,
   parseApiKey,
   validate,
@@ -18,11 +21,14 @@ import {
 /** Which mesh to use, and as whom. Everything has a default from the home, as the CLI has it. */
 export interface MeshClientOptions {
   /**
-   * The mesh: its address, `address@host:port,host:port` with the DHT's bootstrap nodes, or a whole profile.
-   * Absent: INFERMESH_MESH, else the mesh of the home.
+   * The mesh: a connect string, which holds a key as well, its address, `address@host:port,host:port` with the DHT's
+   * bootstrap nodes, or a whole profile. Absent: INFERMESH_MESH, else the mesh of the home, or that it is logged in to.
    */
   mesh?: string | MeshProfile
-  /** API key, or a token that a login gave. Absent: INFERMESH_KEY, else the admin's key where the home made this mesh. */
+  /**
+   * API key, or a token that a login gave. Absent: that of a connect string in `mesh`, else INFERMESH_KEY, else that of a
+   * connect string in INFERMESH_MESH, else the key that the home is logged in with, else the admin's where the home made this mesh.
+   */
   key?: string
   /** Absent: INFERMESH_HOME, else ~/.infermesh. */
   home?: string
@@ -65,8 +71,10 @@ const TIMEOUT_MS = { local: 5000, lan: 5000, private: 20_000, public: 20_000 } a
 /** @throws MeshError CONFIG_INVALID when no mesh is named or a file is unreadable, BAD_REQUEST when an option is wrong */
 export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEnv = process.env): Settings {
   const home = homePath(options.home)
-  const own = findProfile(home)
-  const profile = resolveProfile(options, env, home, own)
+  const login = findLogin(home)
+  const own = findProfile(home) ?? login?.profile
+  const given = meshOf(options, env)
+  const profile = resolveProfile(given.mesh, options, home, own)
   const { kind } = profile.network
   const core = decodeKey(profile.address, 'mesh address')
   const address = encodeKey(core)
@@ -81,10 +89,13 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
     bootstrap: kind === 'public' ? [] : [...new Set([...bootstrap, ...doors.map(nodeText)])].slice(0, MAX_ASKED),
     nodes: [...(kind === 'local' && own?.address === address ? neighbours(home) : []), ...doors],
     home,
-    // The home's key is for the home's mesh only: no other mesh may see it.
     key: readKey(
       options.key ??
+        (options.mesh === undefined ? undefined : given.key) ??
         (env.INFERMESH_KEY || undefined) ??
+        given.key ??
+        // The home's keys are for the home's mesh only: no other mesh may see them.
+        (login?.profile.address === address ? login.key : undefined) ??
         (own?.address === address ? readAdminKey(home)?.text : undefined),
     ),
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS[kind],
@@ -93,21 +104,41 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
 
 type Profile = Omit<MeshProfile, 'authority'> & { authority: string | undefined }
 
+/** Which mesh the options or the environment name, and the key that came with it. @throws MeshError BAD_REQUEST */
+function meshOf({ mesh: named }: MeshClientOptions, env: NodeJS.ProcessEnv): Named {
+  const mesh = named ?? (env.INFERMESH_MESH || undefined)
+  if (typeof mesh !== 'string' || !isConnectString(mesh)) return { mesh, key: undefined }
+  const { profile, key } = decodeConnectString(mesh)
+  return { mesh: profile, key }
+}
+
+interface Named {
+  mesh: string | MeshProfile | undefined
+  key: string | undefined
+}
+
 function resolveProfile(
+  named: Named['mesh'],
   options: MeshClientOptions,
-  env: NodeJS.ProcessEnv,
   home: string,
   own: MeshProfile | undefined,
 ): Profile {
-  const mesh = options.mesh ?? (env.INFERMESH_MESH || undefined) ?? own
+  const mesh = named ?? own
   if (mesh === undefined) {
     throw MeshError.CONFIG_INVALID(
-      `${home} belongs to no mesh yet: run \`infermesh up\` to make one, \`infermesh join <invite>\`, or name one with --mesh`,
+      `${home} belongs to no mesh yet: \`infermesh up\` makes one, \`infermesh login\` uses one as whoever runs it lets you, \`infermesh join <invite>\` adds this machine to one; or name one with --mesh`,
     )
   }
   if (typeof mesh !== 'string') return validate(meshProfileSchema, mesh, 'mesh', 'CONFIG_INVALID')
 
   const [text = '', nodes] = mesh.trim().split('@', 2)
+  // It would be shown as what is no address.
+  if (/^im[a-z]?_/.test(text)) {
+    throw MeshError.BAD_REQUEST(
+      'This is no mesh address, but a key or an invite: expected 52 characters of z-base-32, or a connect string, which begins with imc_',
+      { param: 'mesh' },
+    )
+  }
   const address = encodeKey(decodeKey(text, 'mesh address'))
   const bootstrap = options.bootstrap ?? nodes?.split(',').filter((node) => node !== '')
   if (bootstrap === undefined && options.network === undefined && own?.address === address) return own
@@ -132,7 +163,7 @@ function readKey(text: string | undefined): string | undefined {
   const key = text?.trim()
   if (key === undefined || key === '') return undefined
   if (parseApiKey(key) === undefined && !isToken(key)) {
-    throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>, or a token that a login gave')
+    throw noApiKey(key)
   }
   return key
 }

@@ -20,6 +20,8 @@ export function homeFiles(home: string) {
     nodes: join(home, 'nodes.json'),
     /** 0600. The admin's API key, for the CLI. See admin-key.ts. */
     adminKey: join(home, 'admin.key'),
+    /** 0600. As whom this home uses a mesh that it did not make: address and API key. See login.ts. */
+    login: join(home, 'login.json'),
     /** 0600. What a scraper of the metrics must show, where no setting says it. See metrics-token.ts. */
     metricsToken: join(home, 'metrics.token'),
     /** 0600. A reusable invite with which workers of this same home join. See home-invite.ts. */

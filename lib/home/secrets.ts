@@ -37,9 +37,9 @@ export function writeSecret(path: string, text: string): void {
 /** Files of a home that hold a secret and that others than their owner may read. */
 export function openSecrets(home: string): string[] {
   if (process.platform === 'win32') return []
-  const { adminKey, homeInvite, chatHistory, metricsToken, workersDir } = homeFiles(home)
+  const { adminKey, homeInvite, login, chatHistory, metricsToken, workersDir } = homeFiles(home)
   const own = workerDirs(workersDir).flatMap((dir) => SECRETS.map((file) => join(dir, file)))
-  return [adminKey, homeInvite, chatHistory, metricsToken, ...own].filter((path) => isOpen(path, 0o077))
+  return [adminKey, homeInvite, login, chatHistory, metricsToken, ...own].filter((path) => isOpen(path, 0o077))
 }
 
 /** Folders of a home that others than their owner may change, or enter though they hold stores and journals. */

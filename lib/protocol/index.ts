@@ -10,6 +10,7 @@ export {
   systemCode,
 } from '../errors/index.js'
 export { type Admission, admissionCode, commitmentTo, newNonce, readCode } from './admission.js'
+export { decodeConnectString, encodeConnectString, isConnectString, noApiKey } from './connect.js'
 export { credentialIn, hasCredential, KEY_HEADERS } from './credentials.js'
 export { check } from './faults.js'
 export {
@@ -105,7 +106,15 @@ export {
   type UserInfo,
 } from './management.js'
 export type { Access, Caller } from './method.js'
-export { type InputOf, MAX_FACT_CHARS, type MethodName, methods, type RequestOf, type ResponseOf } from './methods.js'
+export {
+  type InputOf,
+  type LimitUse,
+  MAX_FACT_CHARS,
+  type MethodName,
+  methods,
+  type RequestOf,
+  type ResponseOf,
+} from './methods.js'
 export { endPage, newestFirst, type Page, type PageRequest, pageOf } from './page.js'
 export {
   bootstrapNodeSchema,

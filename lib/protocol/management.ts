@@ -47,6 +47,8 @@ export type InviteInfo = z.infer<typeof inviteInfoSchema>
 const confirmationSchema = z.object({ confirmedBy: z.array(z.string()), pending: z.array(z.string()) })
 export type Confirmation = z.infer<typeof confirmationSchema>
 
+/** What a person needs to use a new key from another machine. Authorities of earlier builds do not tell it. */
+const connect = z.string().optional()
 const knownPassword = z.string().min(1).max(1000)
 const password = knownPassword.min(8)
 const label = plainText(100)
@@ -57,11 +59,12 @@ const limits = limitsSchema.extend({ models: z.array(modelNameSchema).min(1).max
 const scopes = z.array(scopeSchema).min(1).max(scopeSchema.options.length)
 
 export const managementMethods = {
+  /** Makes a user and its first key for whoever asks, where the mesh allows that. */
   'users.register': method(
-    ['client'],
+    people,
     'none',
     z.strictObject({ name: nameSchema, password }),
-    z.object({ user: userInfoSchema, key: z.string() }),
+    z.object({ user: userInfoSchema, key: z.string(), connect }),
   ),
 
   /** Gives a token, which is accepted wherever an API key is, for a quarter of an hour. */
@@ -117,8 +120,8 @@ export const managementMethods = {
       /** Not within the key that it is made with, and not ended with it: for an admin. */
       alone: z.boolean().optional(),
     }),
-    /** `key` is the whole key, shown this once. */
-    apiKeyInfoSchema.extend({ key: z.string() }),
+    /** `key` is the whole key, shown this once; `connect` a connect string that holds it. */
+    apiKeyInfoSchema.extend({ key: z.string(), connect }),
   ),
   /** Own keys, newest first; for an admin everyone's. */
   'keys.list': method(

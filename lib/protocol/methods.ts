@@ -11,7 +11,14 @@ import { workerStatusSchema, workerViewSchema } from './load.js'
 import { managementMethods } from './management.js'
 import { LONG_MS, type Method, method } from './method.js'
 import { pageEnd, pageRequest } from './page.js'
-import { limitsSchema, memberSchema, modelSchema, roleSchema, usageTotalsSchema } from './records.js'
+import {
+  budgetPeriodSchema,
+  limitsSchema,
+  memberSchema,
+  modelSchema,
+  roleSchema,
+  usageTotalsSchema,
+} from './records.js'
 import { scopeSchema, userRoleSchema } from './scopes.js'
 import { storedMethods } from './stored.js'
 import { plainText } from './text.js'
@@ -38,6 +45,24 @@ const announcedModelSchema = modelSchema.strict().extend({
   quantisation: plainText(MAX_FACT_CHARS),
   licence: plainText(MAX_FACT_CHARS),
 })
+
+/** A limit that holds, and how far it is used at the gateway that tells it. */
+const limitUseSchema = z.object({
+  /** Whose limit it is: a key's, or the user's over all of its keys. */
+  of: z.enum(['key', 'user']),
+  /** The key's id, or the user's name. */
+  name: z.string(),
+  limit: z.enum(['requestsPerMinute', 'tokensPerMinute', 'concurrentRequests', 'budget']),
+  /** Of a budget. */
+  period: budgetPeriodSchema.optional(),
+  most: z.number(),
+  /** What requests under way have reserved included. */
+  used: z.number(),
+  left: z.number(),
+  /** When nothing of it is used any more, if nothing more is asked; absent: now, or never by itself. */
+  resetsAt: z.number().optional(),
+})
+export type LimitUse = z.infer<typeof limitUseSchema>
 
 /** How a gateway reads the accounts, and how far they went when it was told. */
 const accountsAccess = {
@@ -74,7 +99,7 @@ const table = {
       user: z.string(),
       role: userRoleSchema,
       scopes: z.array(scopeSchema),
-      /** When a token ends; absent for keys. */
+      /** When the key, or one that it was made with, or the token ends; absent: not by itself. */
       expiresAt: z.number().optional(),
       /** All of them hold: the key's, those of the keys that it was made with, and its user's. */
       limits: z.object({
@@ -88,6 +113,8 @@ const table = {
       total: usageTotalsSchema,
       /** Tokens left in the tightest budget; absent: no budget. */
       budgetRemaining: z.number().optional(),
+      /** Each limit that holds, and how far it is used. Gateways of earlier builds do not tell it. */
+      uses: z.array(limitUseSchema).optional(),
     }),
   ),
   'mesh.status': method(

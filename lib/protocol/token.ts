@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto'
 import { z } from 'zod'
 import { MeshError } from '../errors/index.js'
+import { isConnectString } from './connect.js'
 import { decodeKey, MAX_CREDENTIAL_CHARS } from './ids.js'
 import { parseJson } from './json.js'
 import { userRoleSchema } from './scopes.js'
@@ -44,9 +45,12 @@ export function isToken(text: string): boolean {
   return text.length <= MAX_CREDENTIAL_CHARS && FORM.test(text)
 }
 
-/** Whether a text was meant as a credential of a mesh: an API key, good or bad, or a token. Not so for `sk-none`. */
+/**
+ * Whether a text was meant as a credential of a mesh: an API key, good or bad, a token, or a connect string in the place of a
+ * key. Not so for `sk-none`.
+ */
 export function isCredential(text: string | undefined): boolean {
-  return text !== undefined && (text.startsWith('im_') || isToken(text))
+  return text !== undefined && (text.startsWith('im_') || isConnectString(text) || isToken(text))
 }
 
 /** @param seed the first 32 bytes of the authority's secret key */

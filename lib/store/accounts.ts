@@ -8,6 +8,7 @@ import {
   loginKeyId,
   loginUserOf,
   MeshError,
+  noApiKey,
   parseApiKey,
   type Scope,
   scopesOf,
@@ -30,7 +31,7 @@ export interface Principal {
   scopes: readonly Scope[]
   /** All of them hold: the key's own, those of the keys that it was made with (the nearest first), and the user's. */
   limits: { key: Limits; parents: readonly KeyLimits[]; user: Limits }
-  /** When a token ends, in milliseconds since the epoch; absent for keys. */
+  /** When the token, the key or one that it was made with ends, in milliseconds since the epoch; absent: not by itself. */
   expiresAt?: number
   /** When the password was given that a token stands for, in milliseconds since the epoch; absent for keys. */
   loggedInAt?: number
@@ -139,7 +140,7 @@ export class Accounts extends BeeView {
    */
   #authenticateKey(text: string, now: number): Principal {
     const parts = parseApiKey(text)
-    if (parts === undefined) throw MeshError.INVALID_API_KEY('This is no API key: expected im_<id>_<secret>')
+    if (parts === undefined) throw noApiKey(text)
     const key = this.keys.get(parts.id)
     if (this.unreadable.has(accountKeys.apiKey(parts.id))) throw unreadable(`The API key im_${parts.id}_…`)
     // An unknown id and a wrong secret read the same, so that ids cannot be tried out.
@@ -149,6 +150,7 @@ export class Accounts extends BeeView {
     const [, ...parents] = this.lineOf(key, now)
     const user = this.#user(key.user, `the API key im_${key.id}_…`)
     const { name, role } = user
+    const ends = [key, ...parents].flatMap(({ expiresAt }) => expiresAt ?? [])
     return {
       keyId: key.id,
       user: name,
@@ -162,6 +164,7 @@ export class Accounts extends BeeView {
         parents: parents.map(({ id, limits }) => ({ keyId: id, limits })),
         user: user.limits,
       },
+      ...(ends.length > 0 && { expiresAt: Math.min(...ends) }),
     }
   }
 

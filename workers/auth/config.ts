@@ -4,6 +4,8 @@ import { limitsSchema } from '../../lib/protocol/index.js'
 export const authConfigSchema = z.strictObject({
   /** Whether strangers may make a user for themselves. */
   selfRegistration: z.boolean(),
+  /** Whom strangers are told to ask for a key where they may not register; empty: whoever gave them the address. */
+  contact: z.string().max(200),
   /** Limits of users who registered themselves. */
   registrationLimits: limitsSchema,
   /** Registrations that are tried in one minute, from all strangers together: each costs a slow hash. */

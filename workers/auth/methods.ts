@@ -1,5 +1,6 @@
 import {
   type ApiKey,
+  encodeConnectString,
   encodeInvite,
   loginUserOf,
   MeshError,
@@ -124,21 +125,24 @@ function serveWorkers(respond: Respond, { writer, members, journals, metrics, co
   })
 }
 
-function serveUsers(respond: Respond, { config, users, logins, queue, replicas }: AuthParts): void {
+function serveUsers(respond: Respond, { config, profile, users, logins, queue, replicas }: AuthParts): void {
   const registrations = new Throttle(config.registrationsPerMinute)
   const hash = (owner: string, password: string, signal: AbortSignal): Promise<string> =>
     queue.run('change', owner, () => hashPassword(password), signal)
 
   respond('users.register', async ({ name, password }, { signal }) => {
     if (!config.selfRegistration) {
-      throw MeshError.FORBIDDEN('Nobody can register themselves in this mesh: ask an admin for an API key')
+      const whom = config.contact === '' ? 'whoever gave you the mesh’s address' : config.contact
+      throw MeshError.FORBIDDEN(
+        `Nobody can register themselves in this mesh: ask ${whom} for a key, which \`infermesh keys create --user <name>\` makes there`,
+      )
     }
     registrations.take('all', 'registrations')
     users.mustBeFree(name)
     // A name that cannot be a user's: all who register share their turns.
     const passwordHash = await hash('registration ', password, signal)
     const { user, key } = await users.selfRegister(name, passwordHash, config.registrationLimits, signal)
-    return { user: userInfo(user), key: key.text }
+    return { user: userInfo(user), ...withConnect(key.text, profile) }
   })
   respond('users.add', async ({ password, ...request }, context) => {
     users.mustBeFree(request.name)
@@ -186,7 +190,12 @@ function serveLogin(respond: Respond, { logins, metrics }: AuthParts): void {
   })
 }
 
-function serveKeys(respond: Respond, { keys, ledger, replicas, sightings, members, writer }: AuthParts): void {
+/** A new key, and all that its owner needs elsewhere. */
+function withConnect(key: string, profile: () => MeshProfile): { key: string; connect: string } {
+  return { key, connect: encodeConnectString({ key, profile: profile() }) }
+}
+
+function serveKeys(respond: Respond, { profile, keys, ledger, replicas, sightings, members, writer }: AuthParts): void {
   const info = (key: ApiKey) =>
     keyInfo(key, { lastUsedAt: ledger.lastUsedAt(key.id), elsewhere: sightings.lastUse(key.id) })
   respond('keys.sighted', async ({ id, address }, { peer }) => {
@@ -195,7 +204,7 @@ function serveKeys(respond: Respond, { keys, ledger, replicas, sightings, member
   })
   respond('keys.create', async (request, context) => {
     const { entry, text } = await keys.create(actor(context), request, context.signal)
-    return { ...keyInfo(entry), key: text }
+    return { ...keyInfo(entry), ...withConnect(text, profile) }
   })
   respond('keys.list', async (request, context) => {
     const { items, ...end } = keys.list(actor(context), request)

@@ -31,7 +31,7 @@ function adminKeyOf(authenticate: (credential: string) => Principal, request: Fa
     const credential = credentialOf(request)
     if (credential === undefined) return undefined
     const principal = authenticate(credential)
-    return principal.expiresAt === undefined && principal.scopes.includes('admin') ? principal.keyId : undefined
+    return principal.loggedInAt === undefined && principal.scopes.includes('admin') ? principal.keyId : undefined
   } catch {
     return undefined
   }

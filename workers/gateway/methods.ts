@@ -89,6 +89,7 @@ function serveViews(net: Net, mesh: string, { catalogue, journal, limiter }: Gat
       limits: { ...limits, parents: [...limits.parents] },
       ...journal.totals(`key/${keyId}`),
       budgetRemaining: limiter.budgetRemaining(principal),
+      uses: limiter.uses(principal),
     }
   })
 }

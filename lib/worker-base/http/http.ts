@@ -10,6 +10,7 @@ import {
 } from 'fastify'
 import { z } from 'zod'
 import { writeFileAtomic } from '../../home/index.js'
+import { lanAddresses } from '../../lan/index.js'
 import {
   isLoopbackHost,
   isOwnHost,
@@ -161,11 +162,13 @@ export class Http implements Facility {
     return this.#config.bodyLimitBytes
   }
 
-  /** `http://host:port`, once started. */
+  /** `http://host:port`, once started. What listens on every address is named by one that other machines can use. */
   get url(): string {
     const address = this.app.server.address()
     if (address === null || typeof address === 'string') return ''
-    const host = address.family === 'IPv6' ? `[${address.address}]` : address.address
+    const isEvery = address.address === '0.0.0.0' || address.address === '::'
+    const lan = isEvery ? lanAddresses()[0] : undefined
+    const host = lan ?? (address.family === 'IPv6' ? `[${address.address}]` : address.address)
     return `${this.#config.tlsCert === '' ? 'http' : 'https'}://${host}:${address.port}`
   }
 

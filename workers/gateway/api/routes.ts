@@ -80,7 +80,16 @@ export const apiRoutes: readonly ApiRoute[] = [
     fromBody,
     { makes: 'token' },
   ),
+  route(
+    'POST',
+    '/register',
+    authority('users.register'),
+    'Makes a user and its first key for oneself, where the mesh allows that; the key is shown this once',
+    fromBody,
+    { status: 201, makes: 'key' },
+  ),
   route('GET', '/me', gateway('usage.self'), 'Who the credential belongs to, its limits and what it has used', nothing),
+  route('GET', '/whoami', gateway('usage.self'), 'The same as /me', nothing),
   route(
     'POST',
     '/me/password',

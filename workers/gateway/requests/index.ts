@@ -1,5 +1,6 @@
 export { systemClock } from './clock.js'
-export { type BudgetLedger, Limiter, type Rate } from './limiter.js'
+export { Limiter, type Rate } from './limiter.js'
+export type { BudgetLedger } from './meters.js'
 export type { AnswerEvent, Processor, RequestObserver, Tokenizer } from './ports.js'
 export { Requests } from './requests.js'
 export { Scheduler } from './scheduler.js'

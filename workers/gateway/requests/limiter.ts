@@ -1,25 +1,12 @@
-import { type BudgetPeriod, type Limits, MeshError } from '../../../lib/protocol/index.js'
+import { type BudgetPeriod, type Limits, type LimitUse, MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
-import { SlidingMinute } from './sliding-minute.js'
+import { type BudgetLedger, Meter, subjectsOf } from './meters.js'
+import type { SlidingMinute } from './sliding-minute.js'
+import { usesOf } from './uses.js'
 
 /** What an answer without a bound is taken to need, until it is settled. */
 const ASSUMED_COMPLETION_TOKENS = 256
 const MINUTE_MS = 60_000
-
-/** What one key with those made with it, or one user with all its keys, is using now. */
-class Meter {
-  readonly requests = new SlidingMinute()
-  readonly tokens = new SlidingMinute()
-  running = 0
-  /** Tokens of admitted requests that are not settled yet. */
-  reserved = 0
-}
-
-/** Tokens that were settled in the periods that run now, by the date, for budgets. The journal keeps them. */
-export interface BudgetLedger {
-  /** @param subject `key/<id>` or `user/<name>` */
-  spent(subject: string, period: BudgetPeriod): number
-}
 
 /** A request that was let in. Settle it once, whatever came of it. */
 export interface Reservation {
@@ -164,6 +151,12 @@ export class Limiter {
     return { requests: tightest(requests), tokens: tightest(tokens) }
   }
 
+  /** Each limit that holds for a caller, and how far it is used. @param at milliseconds since the epoch */
+  uses(principal: Principal, at = Date.now()): LimitUse[] {
+    const now = this.#clock()
+    return subjectsOf(principal).flatMap((one) => usesOf(one, this.#meter(one.subject), this.#ledger, now, at))
+  }
+
   #left(subject: string, limits: Limits): number | undefined {
     if (limits.budget === undefined) return undefined
     const { tokens, period } = limits.budget
@@ -267,18 +260,6 @@ export class Limiter {
     }
     return demand.maxTokens ?? room
   }
-}
-
-/**
- * Whose limits hold for a request: the key's, those of the keys that it was made with, and the user's. The request counts
- * against all of them, so that the keys that a key makes share what it has.
- */
-function subjectsOf({ keyId, user, limits }: Principal): { subject: string; what: string; limits: Limits }[] {
-  const keys = [{ keyId, limits: limits.key }, ...limits.parents]
-  return [
-    ...keys.map((key) => ({ subject: `key/${key.keyId}`, what: `key im_${key.keyId}_…`, limits: key.limits })),
-    { subject: `user/${user}`, what: `user ${user}`, limits: limits.user },
-  ]
 }
 
 function rate(used: SlidingMinute, limit: number | undefined, now: number): Rate | undefined {
