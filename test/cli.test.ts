@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -267,12 +267,67 @@ test('another machine joins with an invite, which works once', async (t) => {
   const found = await json<{ findings: { check: string; state: string }[] }>(t, ['doctor'], { home: other })
   const checks = (of: string) => found.findings.filter(({ check }) => check === of).map(({ state }) => state)
   t.alike([checks('mesh'), checks('key'), checks('ports')], [['ok'], ['ok'], []], 'it needs no key, and no port')
+  t.alike([checks('links'), checks('model')], [['ok'], ['ok', 'ok']], 'nor to say how it stands itself')
   const status = await infermesh(['status'], { home: other })
-  t.is(status.code, 77)
-  t.ok(/this machine holds none\. `infermesh keys create` makes one/.test(status.stderr), status.stderr)
+  t.is(status.code, 0, status.stderr)
+  t.ok(
+    /^processor +p2 +ready +.* the auth worker, the gateway worker.* infermesh-tiny loaded \(cpu\)/m.test(
+      status.stdout,
+    ),
+    status.stdout,
+  )
+  t.ok(status.stdout.includes(`\`infermesh login <connect string>\` with what it prints`), 'and how to see more')
+  const local = await json<{
+    local: boolean
+    mesh: string
+    workers: { name: string; state: string; links: { role: string }[] }[]
+  }>(t, ['status'], { home: other })
+  t.alike(
+    [local.local, local.mesh, local.workers.map(({ name, state }) => `${name} ${state}`)],
+    [true, mesh.mesh, ['p2 ready']],
+  )
+  const models = await infermesh(['models', 'ls'], { home: other })
+  t.is(models.code, 77)
+  t.ok(/this machine holds none\. `infermesh keys create` makes one/.test(models.stderr), models.stderr)
   const { pid } = supervisor(other)
   t.is((await infermesh(['members', 'remove', 'p2'], { home })).code, 0)
   await until(() => !isAlive(pid), 'its supervisor ends with the last worker that was taken out')
+  const again = await infermesh(UP, { home: other })
+  t.is(again.code, 77, again.stdout)
+  t.ok(/p2: .*not a member.*infermesh join <invite>/.test(again.stderr), again.stderr)
+  t.absent(existsSync(homeFiles(other).supervisor), 'nothing goes on in the background')
+})
+
+test('a machine whose mesh is not there comes up, and says whom it looks for', async (t) => {
+  const other = await testHome(t)
+  t.teardown(() => infermesh(['down'], { home: other }))
+  const { invite } = await json<{ invite: string }>(t, ['invite', '--role', 'processor'], { home })
+  await json(t, ['join', invite, '--name', 'p3'], { home: other })
+  const profile = readFileSync(homeFiles(other).mesh, 'utf8')
+  writeFileSync(homeFiles(other).mesh, profile.replace(/127\.0\.0\.1:\d+/, '127.0.0.1:9'))
+  const { code, stdout, stderr } = await infermesh(['up', '--detach', '--home', other])
+  t.is(code, 0, stderr)
+  t.ok(/^processor p3 has found nobody of its mesh yet, and goes on looking/m.test(stdout), stdout)
+  t.ok(
+    stdout.includes(`\`infermesh status --home ${other}\` shows it, \`infermesh down --home ${other}\` stops it`),
+    stdout,
+  )
+  t.absent(/infermesh chat/.test(stdout), 'no chat without a key')
+  const { findings } = JSON.parse((await infermesh(['doctor', '--json'], { home: other })).stdout) as {
+    findings: { check: string; state: string; message: string }[]
+  }
+  t.ok(
+    findings.some(
+      ({ check, state, message }) =>
+        check === 'links' && state === 'warn' && message.startsWith('processor p3 is linked with nobody'),
+    ),
+  )
+  const stopped = await infermesh(['down'], { home: other })
+  t.is(stopped.code, 0)
+  const users = await infermesh(['users', 'ls', '--key', mesh.key], { home: other })
+  t.is(users.code, 69)
+  t.absent(/Inference goes on/.test(users.stderr), users.stderr)
+  await infermesh(['members', 'remove', 'p3'], { home })
 })
 
 test('a mesh without a processor comes up all the same, and says what is missing', async (t) => {

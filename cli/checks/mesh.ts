@@ -1,6 +1,8 @@
 import { createSocket } from 'node:dgram'
 import { MeshClient, type WorkerView } from '../../lib/client/index.js'
+import { homePath } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { type Common, clientOptions } from '../shared/mesh.js'
 import { durationText } from '../shared/output.js'
 import type { Finding } from './finding.js'
@@ -40,7 +42,7 @@ export async function mesh(common: Common): Promise<Finding[]> {
         message: `${durationText(skewMs)} apart from the gateway’s, round trip ${durationText(rttMs)}`,
         ...(skewMs > CLOCK_WARN_MS ? { advice: 'set the clocks by NTP: keys and invites expire by them' } : {}),
       },
-      ...(client.hasKey ? [] : [NO_KEY]),
+      ...(client.hasKey ? [] : [noKey(common)]),
       ...workers.flatMap(engine),
       ...workers.flatMap(unreadableEntries),
     ]
@@ -100,14 +102,16 @@ function unreadableEntries({ role, name, version, load }: WorkerView): Finding[]
 }
 
 const GET_KEY =
-  'make another with `infermesh keys create` where the admin key is, and give it with --key or INFERMESH_KEY'
+  'make another with `infermesh keys create` where the admin key is, and give what it prints to `infermesh login`'
 
-const NO_KEY: Finding = {
-  check: 'key',
-  state: 'ok',
-  message: 'this machine holds no key, and needs none to serve: the mesh’s workers were not looked at',
-  advice:
-    'to use the mesh from here, make one with `infermesh keys create` where the admin key is: --key or INFERMESH_KEY',
+/** A machine without a key is well: it serves all the same. */
+function noKey({ home }: Common): Finding {
+  return {
+    check: 'key',
+    state: 'ok',
+    message: 'this machine holds no key, and needs none to serve: the mesh’s other workers were not looked at',
+    advice: `to use the mesh from here: \`infermesh keys create\` where the mesh was made, then ${command('login <connect string>', homePath(home))} with what it prints`,
+  }
 }
 
 const OTHERWISE = 'look into the gateway’s log: `infermesh logs gateway` on its machine'
@@ -117,7 +121,7 @@ const ADVICE: Partial<Record<string, string>> = {
   UNTRUSTED_GATEWAY: 'somebody else answers for this address: check it with whoever runs the mesh',
   INVALID_API_KEY: GET_KEY,
   FORBIDDEN: `the key that is used may not ask for this: ${GET_KEY}`,
-  CONFIG_INVALID: '`infermesh up` makes a mesh, `infermesh join <invite>` joins one',
+  CONFIG_INVALID: '`infermesh up` makes a mesh, `infermesh join <invite>` joins one, `infermesh login` uses one',
   PEER_NOT_FOUND: 'start the gateways of the mesh, or look whether their machines reach the network',
   VERSION_MISMATCH: 'run the same version of infermesh on every machine',
   HOLE_PUNCH_FAILED: 'run a gateway outside of these NATs, or use a network that lets UDP through',

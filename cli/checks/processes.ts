@@ -9,6 +9,7 @@ import {
   settingsPath,
 } from '../../lib/home/index.js'
 import type { WorkerStatus } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { isWorkerProcess, runningSupervisor } from '../supervisor/state.js'
 import type { Finding } from './finding.js'
 import { readable } from './home.js'
@@ -27,7 +28,7 @@ export function processes(home: string, workers: WorkerStatus[]): Finding[] {
       check,
       state: 'warn',
       message: `${file.path} was left by a worker that is gone`,
-      advice: 'nothing: its next start replaces it. `infermesh logs` may say how it ended',
+      advice: `nothing: its next start replaces it. ${command('logs', home)} may say how it ended`,
     })
   }
   if (supervisor !== undefined) {
@@ -38,7 +39,7 @@ export function processes(home: string, workers: WorkerStatus[]): Finding[] {
         check,
         state: 'fail',
         message: `${role} ${name} does not run`,
-        advice: '`infermesh logs` says why',
+        advice: `${command('logs', home)} says why`,
       })
     }
   } else if (workers.length > 0) {
@@ -48,7 +49,7 @@ export function processes(home: string, workers: WorkerStatus[]): Finding[] {
       check,
       state: 'warn',
       message: 'no workers run on this machine',
-      advice: '`infermesh up` starts them',
+      advice: `${command('up', home)} starts them`,
     })
   }
   for (const { pid, name } of storesInUse(home, workers)) {
@@ -96,7 +97,7 @@ export async function ports(home: string, workers: WorkerStatus[]): Promise<Find
             check,
             state: 'warn',
             message: `port ${port}, which a ${role} would use, is taken`,
-            advice: `\`infermesh up ${flag} 0\` takes a free one`,
+            advice: `${command(`up ${flag} 0`, home)} takes a free one`,
           },
     )
   }

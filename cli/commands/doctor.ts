@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import { homePath } from '../../lib/home/index.js'
 import type { Finding } from '../checks/finding.js'
 import { secretFiles, unreadableFiles } from '../checks/home.js'
+import { links } from '../checks/links.js'
 import { diskSpace, embeddedModel, nodeVersion } from '../checks/machine.js'
 import { mesh } from '../checks/mesh.js'
 import { ports, processes } from '../checks/processes.js'
@@ -48,6 +49,7 @@ async function examine(home: string, common: Common): Promise<Finding[]> {
     ...processes(home, workers),
     ...(await ports(home, workers)),
     embeddedModel(),
+    ...links(home, workers),
     ...(await mesh(common)),
   ]
 }

@@ -1,6 +1,8 @@
 import type { Command } from 'commander'
 import type { MeshClient, WorkerView } from '../../lib/client/index.js'
+import { findProfile, homePath } from '../../lib/home/index.js'
 import { ROLES } from '../../lib/protocol/index.js'
+import { localView, printLocalView } from '../shared/local-view.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { MODEL_HEAD, modelRows } from '../shared/models.js'
 import { bold, cyan, dim, durationText, green, print, printJson, printTable, red, yellow } from '../shared/output.js'
@@ -12,15 +14,23 @@ export function define(command: Command): void {
     .addHelpText(
       'after',
       `
+On a machine that has joined and holds no key it shows that machine's own workers.
+
 Examples:
   infermesh status
   infermesh status --json | jq '.workers[] | select(.state != "ready")'`,
     )
     .action(async (_options, self: Command) => {
       const common = optionsOf(self)
-      const status = await withMesh(common, (mesh, signal) => mesh.status({ signal }))
-      if (common.json) printJson(status)
-      else printStatus(status)
+      const home = homePath(common.home)
+      const told = await withMesh(common, async (mesh, signal) => {
+        // Without a key there is this machine's own view, where it belongs to the mesh that is asked for.
+        const isHere = !mesh.hasKey && findProfile(home)?.address === mesh.address
+        return isHere ? { local: localView(home, mesh.address) } : { whole: await mesh.status({ signal }) }
+      })
+      if (common.json) printJson(told.whole ?? told.local)
+      else if (told.whole !== undefined) printStatus(told.whole)
+      else printLocalView(home, told.local)
     })
 }
 

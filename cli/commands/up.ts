@@ -4,7 +4,15 @@ import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import { z } from 'zod'
 import type { MeshClient } from '../../lib/client/index.js'
-import { complain, findProfile, homeFiles, homePath, makePrivateDir, readAdminKey } from '../../lib/home/index.js'
+import {
+  complain,
+  findLogin,
+  findProfile,
+  homeFiles,
+  homePath,
+  makePrivateDir,
+  readAdminKey,
+} from '../../lib/home/index.js'
 import {
   isLoopbackHost,
   MeshError,
@@ -14,9 +22,22 @@ import {
   workerStatusSchema,
 } from '../../lib/protocol/index.js'
 import { Conversation } from '../shared/conversation.js'
+import { command } from '../shared/hints.js'
 import { type Common, openMesh, optionsOf } from '../shared/mesh.js'
-import { bold, cyan, dim, interruptible, notice, onTerminal, print, printJson, withSpinner } from '../shared/output.js'
+import {
+  bold,
+  cyan,
+  dim,
+  interruptible,
+  notice,
+  onTerminal,
+  print,
+  printJson,
+  withSpinner,
+  yellow,
+} from '../shared/output.js'
 import { gather, port } from '../shared/parse.js'
+import { untilAdmitted } from '../supervisor/admission.js'
 import type { Child } from '../supervisor/child.js'
 import { LiveTable } from '../supervisor/live-table.js'
 import { changeText } from '../supervisor/log.js'
@@ -148,12 +169,12 @@ async function afterStart(
   const { mesh } = session
   const talks = onTerminal() && process.stdin.isTTY === true && options.json !== true
   if (mesh === undefined) {
-    if (talks) print(dim('This home has no API key. With one in INFERMESH_KEY, `infermesh chat` works here too.'))
+    if (talks) print(dim(noKeyText(home)))
     return forever()
   }
-  await selfCheck(mesh, checkOf(options, supervisor.statuses()), over)
+  await selfCheck(mesh, checkOf(home, options, supervisor.statuses()), over)
   if (!talks) return await forever()
-  print(dim('Ask something, or /help. Leaving stops the workers; `infermesh up --detach` keeps them running.'))
+  print(dim(`Ask something, or /help. Leaving stops the workers; ${command('up --detach', home)} keeps them running.`))
   // From here on Ctrl-C is the conversation's.
   stop.leaveInterrupts()
   const conversation = new Conversation(mesh, {
@@ -189,8 +210,8 @@ async function afterStart(
   await conversation.run()
 }
 
-function checkOf({ check, json }: RunOptions, statuses: WorkerStatus[]) {
-  return { asks: check, hasProcessor: statuses.some(({ role }) => role === 'processor'), quiet: json === true }
+function checkOf(home: string, { check, json }: RunOptions, statuses: WorkerStatus[]) {
+  return { home, asks: check, hasProcessor: statuses.some(({ role }) => role === 'processor'), quiet: json === true }
 }
 
 // --- in the background ---
@@ -212,6 +233,8 @@ async function serveDetached(home: string, options: RunOptions): Promise<void> {
   try {
     await supervisor.start()
     rememberPlanHere(home, plan)
+    // Whoever started it goes away with what is told here.
+    await untilAdmitted(supervisor.children, stop.isRequested)
     await tell({ type: 'ready', statuses: supervisor.statuses() })
     process.disconnect?.()
     await Promise.race([stop.requested, supervisor.hopeless, restarts.failed])
@@ -231,16 +254,17 @@ async function startDetached(home: string, options: RunOptions): Promise<void> {
   planWorkers(home, options)
   const statuses = await withSpinner('starting the workers', options.json === true, launch(home))
   if (!options.json) printReport(home, statuses, options.showKey === true)
+  if (!options.json) printUnlinked(statuses)
   if (hasKey(home)) {
     const mesh = await openMesh({ home })
     try {
-      await interruptible((signal) => selfCheck(mesh, checkOf(options, statuses), signal))
+      await interruptible((signal) => selfCheck(mesh, checkOf(home, options, statuses), signal))
     } finally {
       await mesh.close()
     }
   }
   if (options.json) printJson(report(home, statuses))
-  else print(dim('It goes on in the background: `infermesh chat` talks to it, `infermesh down` stops it.'))
+  else printHints(home)
 }
 
 /** Starts this same command as a background process, and waits until its workers are ready. @throws MeshError why not */
@@ -270,7 +294,9 @@ function launch(home: string): Promise<WorkerStatus[]> {
         })
         child.once('error', reject)
         child.once('exit', (code) =>
-          reject(MeshError.INTERNAL(`The background process ended with code ${code}. \`infermesh logs\` may say why`)),
+          reject(
+            MeshError.INTERNAL(`The background process ended with code ${code}. ${command('logs', home)} may say why`),
+          ),
         )
       }),
   )
@@ -303,6 +329,19 @@ function printReport(home: string, statuses: WorkerStatus[], showKey: boolean): 
   ]
   for (const [name, value] of lines) if (value !== undefined) print(`${dim(name.padEnd(12))}${value}`)
   print()
+}
+
+/** Says of which workers the mesh was not found yet: they go on looking. */
+function printUnlinked(statuses: WorkerStatus[]): void {
+  for (const { role, name, links = [] } of statuses) {
+    const authority = links.find((link) => link.role === 'auth')
+    if (authority?.state !== 'down' || links.some(({ state }) => state !== 'down')) continue
+    print(
+      yellow(
+        `${role} ${name} has found nobody of its mesh yet, and goes on looking${authority.reason === undefined ? '' : `: ${authority.reason}`}`,
+      ),
+    )
+  }
 }
 
 /** Where the metrics are, and what they want where other machines can ask. */
@@ -379,6 +418,21 @@ function addressesOf(statuses: WorkerStatus[], name: string): string[] {
   return statuses.flatMap(({ addresses }) => addresses[name] ?? [])
 }
 
+/** What to do with workers that go on in the background. */
+function printHints(home: string): void {
+  const stop = `${command('down', home)} stops it`
+  if (hasKey(home)) return print(dim(`It goes on in the background: ${command('chat', home)} talks to it, ${stop}.`))
+  print(dim(`It goes on in the background: ${command('status', home)} shows it, ${stop}.`))
+  print(dim(noKeyText(home)))
+}
+
+/** How a machine without a key, which needs none to serve, comes to use the mesh. */
+function noKeyText(home: string): string {
+  const login = command('login <connect string>', home)
+  return `This home has no API key, and needs none to serve. To use the mesh from here: \`infermesh keys create\` where the mesh was made, then ${login} with what it prints.`
+}
+
 function hasKey(home: string): boolean {
-  return (process.env.INFERMESH_KEY ?? '') !== '' || readAdminKey(home) !== undefined
+  const named = (process.env.INFERMESH_KEY ?? '') !== ''
+  return named || findLogin(home) !== undefined || readAdminKey(home) !== undefined
 }

@@ -2,6 +2,7 @@ import type { MeshClient } from '../../lib/client/index.js'
 import { complain } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
 import { statsLine } from '../shared/conversation.js'
+import { command } from '../shared/hints.js'
 import { dim, print, withSpinner, writeAnswer } from '../shared/output.js'
 
 const PROMPT = 'Write a haiku about technology'
@@ -18,6 +19,7 @@ const NEW_KEY = 'Where the authority runs, delete admin.key and start again: a n
 /**
  * Waits until the mesh can serve, then asks it one question, as a user would, and shows the answer with its route and
  * times.
+ * @param options.home the home that started it, for hints
  * @param options.asks false: it only waits
  * @param options.hasProcessor one was started on this machine, so the mesh must come to serve
  * @param options.quiet shows nothing
@@ -25,11 +27,11 @@ const NEW_KEY = 'Where the authority runs, delete admin.key and start again: a n
  */
 export async function selfCheck(
   mesh: MeshClient,
-  { asks, hasProcessor, quiet }: { asks: boolean; hasProcessor: boolean; quiet: boolean },
+  { home, asks, hasProcessor, quiet }: { home: string; asks: boolean; hasProcessor: boolean; quiet: boolean },
   signal: AbortSignal,
 ): Promise<void> {
   const waitMs = hasProcessor ? SERVING_MS : OTHERS_MS
-  const missing = await withSpinner('waiting for a processor', quiet, untilServing(mesh, waitMs, signal))
+  const missing = await withSpinner('waiting for a processor', quiet, untilServing(mesh, home, waitMs, signal))
   if (missing?.code === 'INVALID_API_KEY') {
     complain(`infermesh: no first question was asked: ${missing.message}. ${NEW_KEY}`)
     return
@@ -58,7 +60,12 @@ export async function selfCheck(
  * Waits until the gateway knows us and a processor has a model.
  * @returns why the mesh does not serve yet; undefined: it does
  */
-async function untilServing(mesh: MeshClient, waitMs: number, signal: AbortSignal): Promise<MeshError | undefined> {
+async function untilServing(
+  mesh: MeshClient,
+  home: string,
+  waitMs: number,
+  signal: AbortSignal,
+): Promise<MeshError | undefined> {
   const deadline = performance.now() + waitMs
   let refusedSince: number | undefined
   while (true) {
@@ -67,10 +74,14 @@ async function untilServing(mesh: MeshClient, waitMs: number, signal: AbortSigna
       const { models, workers } = await mesh.status({ signal })
       if (models.some(({ processors }) => processors.length > 0)) return undefined
       if (!workers.some(({ role }) => role === 'processor'))
-        return MeshError.NO_PROCESSOR('No processor in the mesh yet: `infermesh invite --role processor` brings one in')
+        return MeshError.NO_PROCESSOR(
+          `No processor in the mesh yet: ${command('invite --role processor', home)} brings one in`,
+        )
       reason = workers.some(({ role, state }) => role === 'processor' && state !== 'down')
-        ? MeshError.NO_PROCESSOR('No processor has loaded a model; `infermesh logs processor` may say why')
-        : MeshError.NO_PROCESSOR('No processor of this mesh is connected now; `infermesh status` shows when one is')
+        ? MeshError.NO_PROCESSOR(`No processor has loaded a model; ${command('logs processor', home)} may say why`)
+        : MeshError.NO_PROCESSOR(
+            `No processor of this mesh is connected now; ${command('status', home)} shows when one is`,
+          )
     } catch (err) {
       reason = MeshError.from(err)
     }

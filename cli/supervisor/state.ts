@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { claimSupervisor, isAlive, readStatuses, readSupervisor, type SupervisorState } from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 
 /** What runs in a home, as its files say, checked against the processes there are. */
 
@@ -49,7 +50,7 @@ export function claimHome(home: string, roles: SupervisorState['roles']): void {
   )
   if (other === undefined) return
   throw MeshError.STORE_LOCKED(
-    `${home} is already run by the process with pid ${other.pid}. \`infermesh status\` shows it, \`infermesh down\` stops it`,
+    `${home} is already run by the process with pid ${other.pid}. ${command('status', home)} shows it, ${command('down', home)} stops it`,
     { pid: other.pid },
   )
 }

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events'
 import { releaseSupervisor } from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { Child, type WorkerSpec } from './child.js'
 import { SupervisorLog } from './log.js'
 import { claimHome } from './state.js'
@@ -124,7 +125,9 @@ export class Supervisor extends EventEmitter<{ change: [Child]; restarted: [] }>
       if (waiting.length === 0) return
       if (performance.now() > deadline) {
         const names = waiting.map(({ role, name }) => `${role} ${name}`).join(', ')
-        throw MeshError.TIMEOUT(`Not ready within ${READY_MS / 1000} s: ${names}. \`infermesh logs\` says more`)
+        throw MeshError.TIMEOUT(
+          `Not ready within ${READY_MS / 1000} s: ${names}. ${command('logs', this.#home)} says more`,
+        )
       }
       await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
     }

@@ -96,7 +96,15 @@ export {
 } from './inference.js'
 export { decodeInvite, encodeInvite, type InviteText } from './invite.js'
 export { encodeJson, jsonFault, parseJson, REQUEST_BOUNDS } from './json.js'
-export { type Gpu, type Load, type ModelLoad, type WorkerStatus, type WorkerView, workerStatusSchema } from './load.js'
+export {
+  type Gpu,
+  type LinkView,
+  type Load,
+  type ModelLoad,
+  type WorkerStatus,
+  type WorkerView,
+  workerStatusSchema,
+} from './load.js'
 export {
   type ApiKeyInfo,
   type Confirmation,

@@ -45,6 +45,19 @@ export const loadSchema = z.object({
 })
 export type Load = z.infer<typeof loadSchema>
 
+export const workerStateSchema = z.enum(['ready', 'starting', 'draining', 'suspect', 'down'])
+
+/** Another worker, as one that is or should be linked with it sees it. */
+export const linkViewSchema = z.object({
+  role: roleSchema,
+  /** Empty: of the authority, before the directory has come. */
+  name: z.string(),
+  state: workerStateSchema,
+  /** Why there is no link, where that is known. */
+  reason: z.string().optional(),
+})
+export type LinkView = z.infer<typeof linkViewSchema>
+
 /** What a worker says of itself, in `status` and in its status file. */
 export const workerStatusSchema = z.object({
   role: roleSchema,
@@ -55,6 +68,10 @@ export const workerStatusSchema = z.object({
   pid: z.int(),
   addresses: z.record(z.string(), z.string()),
   load: loadSchema,
+  /** Whom it is linked with, or should be. Workers of earlier builds do not tell it. */
+  links: z.array(linkViewSchema).optional(),
+  /** Whether the directory, as far as it has come, lists this worker as a member. */
+  listed: z.boolean().optional(),
 })
 export type WorkerStatus = z.infer<typeof workerStatusSchema>
 
@@ -64,7 +81,7 @@ export const workerViewSchema = z.object({
   name: z.string(),
   publicKey: z.string(),
   /** `suspect`: silent for a while, gets no new work. `down`: no link. */
-  state: z.enum(['ready', 'starting', 'draining', 'suspect', 'down']),
+  state: workerStateSchema,
   version: z.string().optional(),
   since: z.number().optional(),
   addresses: z.record(z.string(), z.string()).optional(),

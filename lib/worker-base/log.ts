@@ -10,7 +10,7 @@ export const logConfigSchema = z.strictObject({
 })
 
 /** What must never be printed, wherever it turns up in a logged object. */
-const REDACTED = ['key', 'password', 'secret', 'invite', 'authorization', ...KEY_HEADERS].flatMap((name) => {
+const REDACTED = ['key', 'password', 'secret', 'invite', 'connect', 'authorization', ...KEY_HEADERS].flatMap((name) => {
   const path = `["${name}"]`
   return [path, `*${path}`]
 })

@@ -11,6 +11,8 @@ export class StatusFile {
   readonly #onFailure: (err: unknown) => void
   #timer: NodeJS.Timeout | undefined
   #isOwn = false
+  /** What of it was written last. */
+  #written = ''
 
   constructor(home: string, status: () => WorkerStatus, onFailure: (err: unknown) => void) {
     this.#home = home
@@ -23,10 +25,16 @@ export class StatusFile {
     this.#write((err) => this.#onFailure(err))
   }
 
+  /** Writes it where it has changed, but for how busy the worker is, which changes all the time. Call it often. Never throws. */
+  refresh(): void {
+    if (this.#isOwn && lastingOf(this.#status()) !== this.#written) this.#write(() => {})
+  }
+
   /** Takes the file away. Only its own: where the store was locked, it is the other process's. Never throws. */
   remove(worker: WorkerName): void {
     clearTimeout(this.#timer)
     if (!this.#isOwn) return
+    this.#isOwn = false
     try {
       removeStatus(this.#home, worker)
     } catch (err) {
@@ -38,10 +46,17 @@ export class StatusFile {
     clearTimeout(this.#timer)
     this.#isOwn = true
     try {
-      writeStatus(this.#home, this.#status())
+      const status = this.#status()
+      writeStatus(this.#home, status)
+      this.#written = lastingOf(status)
     } catch (err) {
       onFailure(err)
       this.#timer = setTimeout(() => this.#write(() => {}), RETRY_MS).unref()
     }
   }
+}
+
+function lastingOf({ addresses, links, listed, load: { state, models, gpu, unreadable } }: WorkerStatus): string {
+  const kept = models.map(({ name, state, slots, reason }) => ({ name, state, slots, reason }))
+  return JSON.stringify({ addresses, links, listed, state, models: kept, gpu, unreadable })
 }

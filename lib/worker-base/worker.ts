@@ -37,6 +37,8 @@ export const VERSION = z
 
 /** Less than the authority stays after it has said where it goes. */
 const FOLLOW_AFTER_MS = 200
+/** How often it is looked whether the status file still says how the worker stands. */
+const STATUS_MS = 1000
 
 const workerConfigSchema = z.strictObject({
   /** How long one facility may take to start or stop. */
@@ -101,6 +103,7 @@ export abstract class BaseWorker {
   #stopping: Promise<void> | undefined
   /** What the directory named last as the mesh's network. */
   #networkTold: MeshProfile['network'] | undefined
+  #statusTimer: NodeJS.Timeout | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(role: Role, options: WorkerOptions) {
@@ -174,6 +177,8 @@ export abstract class BaseWorker {
     }
     registerWorkerMetrics(this.registry, VERSION, this.#views, this.disk)
     this.setState('ready')
+    this.#statusTimer = setInterval(() => this.#statusFile.refresh(), STATUS_MS).unref()
+    for (const event of ['link', 'unlink'] as const) this.net.on(event, () => this.#statusFile.refresh())
     this.log.info({ publicKey: this.publicKey, env: this.options.env, version: VERSION, ...this._addresses() }, 'ready')
   }
 
@@ -206,6 +211,7 @@ export abstract class BaseWorker {
 
   async #stop(): Promise<void> {
     this.#membership?.stop()
+    clearInterval(this.#statusTimer)
     if (this.#state === 'ready') {
       this.setState('draining')
       await this.#quietly(withDeadline(this._drain(), this.#settings.drainMs, 'Draining'), 'draining')
@@ -237,7 +243,9 @@ export abstract class BaseWorker {
 
   status(): WorkerStatus {
     const { role, name, publicKey, version, since, addresses } = this.#hello()
-    return { role, name, publicKey, version, since, pid: process.pid, addresses, load: this.load() }
+    const status = { role, name, publicKey, version, since, pid: process.pid, addresses, load: this.load() }
+    if (this.#net === undefined) return status
+    return { ...status, links: this.#net.linkViews(), listed: this.directory.member(publicKey) !== undefined }
   }
 
   /** This worker's load as its links see it. */

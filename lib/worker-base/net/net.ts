@@ -10,6 +10,7 @@ import {
   encodeKey,
   type GenerateAsk,
   type Hello,
+  type LinkView,
   type Load,
   type Member,
   type MemberNode,
@@ -278,6 +279,27 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   /** Every member of the directory as this worker sees it, itself included. */
   views(): WorkerView[] {
     return [...this.directory.members.values()].map((member) => this.#view(member))
+  }
+
+  /** Those that this worker is linked with, or dials in vain. The authority is always among them, but for itself. */
+  linkViews(): LinkView[] {
+    const { authority } = this.profile
+    const others = this.views().filter(({ publicKey }) => publicKey !== this.publicKey)
+    const known = others.some(({ publicKey }) => publicKey === authority)
+    const reason = this.#dialling?.reasonFor(authority)?.message
+    const unknown: LinkView = { role: 'auth', name: '', state: 'down', ...(reason !== undefined && { reason }) }
+    const shown = others.filter(
+      ({ publicKey, state, reason: why }) => state !== 'down' || why !== undefined || publicKey === authority,
+    )
+    return [
+      ...(known || authority === this.publicKey ? [] : [unknown]),
+      ...shown.map(({ role, name, state, reason: why }) => ({
+        role,
+        name,
+        state,
+        ...(why !== undefined && { reason: why }),
+      })),
+    ]
   }
 
   #view({ role, name, publicKey }: Member): WorkerView {
