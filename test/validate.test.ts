@@ -33,6 +33,11 @@ test('what is wrong is said by its place, in plain words', (t) => {
     ['chat', { kind: 'chat', messages: {} }, 'messages: expected a list, got an object'],
     [
       'chat',
+      { kind: 'chat', messages: [{ role: 'x' }] },
+      'messages[0].role: expected one of system, user, assistant, tool',
+    ],
+    [
+      'chat',
       { kind: 'chat', messages: [user], sampling: { logitBias: { a: 1 } } },
       'sampling.logitBias.a: this name is not allowed: expected a token id',
     ],

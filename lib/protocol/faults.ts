@@ -88,7 +88,13 @@ function unionText(issue: Extract<Issue, { code: 'invalid_union' }>): string {
   const first = issue.errors.flatMap((errors) => errors[0] ?? [])
   const inside = first.find(({ path }) => path.length > 0)
   if (inside !== undefined) return `${inside.path.join('.')}: ${inside.message}`
-  if (first.length === 0) return 'it is of none of the kinds that are known'
+  if (first.length === 0) return kindsText('options' in issue ? issue.options : undefined)
   const forms = new Set(first.map(({ message }) => message.replace(/^(it is missing: )?expected /, '')))
   return `expected ${[...forms].join(', or ')}`
+}
+
+/** @param options the kinds that are told apart by one field */
+function kindsText(options: unknown): string {
+  const names = Array.isArray(options) ? options.filter((one) => typeof one === 'string') : []
+  return names.length === 0 ? 'it is of none of the kinds that are known' : `expected one of ${names.join(', ')}`
 }
