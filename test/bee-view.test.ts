@@ -1,9 +1,11 @@
+import { cpSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import type Corestore from 'corestore'
 import Hyperbee from 'hyperbee'
 import SessionState from 'hypercore/lib/session-state.js'
 import { encodeJson, encodeKey } from '../lib/protocol/index.js'
-import { changeBee, Directory, directoryKeys, openCorestore } from '../lib/store/index.js'
+import { changeBee, Directory, directoryKeys, openCorestore, raiseFork } from '../lib/store/index.js'
 import { until } from './helpers/wait.js'
 
 /** A view on a replica whose blocks have not all come. */
@@ -187,4 +189,51 @@ test('a replica that ends within a batch is incomplete, not damaged', async (t) 
   await directory.open()
   t.is(directory.members.size, 4)
   t.alike([...directory.unreadable.keys()], [])
+})
+
+test('a replica follows a writer that was restored from a backup: what it had more is gone, all at once', async (t) => {
+  const [dir, copy] = [await t.tmp(), await t.tmp()]
+  let writer = openCorestore(dir)
+  t.teardown(() => writer.close(), { order: 1 })
+  let core = writer.get({ name: 'directory' })
+  let bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await writeMembers(bee, 1, 6)
+  await writer.close()
+  cpSync(dir, copy, { recursive: true })
+  rmSync(join(copy, 'CORESTORE'))
+
+  writer = openCorestore(dir)
+  core = writer.get({ name: 'directory' })
+  bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await bee.del(directoryKeys.member(key(2)))
+  await writeMembers(bee, 6, 20)
+  const reader = await openStore(t)
+  const directory = new Directory(reader.get({ key: core.key }))
+  await directory.open()
+  let part = connect(writer, reader)
+  await until(() => directory.members.size === 18 && directory.caughtUp, 'the replica has all', 5000)
+  part()
+  await writer.close()
+
+  writer = openCorestore(copy)
+  core = writer.get({ name: 'directory' })
+  await raiseFork(core, Date.now())
+  const { fork } = core
+  await raiseFork(core, fork)
+  t.is(core.fork, fork, 'once for each restore')
+  bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+  await writeMembers(bee, 30, 31)
+  const seen: string[][] = []
+  directory.on('change', () => seen.push([...directory.members.keys()]))
+  part = connect(writer, reader)
+  const restored = [1, 2, 3, 4, 5, 30].map(key)
+  await until(() => directory.core.fork === fork && directory.caughtUp, 'the replica follows', 5000)
+  t.alike([...directory.members.keys()], restored)
+  t.ok(
+    seen.every((keys) => keys.length === 18 || restored.slice(0, 5).every((one) => keys.includes(one))),
+    'none was missing',
+  )
+  await writeMembers(bee, 40, 60)
+  await until(() => directory.members.size === 26, 'and goes on following', 5000)
+  part()
 })

@@ -298,6 +298,8 @@ declare module 'hypercore' {
     readonly key: Buffer
     readonly discoveryKey: Buffer
     readonly length: number
+    /** How often its writer has taken back what it had written: of two that were signed for one key, the higher counts. */
+    readonly fork: number
     /** Blocks from the first on that are here, without a gap. */
     readonly contiguousLength: number
     readonly writable: boolean
@@ -320,6 +322,8 @@ declare module 'hypercore' {
     /** Call the returned function once there are no more peers to find: until then `update` waits. */
     findingPeers(): () => void
     append(blocks: Uint8Array | Uint8Array[]): Promise<{ length: number }>
+    /** Keeps so many blocks, under a higher fork, which replicas follow. */
+    truncate(newLength: number, options?: { fork?: number }): Promise<void>
     replicate(stream: Duplex): Duplex
     close(): Promise<void>
   }
@@ -347,6 +351,8 @@ declare module 'device-file' {
   /** A file that holds its own inode, so that a copy of it is known for one. */
   export default class DeviceFile {
     constructor(path: string, options?: { lock?: boolean })
+    /** Whether the file is where it was made, or is not there. */
+    static validate(path: string, data: object): Promise<boolean>
     ready(): Promise<void>
     close(): Promise<void>
   }
@@ -506,6 +512,41 @@ declare module 'sodium-universal' {
     readonly crypto_pwhash_MEMLIMIT_INTERACTIVE: number
     crypto_pwhash_str_async(out: Buffer, password: Buffer, opsLimit: number, memLimit: number): Promise<void>
     crypto_pwhash_str_verify_async(hash: Buffer, password: Buffer): Promise<boolean>
+    readonly crypto_pwhash_ALG_ARGON2ID13: number
+    readonly crypto_pwhash_OPSLIMIT_MODERATE: number
+    readonly crypto_pwhash_MEMLIMIT_MODERATE: number
+    /** @param memLimit bytes */
+    crypto_pwhash_async(
+      out: Buffer,
+      password: Buffer,
+      salt: Buffer,
+      opsLimit: number,
+      memLimit: number,
+      algorithm: number,
+    ): Promise<void>
+    crypto_generichash(out: Buffer, input: Buffer, key: Buffer): void
+    readonly crypto_secretstream_xchacha20poly1305_STATEBYTES: number
+    readonly crypto_secretstream_xchacha20poly1305_HEADERBYTES: number
+    readonly crypto_secretstream_xchacha20poly1305_ABYTES: number
+    readonly crypto_secretstream_xchacha20poly1305_TAG_MESSAGE: number
+    readonly crypto_secretstream_xchacha20poly1305_TAG_FINAL: number
+    crypto_secretstream_xchacha20poly1305_init_push(state: Buffer, header: Buffer, key: Buffer): void
+    crypto_secretstream_xchacha20poly1305_push(
+      state: Buffer,
+      sealed: Buffer,
+      message: Buffer,
+      ad: Buffer | null,
+      tag: number,
+    ): number
+    crypto_secretstream_xchacha20poly1305_init_pull(state: Buffer, header: Buffer, key: Buffer): void
+    /** @throws Error for what was not sealed with this key, or not as the next piece */
+    crypto_secretstream_xchacha20poly1305_pull(
+      state: Buffer,
+      message: Buffer,
+      tag: Buffer,
+      sealed: Buffer,
+      ad: Buffer | null,
+    ): number
   }
   export default sodium
 }

@@ -98,6 +98,10 @@ export class Accounts extends BeeView {
   readonly users = new Map<string, User>()
   readonly keys = new Map<string, ApiKey>()
 
+  protected override clear(): void {
+    for (const map of [this.users, this.keys]) map.clear()
+  }
+
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
     if (kind === 'user') applyTo(this.users, id, value, userEntrySchema, ({ name }) => name)
     else if (kind === 'key') applyTo(this.keys, id, value, apiKeyEntrySchema, (key) => key.id)

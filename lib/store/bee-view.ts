@@ -3,7 +3,7 @@ import Hyperbee from 'hyperbee'
 import type Hypercore from 'hypercore'
 import type { z } from 'zod'
 import { MeshError, messageOf, parseJson, validate } from '../protocol/index.js'
-import { readChanges } from './changes.js'
+import { type Change, readChanges } from './changes.js'
 
 /** The longest entry that is looked at. What the authority is asked to write comes in messages of 1 MiB at most. */
 const MAX_ENTRY_BYTES = 2 * 1024 * 1024
@@ -18,6 +18,9 @@ const SHOWN_CHARS = 200
  * An entry that cannot be read, because a later version wrote it or it is damaged, is in none of the maps, nor is what it
  * replaced: nobody has rights by it. All others are applied as ever.
  *
+ * Where its writer was restored from a backup, the core is as it was then, under a higher fork: the maps are made anew from it,
+ * all at once, and say what they said before until all of it is here.
+ *
  * Emits `change` after the maps have changed, then `unreadable` for each entry among the changes that cannot be read, and
  * `close` when nothing follows any more.
  */
@@ -31,6 +34,8 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
   #next = 1
   #applying: Promise<void> | undefined
   #again = false
+  /** The maps hold what is in the core no longer. */
+  #rewound = false
   #download: { destroy(): void } | undefined
 
   constructor(core: Hypercore) {
@@ -46,13 +51,22 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
    */
   protected abstract apply(kind: string, id: string, value: Buffer | undefined): void
 
+  /** Empties the maps, which are filled anew in the same tick. */
+  protected abstract clear(): void
+
   /** Reads what is on disk, in order up to the first block that is missing, and follows what comes. Needs no network. */
   async open(): Promise<void> {
     await this.bee.ready()
     if (!this.core.writable) this.#download = this.core.download({ start: 0, end: -1 })
     // A length that is known tells nothing of the blocks: those come after it, in any order.
     for (const event of EVENTS) this.core.on(event, this.#onCore)
+    this.core.on('truncate', this.#onTruncate)
     await this.refresh()
+  }
+
+  #onTruncate = (length: number): void => {
+    if (length < this.#next || this.#applying !== undefined) this.#rewound = true
+    void this.refresh()
   }
 
   #onCore = (): void => {
@@ -61,7 +75,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
 
   /** True where the maps hold everything that is known to have been written; false while nothing has been. */
   get caughtUp(): boolean {
-    return this.core.length > 1 && this.#next >= this.core.length
+    return !this.#rewound && this.core.length > 1 && this.#next >= this.core.length
   }
 
   /** How many blocks are in the maps, counted from the first. */
@@ -86,6 +100,8 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
       this.#again = false
       const changed = new Set<string>()
       try {
+        if (this.#rewound) await this.#startAnew(changed)
+        if (this.#rewound) continue
         for await (const { seq, key, value } of readChanges(this.bee, this.#next, this.core.contiguousLength)) {
           this.#take(key, value)
           this.unreadable.delete(`block ${seq}`)
@@ -94,7 +110,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
         }
       } catch (err) {
         // The core closes, or its disk fails: the next append tries again from the same place.
-        if (await this.#hasBlock(this.#next)) this.#damaged(changed, err)
+        if (!this.#rewound && (await this.#hasBlock(this.#next))) this.#damaged(changed, err)
       }
       if (changed.size > 0) this.emit('change')
       for (const key of changed) {
@@ -102,6 +118,24 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
         if (reason !== undefined) this.emit('unreadable', reason)
       }
     }
+  }
+
+  /** Fills the maps from the first block on, once all blocks are here: none of the entries is missing in between. */
+  async #startAnew(changed: Set<string>): Promise<void> {
+    const { length, contiguousLength, fork } = this.core
+    if (contiguousLength < length) return
+    const changes: Change[] = []
+    for await (const change of readChanges(this.bee, 1, length)) changes.push(change)
+    // It was rewound once more meanwhile: the event has asked for another run.
+    if (this.core.fork !== fork) return
+    this.clear()
+    this.unreadable.clear()
+    for (const { key, value } of changes) {
+      this.#take(key, value)
+      changed.add(key)
+    }
+    this.#next = Math.max(1, length)
+    this.#rewound = false
   }
 
   /** Whether a block itself can be read: then it is what the block says that could not be. Never throws. */
@@ -148,6 +182,7 @@ export abstract class BeeView extends EventEmitter<{ change: []; unreadable: [Me
 
   async close(): Promise<void> {
     for (const event of EVENTS) this.core.off(event, this.#onCore)
+    this.core.off('truncate', this.#onTruncate)
     this.#download?.destroy()
     this.emit('close')
     this.removeAllListeners()

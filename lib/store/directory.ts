@@ -74,6 +74,10 @@ export class Directory extends BeeView {
     return [...this.members.values()].filter((member) => member.role === role && inForce(member, now))
   }
 
+  protected override clear(): void {
+    for (const map of [this.members, this.models, this.#defaults]) map.clear()
+  }
+
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
     if (kind === 'member') applyTo(this.members, id, value, memberEntrySchema, ({ publicKey }) => publicKey)
     else if (kind === 'model') applyTo(this.models, id, value, modelSchema, ({ name }) => name)

@@ -104,10 +104,10 @@ export class Store implements Facility {
     return this.corestore.get(encryptionKey ? { name, encryption: { key: encryptionKey } } : { name })
   }
 
-  /** A journal: this gateway's own, or a replica of one. */
-  journal(key?: Uint8Array): Hypercore {
+  /** A journal. @param which the name of this gateway's own, or the key of one that is replicated */
+  journal(which: string | Uint8Array = 'journal'): Hypercore {
     const globalCache = new Rache({ maxSize: CACHED_JOURNAL_BLOCKS })
-    return this.corestore.get(key ? { key, globalCache } : { name: 'journal', globalCache })
+    return this.corestore.get(typeof which === 'string' ? { name: which, globalCache } : { key: which, globalCache })
   }
 
   /** A replica of another worker's core. */

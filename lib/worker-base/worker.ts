@@ -3,7 +3,15 @@ import { join } from 'node:path'
 import type { KeyPair } from 'hyperdht'
 import { Registry } from 'prom-client'
 import { z } from 'zod'
-import { homeFiles, makePrivateDir, readNodes, readProfile, writeProfile } from '../home/index.js'
+import {
+  homeFiles,
+  makePrivateDir,
+  readNodes,
+  readProfile,
+  readRestored,
+  removeRestored,
+  writeProfile,
+} from '../home/index.js'
 import {
   decodeKey,
   encodeKey,
@@ -86,6 +94,8 @@ export abstract class BaseWorker {
   /** The disk that this worker's stores lie on. */
   readonly disk: Disk
   protected readonly keyPair: KeyPair
+  /** When this worker's stores were restored or moved here; undefined where they were opened since, or never were. */
+  protected readonly restoredAt: number | undefined
   protected readonly options: WorkerOptions
   readonly #settings: z.output<typeof workerConfigSchema>
   readonly #netConfig: z.output<typeof netConfigSchema>
@@ -124,6 +134,7 @@ export abstract class BaseWorker {
     )
     makePrivateDir(this.home)
     makePrivateDir(this.workerDir)
+    this.restoredAt = readRestored(this.workerDir)?.at
     this.keyPair = loadIdentity(this.workerDir)
     this.publicKey = encodeKey(this.keyPair.publicKey)
   }
@@ -197,6 +208,7 @@ export abstract class BaseWorker {
     this.#net = this.#makeNet()
     this.#serveBase(this.#net)
     await this._prepare()
+    await this.#endRestore()
     await this.#startFacility(this.#net)
     this.#rememberNodes()
     for (const facility of this._facilities()) await this.#startFacility(facility)
@@ -303,6 +315,14 @@ export abstract class BaseWorker {
   async #startFacility(facility: Facility): Promise<void> {
     this.#started.push(facility)
     await withDeadline(facility.start(), this.#settings.facilityDeadlineMs, `Starting ${facility.name}`)
+  }
+
+  /** From here on this worker goes on as any other. Nobody has heard of it yet. */
+  async #endRestore(): Promise<void> {
+    if (this.restoredAt === undefined) return
+    await this.store.persist()
+    removeRestored(this.workerDir)
+    this.log.info({ at: new Date(this.restoredAt) }, 'goes on with stores that were restored or moved here')
   }
 
   #makeNet(): Net {

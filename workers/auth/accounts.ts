@@ -48,6 +48,13 @@ export class AuthorityAccounts extends Accounts {
   /** Number of the next audit entry. */
   nextAudit = 0
 
+  protected override clear(): void {
+    super.clear()
+    const { invites, removed, announced, journals, left, renewals } = this
+    for (const map of [invites, removed, announced, journals, left, renewals]) map.clear()
+    this.nextAudit = 0
+  }
+
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
     switch (kind) {
       case 'invite':

@@ -20,6 +20,7 @@ import {
   newApiKey,
   TokenVerifier,
 } from '../../lib/protocol/index.js'
+import { raiseFork } from '../../lib/store/index.js'
 import { BaseWorker, type Facility, netConfigSchema, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { type AuthorityAccounts, mustBeReadable, unreadableHere } from './accounts.js'
 import { AccountsCore } from './accounts-core.js'
@@ -76,6 +77,7 @@ export class AuthWorker extends BaseWorker {
   protected override async _profile(): Promise<MeshProfile> {
     const core = this.store.own('directory')
     await core.ready()
+    if (this.restoredAt !== undefined) await raiseFork(core, this.restoredAt)
     this.#directoryCore = core
     const address = encodeKey(core.key)
     const known = findProfile(this.home)
@@ -118,8 +120,10 @@ export class AuthWorker extends BaseWorker {
       },
       await this.#accountsKey(),
     )
-    const accounts = await core.open(this.directory.known)
+    let accounts = await core.open(this.directory.known)
     for (const view of [this.directory, accounts]) mustBeReadable(view)
+    // Gateways may have more of these accounts than was restored, so nothing more is written to them.
+    if (this.restoredAt !== undefined) accounts = await core.renew(accounts)
     this.directory.on('unreadable', (err) => this.fatal(unreadableHere(err)))
     const replicas = new Replicas({
       core,

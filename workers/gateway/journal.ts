@@ -34,9 +34,18 @@ const STORE_MS = 100
 const SAVE_MS = 60_000
 /** Records that one entry holds at most, to stay well under the longest block. */
 const GROUP = 256
+
+/** A journal from before a restore. Of its core more may be known by now than is here: the first `length` blocks are. */
+export interface EarlierJournal {
+  core: Hypercore
+  length: number
+}
+
 export interface JournalWriterOptions {
   /** Folder of the write-ahead log and the saved totals. */
   dir: string
+  /** This gateway's earlier journals, oldest first: they are read, and not written any more. */
+  earlier?: readonly EarlierJournal[]
   /** Why records should not be made now, though they could be written still: there is little room. Absent: there always is. */
   shortage?: () => MeshError | undefined
   /** Told how many records were stored at once, and how long that took. */
@@ -58,6 +67,7 @@ export interface JournalWriterOptions {
 export class JournalWriter implements BudgetLedger {
   readonly core: Hypercore
   readonly #bee: Hyperbee
+  readonly #earlier: readonly { bee: Hyperbee; length: number }[]
   readonly #log: WriteAheadLog
   readonly #options: JournalWriterOptions
   readonly #clock: () => number
@@ -80,7 +90,8 @@ export class JournalWriter implements BudgetLedger {
 
   constructor(core: Hypercore, options: JournalWriterOptions) {
     this.core = core
-    this.#bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
+    this.#bee = beeOf(core)
+    this.#earlier = (options.earlier ?? []).map(({ core, length }) => ({ bee: beeOf(core), length }))
     this.#options = options
     this.#log = new WriteAheadLog(options.dir, options.onLost)
     this.#totalsFile = join(options.dir, 'totals.json')
@@ -93,10 +104,11 @@ export class JournalWriter implements BudgetLedger {
    * @throws MeshError STORE_INVALID
    */
   async open(): Promise<void> {
-    await this.#bee.ready()
     const newest = { gt: 'record/', lt: 'record0', reverse: true, limit: 1 }
-    for await (const { key, value } of this.#bee.createReadStream(newest)) {
-      this.#next = numberOf(key) + readGroup(value, key).length
+    for (const bee of await this.#all()) {
+      for await (const { key, value } of bee.createReadStream(newest)) {
+        this.#next = numberOf(key) + readGroup(value, key).length
+      }
     }
     const saved = await this.#readSaved()
     const { counted } = saved
@@ -106,6 +118,14 @@ export class JournalWriter implements BudgetLedger {
     await this.#replay(counted)
     this.#saveTimer = setInterval(() => this.#save(), SAVE_MS).unref()
     this.#storeSoon()
+  }
+
+  /** The journals of this gateway, oldest first; records are numbered through all of them. */
+  async #all(): Promise<Hyperbee[]> {
+    const written = this.#earlier.filter(({ length }) => length > 1)
+    for (const { bee } of written) await bee.ready()
+    await this.#bee.ready()
+    return [...written.map(({ bee, length }) => bee.checkout(length, { reuseSession: true })), this.#bee]
   }
 
   /** The saved totals, or those before the last records were forgotten; else none: then all records are counted again. */
@@ -120,13 +140,15 @@ export class JournalWriter implements BudgetLedger {
     return { counted: 0, totals: {} }
   }
 
-  /** Counts the records of the Hyperbee from this number on. */
+  /** Counts the records of the Hyperbees from this number on. */
   async #countSince(counted: number): Promise<void> {
     // The group that holds it may begin before it.
     const range = { gte: groupKey(Math.max(0, counted - GROUP)), lt: 'record0' }
-    for await (const { key, value } of this.#bee.createReadStream(range)) {
-      for (const [i, record] of readGroup(value, key).entries()) {
-        if (numberOf(key) + i >= counted) this.#totals.count(record)
+    for (const bee of await this.#all()) {
+      for await (const { key, value } of bee.createReadStream(range)) {
+        for (const [i, record] of readGroup(value, key).entries()) {
+          if (numberOf(key) + i >= counted) this.#totals.count(record)
+        }
       }
     }
   }
@@ -163,7 +185,7 @@ export class JournalWriter implements BudgetLedger {
     await this.#storing
     if (this.#pending.length > 0) await this.#store().catch((err: unknown) => this.#options.onError?.(err))
     this.#save()
-    await this.#bee.close()
+    for (const { bee } of [...this.#earlier, { bee: this.#bee }]) await bee.close()
     this.#log.close()
   }
 
@@ -295,6 +317,10 @@ export class JournalWriter implements BudgetLedger {
     )
     return this.#failure
   }
+}
+
+function beeOf(core: Hypercore): Hyperbee {
+  return new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
 }
 
 /** @throws MeshError STORE_INVALID */

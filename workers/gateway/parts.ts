@@ -8,7 +8,7 @@ import type { BeeView } from '../../lib/store/index.js'
 import { type Disk, type Logger, type Net, type Store, sampled } from '../../lib/worker-base/index.js'
 import { AccountsReplica } from './accounts-replica.js'
 import { Catalogue } from './catalogue.js'
-import { JournalWriter } from './journal.js'
+import { type EarlierJournal, JournalWriter } from './journal.js'
 import { GatewayMetrics } from './metrics.js'
 import { Background, BodyReader, interruptedResponse } from './openai/index.js'
 import { processorOf } from './processor.js'
@@ -62,12 +62,12 @@ export interface GatewayBase {
 
 /**
  * Puts a gateway together. The journal and the accounts are to be opened then.
- * @param core the journal's, which is ready
+ * @param journals the core of the journal and those of earlier ones, which are ready
  */
 export function gatewayParts(
   config: z.output<typeof gatewayConfigSchema>,
   { name, workerDir, disk, profile, net, store, log, registry, watch }: GatewayBase,
-  core: Hypercore,
+  { core, earlier }: { core: Hypercore; earlier: readonly EarlierJournal[] },
 ): GatewayParts {
   const metrics = new GatewayMetrics(registry, {
     running: () => requests.running,
@@ -86,6 +86,7 @@ export function gatewayParts(
   })
   const journal = new JournalWriter(core, {
     dir: workerDir,
+    earlier,
     shortage: () => disk.shortage(config.minFreeDiskBytes, 'This gateway', 'it takes no requests'),
     onStored: (records, seconds) => metrics.stored(records, seconds),
     onLost: ({ path: file, bytes, isHalfRecord }) => {

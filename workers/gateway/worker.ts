@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { z } from 'zod'
+import { beginJournal, readJournalNames } from '../../lib/home/index.js'
 import type { Link } from '../../lib/link/index.js'
 import { encodeKey, type Load, MeshError } from '../../lib/protocol/index.js'
 import type { BeeView } from '../../lib/store/index.js'
@@ -55,18 +56,27 @@ export class GatewayWorker extends BaseWorker {
 
   protected override async _prepare(): Promise<void> {
     const { name, workerDir, disk, profile, net, store, log, registry, since } = this
-    const core = store.journal()
+    if (this.restoredAt !== undefined) await this.#beginJournal()
+    const names = readJournalNames(workerDir)
+    const core = store.journal(names.current)
     await core.ready()
+    const earlier = names.earlier.map((one) => ({ core: store.journal(one.name), length: one.length }))
+    for (const one of earlier) {
+      await one.core.ready()
+      // Of what the authority has more nothing may be missing here once it is known of.
+      one.core.download({ start: one.length, end: -1 })
+    }
     const watch = (view: BeeView) => {
       this.watch(view)
       view.on('change', () => this.#sweepSoon())
     }
-    const parts = gatewayParts(this.#config, { name, workerDir, disk, profile, net, store, log, registry, watch }, core)
+    const base = { name, workerDir, disk, profile, net, store, log, registry, watch }
+    const parts = gatewayParts(this.#config, base, { core, earlier })
     this.#parts = parts
     await parts.journal.open()
     await parts.accounts.open()
     parts.stored.local.open()
-    net.share(core, ({ role }) => role === 'auth')
+    for (const one of [core, ...earlier.map((journal) => journal.core)]) net.share(one, ({ role }) => role === 'auth')
     net.dispatcher.authenticate = (key) => parts.accounts.authenticate(key)
     net.dispatcher.settled = () => parts.accounts.settled()
     net.dispatcher.respond('gateway.follow', async (access, { signal }) => {
@@ -81,6 +91,14 @@ export class GatewayWorker extends BaseWorker {
       void this.#forget(parts)
       this.#sweepSoon()
     }, FORGET_MS).unref()
+  }
+
+  /** The authority may have more of the journal than was restored: it is written no more. */
+  async #beginJournal(): Promise<void> {
+    const last = this.store.journal(readJournalNames(this.workerDir).current)
+    await last.ready()
+    beginJournal(this.workerDir, last.length)
+    await last.close()
   }
 
   protected override async _drain(): Promise<void> {
