@@ -47,6 +47,12 @@ const commands: Record<string, Entry> = {
     load: () => import('./commands/proxy.js'),
   },
   logs: { summary: 'show the workers’ logs', load: () => import('./commands/logs.js') },
+  backup: { summary: 'write this machine’s home into one encrypted file', load: () => import('./commands/backup.js') },
+  restore: { summary: 'make a home from a backup', load: () => import('./commands/restore.js') },
+  adopt: {
+    summary: 'go on with a home that was copied or moved here',
+    load: () => import('./commands/adopt.js'),
+  },
   doctor: { summary: 'look for what is wrong on this machine', load: () => import('./commands/doctor.js') },
   completion: { summary: 'print shell completion', load: () => import('./commands/completion.js') },
 }

@@ -1,14 +1,15 @@
-import { cpSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
+import { adoptStores, movedStores, readRestored } from '../lib/home/index.js'
 import { MeshError } from '../lib/protocol/index.js'
 import { Store } from '../lib/worker-base/index.js'
 import { trimStoreLog } from '../lib/worker-base/store-log.js'
 import { spawnNode } from './helpers/mesh.js'
 
 test('a store that was copied says so, and opens once it is told that it is the only one', async (t) => {
-  const dir = await t.tmp()
-  const [original, copy] = [join(dir, 'original'), join(dir, 'copy')]
+  const home = await t.tmp()
+  const [original, copy] = ['auth-original', 'auth-copy'].map((name) => join(home, 'workers', name)) as [string, string]
   const first = new Store(original)
   await first.start()
   const core = first.own('thing')
@@ -17,14 +18,15 @@ test('a store that was copied says so, and opens once it is told that it is the 
   await first.stop()
   cpSync(original, copy, { recursive: true })
 
-  const mark = join(copy, 'store', 'CORESTORE')
   const copied = new Store(copy)
   const failure = await copied.start().catch((err: unknown) => MeshError.from(err))
   t.is(failure?.code, 'STORE_INVALID')
-  t.ok(failure?.message.includes(`delete ${mark}`), failure?.message)
+  t.ok(failure?.message.includes('`infermesh adopt`'), failure?.message)
   await copied.stop().catch(() => {})
 
-  rmSync(mark)
+  t.alike(await movedStores(home), ['auth-copy'])
+  adoptStores(home, ['auth-copy'], Date.now())
+  t.ok(readRestored(copy), 'its worker takes it for one that others may have more of')
   const restored = new Store(copy)
   t.teardown(() => restored.stop())
   await restored.start()

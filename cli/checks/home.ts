@@ -4,6 +4,7 @@ import {
   findLogin,
   findProfile,
   homeFiles,
+  movedStores,
   openSecrets,
   readAdminKey,
   readHomeInvite,
@@ -58,6 +59,20 @@ function outcomeOf<T>(read: () => T): { value?: T; problem?: MeshError } {
   } catch (err) {
     return { problem: MeshError.from(err) }
   }
+}
+
+/** Stores that were copied or moved to where they are. */
+export async function moved(home: string): Promise<Finding[]> {
+  const workers = await movedStores(home)
+  if (workers.length === 0) return []
+  return [
+    {
+      check: 'stores',
+      state: 'fail',
+      message: `the stores of ${workers.join(', ')} were copied or moved here, and do not open`,
+      advice: '`infermesh adopt`, where the original runs no more',
+    },
+  ]
 }
 
 /** What a reader gives; undefined where it cannot, which `unreadableFiles` tells. */

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
 import { homePath } from '../../lib/home/index.js'
 import type { Finding } from '../checks/finding.js'
-import { secretFiles, unreadableFiles } from '../checks/home.js'
+import { moved, secretFiles, unreadableFiles } from '../checks/home.js'
 import { links } from '../checks/links.js'
 import { diskSpace, embeddedModel, nodeVersion } from '../checks/machine.js'
 import { mesh } from '../checks/mesh.js'
@@ -45,6 +45,7 @@ async function examine(home: string, common: Common): Promise<Finding[]> {
     nodeVersion(),
     ...secretFiles(home),
     ...unreadableFiles(home),
+    ...(await moved(home)),
     diskSpace(home),
     ...processes(home, workers),
     ...(await ports(home, workers)),

@@ -2,6 +2,7 @@ import type { Command } from 'commander'
 import type { MeshClient, WorkerView } from '../../lib/client/index.js'
 import { findProfile, homePath } from '../../lib/home/index.js'
 import { ROLES } from '../../lib/protocol/index.js'
+import { movedProblem } from '../backup/moved.js'
 import { localView, printLocalView } from '../shared/local-view.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { MODEL_HEAD, modelRows } from '../shared/models.js'
@@ -27,6 +28,9 @@ Examples:
         // Without a key there is this machine's own view, where it belongs to the mesh that is asked for.
         const isHere = !mesh.hasKey && findProfile(home)?.address === mesh.address
         return isHere ? { local: localView(home, mesh.address) } : { whole: await mesh.status({ signal }) }
+      }).catch(async (err: unknown) => {
+        // Where nothing runs because the home was moved, that is what to tell.
+        throw (common.mesh === undefined ? await movedProblem(home) : undefined) ?? err
       })
       if (common.json) printJson(told.whole ?? told.local)
       else if (told.whole !== undefined) printStatus(told.whole)

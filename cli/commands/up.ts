@@ -21,6 +21,7 @@ import {
   type WorkerStatus,
   workerStatusSchema,
 } from '../../lib/protocol/index.js'
+import { mustBeInPlace } from '../backup/moved.js'
 import { Conversation } from '../shared/conversation.js'
 import { command } from '../shared/hints.js'
 import { type Common, openMesh, optionsOf } from '../shared/mesh.js'
@@ -106,6 +107,7 @@ interface RunOptions extends UpOptions, Common {
 export async function up(options: RunOptions): Promise<void> {
   const home = resolve(homePath(options.home))
   if (process.env[DETACHED] !== undefined && process.send !== undefined) return serveDetached(home, options)
+  await mustBeInPlace(home)
   if (options.detach) return startDetached(home, options)
 
   const plan = planWorkers(home, options)

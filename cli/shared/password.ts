@@ -24,7 +24,7 @@ export async function readNewPassword(): Promise<{ password: string; oldPassword
   const [first, second] = await pipedLines(2)
   if (first !== undefined)
     return second === undefined ? { password: first, oldPassword: undefined } : { password: second, oldPassword: first }
-  const old = await ask('Your password now (empty where you have none): ')
+  const old = await askSecret('Your password now (empty where you have none): ')
   return { password: await askTwice('Your new password: '), oldPassword: old === '' ? undefined : old }
 }
 
@@ -40,14 +40,15 @@ async function pipedLines(count: number): Promise<string[]> {
   return lines
 }
 
-/** @throws MeshError BAD_REQUEST, Interrupted */
-async function askTwice(prompt: string): Promise<string> {
-  const first = await ask(prompt)
-  if (first !== (await ask('The same again: '))) throw MeshError.BAD_REQUEST('The two passwords differ')
+/** Asks on the terminal, without showing what is typed. @throws MeshError BAD_REQUEST where the two differ, Interrupted */
+export async function askTwice(prompt: string, what = 'passwords'): Promise<string> {
+  const first = await askSecret(prompt)
+  if (first !== (await askSecret('The same again: '))) throw MeshError.BAD_REQUEST(`The two ${what} differ`)
   return first
 }
 
-function ask(prompt: string): Promise<string> {
+/** Asks on the terminal, without showing what is typed. @throws Interrupted */
+export function askSecret(prompt: string): Promise<string> {
   // readline echoes what is typed to its output: let it echo into nothing.
   const silent = new Writable({ write: (_chunk, _encoding, done) => done() })
   const rl = createInterface({ input: process.stdin, output: silent, terminal: true })

@@ -66,7 +66,7 @@ export class Store implements Facility {
       }
       if (/invalid device file/i.test(message)) {
         throw MeshError.STORE_INVALID(
-          `${this.#dir} was copied or moved here. Where the one that it was copied from runs no more, and never will, delete ${join(this.#dir, 'CORESTORE')} and start again: two that run would each write on, and the mesh could trust neither`,
+          `${this.#dir} was copied or moved here. \`infermesh adopt\` makes it this machine's, once the one that it was copied from runs no more: two that run would each write on, and the mesh could trust neither`,
           {},
           { cause: err },
         )
