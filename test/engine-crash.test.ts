@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { copyFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import test from 'brittle'
+import { cpuReason } from '../workers/processor/engine/model.js'
 import { Engine } from '../workers/processor/index.js'
 import { answer, chat, engineOptions, failure, STAND_IN, startEngine, TINY } from './engine-kit.js'
 import { gguf } from './gguf-kit.js'
@@ -95,6 +96,18 @@ test('a GPU that is asked for and is not there is a clear error', async (t) => {
   const err = await failure(engine.load())
   t.is(err.code, 'CONFIG_INVALID')
   t.ok(err.message.includes('metal'), err.message)
+})
+
+test('a back end that is not installed is named with the command that installs it', async (t) => {
+  for (const gpu of ['cuda', 'vulkan'] as const) {
+    const engine = new Engine(engineOptions({ gpu }))
+    t.teardown(() => engine.stop())
+    const err = await failure(engine.load())
+    t.is(err.code, 'CONFIG_INVALID')
+    t.ok(err.message.includes(`\`npm run gpu:${gpu}\` installs it`), err.message)
+  }
+  t.is(cpuReason('linux', false), 'auto: CUDA and Vulkan did not find a device that it can use on this machine')
+  t.ok(cpuReason('linux', true).endsWith("It has NVIDIA's driver: `npm run gpu:cuda` installs the back end"))
 })
 
 test('an engine ends when its processor is gone', async (t) => {

@@ -7,4 +7,4 @@ export {
   messageOf,
   systemCode,
 } from './errors.js'
-export { escapedJson, oneLine, printable } from './text.js'
+export { escapedJson, gpuCommand, oneLine, printable } from './text.js'

@@ -15,6 +15,11 @@ export function oneLine(text: string): string {
   return printable(text.replace(/\s*[\r\n]+\s*/g, ' ').replaceAll('\t', ' '))
 }
 
+/** The command that installs a back end of llama.cpp which does not come with the package. */
+export function gpuCommand(backend: 'cuda' | 'vulkan'): string {
+  return `npm run gpu:${backend}`
+}
+
 /** JSON that shows control characters as it writes them itself: by their number. */
 export function escapedJson(json: string): string {
   return json.replace(CONTROL, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import {
   GgufFileType,
@@ -9,7 +10,7 @@ import {
   type LlamaModel,
   NoBinaryFoundError,
 } from 'node-llama-cpp'
-import { MeshError, messageOf } from '../../../lib/errors/index.js'
+import { gpuCommand, MeshError, messageOf } from '../../../lib/errors/index.js'
 import type { Gpu } from '../../../lib/protocol/index.js'
 import { Batching } from './batching.js'
 import type { EngineInfo, GpuChoice, LoadOptions } from './messages.js'
@@ -80,7 +81,8 @@ export async function loadModel(options: LoadOptions, onLog: EngineLog): Promise
 
 async function openLlama(gpu: GpuChoice, logger: (level: LlamaLogLevel, message: string) => void): Promise<Llama> {
   const machine = `${process.platform} ${process.arch}`
-  const missing = `engine.gpu is ${gpu}, but llama.cpp's ${gpu} back end does not work on this machine (${machine}): no device, no driver or no library. Use auto, or off for the CPU`
+  const bring = gpu === 'cuda' || gpu === 'vulkan' ? `: \`${gpuCommand(gpu)}\` installs it` : ''
+  const missing = `engine.gpu is ${gpu}, but llama.cpp's ${gpu} back end does not work on this machine (${machine}): it is not installed${bring}, or there is no device or no driver. auto takes what works, off the CPU`
   let llama: Llama
   try {
     llama = await getLlama({
@@ -118,8 +120,17 @@ function reasonFor(choice: GpuChoice, backend: string): string {
   if (choice === 'off') return 'the configuration switches the GPU off'
   if (choice !== 'auto') return `the configuration asks for ${choice}`
   if (backend !== 'cpu') return `auto: ${backend} is the best back end that works on this machine`
-  const tried = process.platform === 'darwin' ? 'Metal' : 'CUDA and Vulkan'
-  return `auto: ${tried} did not find a device that it can use on this machine`
+  return cpuReason(process.platform, existsSync(NVIDIA_DRIVER))
+}
+
+/** Where Linux tells of NVIDIA's driver. */
+const NVIDIA_DRIVER = '/proc/driver/nvidia/version'
+
+/** Why the CPU was chosen, and how to have the GPU where its driver is there: its back end is no part of the package. */
+export function cpuReason(platform: NodeJS.Platform, hasNvidiaDriver: boolean): string {
+  const tried = platform === 'darwin' ? 'Metal' : 'CUDA and Vulkan'
+  const help = hasNvidiaDriver ? `. It has NVIDIA's driver: \`${gpuCommand('cuda')}\` installs the back end` : ''
+  return `auto: ${tried} did not find a device that it can use on this machine${help}`
 }
 
 function describeModel(model: LlamaModel) {
