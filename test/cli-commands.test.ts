@@ -67,7 +67,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
       ),
     )
     const list = await good(t, home, ['models', 'ls'])
-    t.ok(/^second +\S+ +Q8_0/m.test(list), list)
+    t.ok(/^second \(default\) +\S+ +Q8_0/m.test(list), list)
     t.ok(/Answers come from second now/.test(await good(t, home, ['chat'], '/model second\nHello\n/exit\n')))
     await bad(t, home, ['models', 'add', join(dir, 'none.gguf')], 64, /none\.gguf/)
     writeFileSync(file.replace('copy', 'text'), 'no model')

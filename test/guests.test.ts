@@ -43,6 +43,59 @@ test('the default model is the first ever announced until an admin says otherwis
   t.is(directory.defaultModel, 'aab')
 })
 
+test('the demonstration gives way to the first real model, unless an admin has chosen it', async (t) => {
+  const domain = await openDomain(t)
+  const { models, directory } = domain
+  await joined(domain, 1)
+  await joined(domain, 2)
+  await joined(domain, 3, 'guest')
+  const tiny = testModel('infermesh-tiny', 'aa')
+  await models.announce(peerKey(1), tiny)
+  t.is(directory.defaultModel, 'infermesh-tiny')
+  await models.approve(ADMIN, 'mine', 'p3')
+  await models.announce(peerKey(3), testModel('mine', 'bb'))
+  t.is(directory.defaultModel, 'infermesh-tiny', 'a guest makes no default')
+  await models.announce(peerKey(2), testModel('phi', 'cc'))
+  t.is(directory.defaultModel, 'phi')
+  const keys: string[] = []
+  for await (const { key } of readChanges(directory.bee, 1, directory.core.length)) keys.push(key)
+  t.ok(keys.lastIndexOf(directoryKeys.defaultModel()) < keys.indexOf(directoryKeys.model('phi')), 'told before it')
+  await models.announce(peerKey(2), testModel('aaa', 'dd'))
+  await models.announce(peerKey(2), tiny)
+  t.is(directory.defaultModel, 'phi', 'and stays, whatever is announced later')
+
+  await models.setDefault(ADMIN, 'infermesh-tiny')
+  await models.announce(peerKey(2), testModel('aab', 'ee'))
+  t.is(directory.defaultModel, 'infermesh-tiny', 'what an admin has chosen gives way to nothing')
+})
+
+test('the demonstration that was chosen while it was the default stays it', async (t) => {
+  const domain = await openDomain(t)
+  const { models, directory } = domain
+  await joined(domain, 1)
+  await models.announce(peerKey(1), testModel('infermesh-tiny', 'aa'))
+  await models.setDefault(ADMIN, 'infermesh-tiny')
+  await models.announce(peerKey(1), testModel('phi', 'bb'))
+  t.is(directory.defaultModel, 'infermesh-tiny')
+})
+
+test('a model that no processor can be told to forget is forgotten by the mesh', async (t) => {
+  const domain = await openDomain(t)
+  const { models, directory } = domain
+  await joined(domain, 1)
+  await joined(domain, 2)
+  for (const peer of [1, 2]) await models.announce(peerKey(peer), testModel('phi', 'aa'))
+  t.alike(await models.forget(ADMIN, 'phi', 'p1'), ['p1'])
+  t.ok(directory.models.has('phi'), 'p2 has it still')
+  t.alike(await models.forget(ADMIN, 'phi', 'p1'), [], 'again changes nothing')
+  t.is(await codeOf(models.forget(ADMIN, 'phi', 'p9')), 'NOT_FOUND')
+  t.alike(await models.forget(ADMIN, 'phi'), ['p2'])
+  t.absent(directory.models.has('phi'))
+  t.alike(await models.forget(ADMIN, 'phi'), [])
+  await models.announce(peerKey(2), testModel('phi', 'bb'))
+  t.is(directory.models.get('phi')?.hash, 'bb', 'one that comes back with it is heard, whatever file it has')
+})
+
 test('a home of an earlier version keeps the default that it had: the first by name', async (t) => {
   const domain = await openDomain(t)
   const { models, directory } = domain

@@ -4,7 +4,7 @@ import type { MeshClient } from '../../lib/client/index.js'
 import { warnOfModels } from '../shared/limits.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { MODEL_HEAD, modelRows } from '../shared/models.js'
-import { bytesText, print, printJson, printTable, yellow } from '../shared/output.js'
+import { bytesText, dim, print, printJson, printTable, yellow } from '../shared/output.js'
 
 export function define(command: Command): void {
   command.addHelpText(
@@ -28,7 +28,17 @@ Examples:
       const common = optionsOf(self)
       const models = await withMesh(common, (mesh, signal) => mesh.models({ signal }))
       if (common.json) printJson({ models })
-      else printTable(MODEL_HEAD, modelRows(models), 'No models yet: `infermesh models add <file.gguf>`.')
+      else {
+        printTable(MODEL_HEAD, modelRows(models), 'No models yet: `infermesh models add <file.gguf>`.')
+        const lost = models.filter(({ processors }) => processors.length === 0).map(({ name }) => name)
+        if (lost.length > 0) {
+          print(
+            dim(
+              `No connected processor can serve ${lost.join(', ')}: \`infermesh status\` says why, \`infermesh models rm <name>\` forgets one`,
+            ),
+          )
+        }
+      }
     })
 
   command
@@ -51,6 +61,7 @@ Examples:
       if (options.json) printJson(model)
       else {
         print(`${model.name} (${model.quantisation}, ${bytesText(model.sizeBytes)}) is on ${model.processor}`)
+        if (model.default) print(dim('Requests that name no model get it'))
         if (!model.approved) {
           print(
             `${model.processor} is a guest: \`infermesh models approve ${model.name} --processor ${model.processor}\` lets it serve`,
@@ -92,23 +103,37 @@ Examples:
   command
     .command('rm')
     .alias('remove')
-    .description('stop serving a model; its file stays')
+    .description('stop serving a model, or forget one that nobody has any more; its file stays')
     .argument('<name>', 'name of the model')
     .option('--processor <name>', 'on this processor only (default: on all)')
     .addHelpText('after', '\nExample:\n  infermesh models rm phi-4')
     .action(async (name: string, _options, self: Command) => {
       const options = optionsOf<{ processor?: string }>(self)
-      const { processors, wasDefault } = await withMesh(options, async (mesh, signal) => {
+      const {
+        processors,
+        forgotten = [],
+        wasDefault,
+      } = await withMesh(options, async (mesh, signal) => {
         const before = (await mesh.models({ signal }).catch(() => [])).find((model) => model.name === name)
         const removed = await mesh.admin.models.remove({ name, processor: options.processor }, { signal })
-        const isGone = before?.processors.every((processor) => removed.processors.includes(processor))
-        return { ...removed, wasDefault: before?.default === true && isGone === true }
+        const had = before?.processors ?? []
+        const isGone = options.processor === undefined || had.every((one) => removed.processors.includes(one))
+        return { ...removed, wasDefault: before?.default === true && isGone }
       })
       if (options.json) {
-        printJson({ name, processors })
+        printJson({ name, processors, forgotten })
         return
       }
-      print(`${name} is no longer served by ${processors.join(', ')}`)
+      if (processors.length > 0) print(`${name} is no longer served by ${processors.join(', ')}`)
+      else if (forgotten.length === 0) print(`${name} is no longer listed; no processor had it`)
+      if (forgotten.length > 0) {
+        print(`${name} is no longer listed for ${forgotten.join(', ')}, which cannot be told now`)
+        print(
+          dim(
+            'A processor that comes back with the file announces it again; `infermesh members remove <name>` takes out one that is gone for good',
+          ),
+        )
+      }
       if (wasDefault)
         print(
           yellow('It was the default: requests that name no model fail now, until `infermesh models default <name>`'),

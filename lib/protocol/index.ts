@@ -149,6 +149,7 @@ export {
   type BudgetPeriod,
   defaultModelSchema,
   type Invite,
+  EMBEDDED_MODEL,
   inviteSchema,
   type JournalRecord,
   journalGroupSchema,

@@ -137,6 +137,8 @@ const table = {
       processor: z.string(),
       /** False: the processor is a guest, and serves the model once `models.approve` says so. */
       approved: z.boolean(),
+      /** It is what requests get that name no model. */
+      default: z.literal(true).optional(),
     }),
     LONG_MS,
   ),
@@ -153,7 +155,12 @@ const table = {
     ['client'],
     'admin',
     z.strictObject({ name: modelNameSchema, processor: nameSchema.optional() }),
-    z.object({ processors: z.array(z.string()) }),
+    z.object({
+      /** Those that have forgotten it. */
+      processors: z.array(z.string()),
+      /** Those that could not be told, and for which the mesh lists it no more: with its file they announce it again. */
+      forgotten: z.array(z.string()).optional(),
+    }),
   ),
 
   // --- gateway, for other gateways ---
@@ -183,6 +190,13 @@ const table = {
   'models.announce': method(['processor'], 'none', announcedModelSchema, done),
   /** Takes a model out of the directory once the last processor that announced it has withdrawn it. */
   'models.withdraw': method(['processor'], 'none', z.strictObject({ name: modelNameSchema }), done),
+  /** Takes back what processors have announced, for the admin whose credential it carries: they may be down or gone. */
+  'models.forget': method(
+    ['gateway'],
+    'admin',
+    z.strictObject({ name: modelNameSchema, processor: nameSchema.optional() }),
+    z.object({ processors: z.array(z.string()) }),
+  ),
   /** An API key with an admin's rights was used over HTTP from another machine. */
   'keys.sighted': method(['gateway'], 'none', z.strictObject({ id: keyIdSchema, address: plainText(64) }), done),
   /** A gateway names its journal and is told how to read the accounts. */

@@ -54,8 +54,15 @@ export const modelSchema = z.object({
 })
 export type Model = z.infer<typeof modelSchema>
 
+/** The name of the model that comes with the package: a demonstration, which gives way to the first real one. */
+export const EMBEDDED_MODEL = 'infermesh-tiny'
+
 /** Directory, `default/model`: the model of requests that name none. */
-export const defaultModelSchema = z.object({ name: modelNameSchema })
+export const defaultModelSchema = z.object({
+  name: modelNameSchema,
+  /** An admin has chosen it; absent: it came to be the default by being there first. */
+  chosen: z.boolean().optional(),
+})
 
 // --- accounts: read by gateways only ---
 

@@ -32,7 +32,7 @@ export class Directory extends BeeView {
   override readonly store = 'directory'
   readonly members = new Map<string, Member>()
   readonly models = new Map<string, Model>()
-  readonly #defaults = new Map<string, { name: string }>()
+  readonly #defaults = new Map<string, { name: string; chosen?: boolean | undefined }>()
   readonly #nodes = new Map<string, { nodes: MemberNode[] }>()
   readonly #networks = new Map<string, MeshProfile['network']>()
 
@@ -44,6 +44,11 @@ export class Directory extends BeeView {
   /** The model of requests that name none, whether it is here now or not; undefined before there was one. */
   get defaultModel(): string | undefined {
     return this.#defaults.get('model')?.name
+  }
+
+  /** Whether an admin has chosen it. */
+  get isDefaultChosen(): boolean {
+    return this.#defaults.get('model')?.chosen === true
   }
 
   /** Where the authority and the gateways were seen last: members only, and as the roles that they have now. */

@@ -105,6 +105,9 @@ function serveModels(respond: Respond, { models }: AuthParts): void {
   respond('models.approve', ({ name, processor }, context) =>
     models.approve(actor(context), name, processor, context.signal),
   )
+  respond('models.forget', async ({ name, processor }, context) => ({
+    processors: await models.forget(actor(context), name, processor, context.signal),
+  }))
 }
 
 function serveWorkers(respond: Respond, { writer, members, journals, metrics, core }: AuthParts): void {

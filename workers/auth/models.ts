@@ -1,4 +1,4 @@
-import { MAX_APPROVED, type Member, MeshError, type Model } from '../../lib/protocol/index.js'
+import { EMBEDDED_MODEL, MAX_APPROVED, type Member, MeshError, type Model } from '../../lib/protocol/index.js'
 import { directoryKeys } from '../../lib/store/index.js'
 import { authorityAccountKeys } from './accounts.js'
 import { type Actor, SYSTEM } from './actor.js'
@@ -15,9 +15,10 @@ export class Models {
 
   /**
    * Makes a model known. Says nothing new where the same processor has announced the same file.
+   *
+   * The first ever is what requests get that name none, and the first real one after the demonstration that comes along.
+   * A name that is announced later, whatever it is, changes nothing for them, nor does any once an admin has chosen.
    * @param peer public key of the processor
-   * The first ever is what requests get that name none, until an admin says otherwise: a name that is announced later,
-   * whatever it is, changes nothing for them.
    * @throws MeshError MODEL_CONFLICT when other processors have another file under this name, FORBIDDEN for a guest
    * that an admin has not approved it for
    */
@@ -38,8 +39,8 @@ export class Models {
         draft.account(authorityAccountKeys.announced(model.name), { processors: [...others, peer] })
       }
       // First: blocks come to a gateway one by one, and where it sees a model it says that requests are served.
-      if (directory.defaultModel === undefined && directory.members.get(peer)?.trust !== 'guest') {
-        this.#draftDefault(draft, SYSTEM, model.name)
+      if (this.#isNextDefault(model.name) && directory.members.get(peer)?.trust !== 'guest') {
+        this.#draftDefault(draft, SYSTEM, { name: model.name })
       }
       if (known?.hash !== model.hash) draft.directory(directoryKeys.model(model.name), model)
       if (!processors.includes(peer) || known?.hash !== model.hash) {
@@ -51,11 +52,11 @@ export class Models {
   /** Makes a model the one of requests that name none. @throws MeshError MODEL_NOT_FOUND */
   setDefault(by: Actor, name: string, signal?: AbortSignal): Promise<void> {
     return this.#writer.change((draft) => {
-      const { models, defaultModel } = this.#writer.directory
+      const { models, defaultModel, isDefaultChosen } = this.#writer.directory
       if (!models.has(name)) {
         throw MeshError.MODEL_NOT_FOUND(`There is no model ${name}. ${nearby(name, models.keys())}`, { param: 'name' })
       }
-      if (defaultModel !== name) this.#draftDefault(draft, by, name)
+      if (defaultModel !== name || !isDefaultChosen) this.#draftDefault(draft, by, { name, chosen: true })
     }, signal)
   }
 
@@ -92,6 +93,36 @@ export class Models {
     return this.#writer.change((draft) => this.#draftWithdraw(draft, peer, name), signal)
   }
 
+  /**
+   * Forgets what processors have announced, also of those that are down or have lost the file: one that comes back with it
+   * announces it again.
+   * @param processor its name; absent: of all
+   * @returns names of the processors that had announced it
+   * @throws MeshError NOT_FOUND where no processor has this name
+   */
+  forget(by: Actor, name: string, processor?: string, signal?: AbortSignal): Promise<string[]> {
+    return this.#writer.change((draft) => {
+      const { directory, accounts } = this.#writer
+      const members = directory.membersWithRole('processor', 0)
+      const known = members.map((member) => member.name)
+      if (processor !== undefined && !known.includes(processor)) {
+        throw MeshError.NOT_FOUND(`No processor is ${processor}. ${nearby(processor, known)}`, { param: 'processor' })
+      }
+      const announcers = accounts.announced.get(name)?.processors ?? []
+      const nameOf = (peer: string) => directory.members.get(peer)?.name ?? peer
+      const others = announcers.filter((peer) => processor !== undefined && nameOf(peer) !== processor)
+      const forgotten = announcers.filter((peer) => !others.includes(peer))
+      const isListed = directory.models.has(name) && others.length === 0
+      if (forgotten.length === 0 && !(isListed && processor === undefined)) return []
+      if (forgotten.length > 0) {
+        draft.account(authorityAccountKeys.announced(name), others.length === 0 ? undefined : { processors: others })
+      }
+      draft.audit(by.user, 'model.forget', name, { processors: forgotten.map((peer) => this.#label(peer)) })
+      if (isListed) draft.directory(directoryKeys.model(name), undefined)
+      return forgotten.map(nameOf)
+    }, signal)
+  }
+
   /** Adds to a change that a removed member has no models any more. */
   draftForget(draft: Draft, peer: string): void {
     for (const name of this.#writer.accounts.announced.keys()) this.#draftWithdraw(draft, peer, name)
@@ -106,7 +137,7 @@ export class Models {
       const { announced } = this.#writer.accounts
       const [first] = [...this.#writer.directory.models.keys()].filter((name) => announced.has(name)).sort()
       if (first !== undefined && this.#writer.directory.defaultModel === undefined) {
-        this.#draftDefault(draft, SYSTEM, first)
+        this.#draftDefault(draft, SYSTEM, { name: first })
       }
       for (const name of this.#writer.directory.models.keys()) {
         if (!this.#writer.accounts.announced.has(name)) draft.directory(directoryKeys.model(name), undefined)
@@ -123,9 +154,16 @@ export class Models {
     if (others.length === 0) draft.directory(directoryKeys.model(name), undefined)
   }
 
-  #draftDefault(draft: Draft, by: Actor, name: string): void {
-    draft.directory(directoryKeys.defaultModel(), { name })
-    draft.audit(by.user, 'model.default', name)
+  #draftDefault(draft: Draft, by: Actor, chosen: { name: string; chosen?: boolean }): void {
+    draft.directory(directoryKeys.defaultModel(), chosen)
+    draft.audit(by.user, 'model.default', chosen.name)
+  }
+
+  /** Whether a model that is announced becomes the one of requests that name none. */
+  #isNextDefault(name: string): boolean {
+    const { defaultModel, isDefaultChosen } = this.#writer.directory
+    if (defaultModel === undefined) return true
+    return defaultModel === EMBEDDED_MODEL && !isDefaultChosen && name !== EMBEDDED_MODEL
   }
 
   #mustMayServe(peer: string, name: string): void {

@@ -96,6 +96,17 @@ export class Catalogue<L extends ProcessorLink> {
   }
 
   /**
+   * Processors that say they have a model of this name, in whatever state and whichever file: those that are to forget it.
+   * @param processor the name of the only one that is
+   */
+  processorsNaming(model: string, processor: string | undefined): L[] {
+    return this.#options
+      .processors()
+      .filter((link) => processor === undefined || nameOf(link) === processor)
+      .filter((link) => link.load?.models.some(({ name }) => name === model))
+  }
+
+  /**
    * The processor with this name; the only one there is where none is named.
    * @throws MeshError NOT_FOUND, NO_PROCESSOR, BAD_REQUEST when there are several and none was named
    */

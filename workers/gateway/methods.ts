@@ -94,29 +94,67 @@ function serveViews(net: Net, mesh: string, { catalogue, journal, limiter }: Gat
   })
 }
 
-function serveModels({ directory, dispatcher }: Net, { catalogue }: GatewayParts): void {
-  /** The links to those that are to forget a model. @throws MeshError */
-  const serving = ({ name, processor }: RequestOf<'models.remove'>): Link[] => {
-    const links = processor === undefined ? catalogue.processorsWith(name) : [catalogue.processor(processor)]
-    if (links.length > 0) return links
-    const isKnown = catalogue.find(name) !== undefined
-    throw MeshError.MODEL_NOT_FOUND(
-      isKnown ? `No connected processor has the model ${name}` : catalogue.missing(name),
-      { param: 'name' },
-    )
-  }
+function serveModels(net: Net, { catalogue }: GatewayParts): void {
+  const { directory, dispatcher } = net
   dispatcher.respond('models.add', async ({ path, name, processor }, { signal }) => {
     const link = catalogue.processor(processor)
     const model = await link.call('processor.models.add', { path, name }, { signal })
     const mayServe = () => directory.mayServe(link.publicKey, model.name)
     const approved = await untilUsable({ catalogue, model, link, mayServe, signal })
-    return { ...model, processor: nameOf(link), approved }
+    const isDefault = approved && catalogue.find(undefined)?.name === model.name
+    return { ...model, processor: nameOf(link), approved, ...(isDefault && { default: true }) }
   })
-  dispatcher.respond('models.remove', async (request) => {
-    const links = serving(request)
-    await Promise.all(links.map((link) => link.call('processor.models.remove', { name: request.name })))
-    return { processors: links.map(nameOf) }
+  dispatcher.respond('models.remove', async (request, { key, requestId, signal }) => {
+    const { name, processor } = request
+    const wasListed = catalogue.find(name) !== undefined
+    const links = catalogue.processorsNaming(name, processor)
+    await Promise.all(links.map((link) => dropModel(link, name)))
+    const processors = links.map(nameOf)
+    const told = await forgetModel(net, request, processors, { key, requestId, signal })
+    const forgotten = told.filter((one) => !processors.includes(one))
+    if (processors.length + forgotten.length === 0 && !wasListed) {
+      throw MeshError.MODEL_NOT_FOUND(catalogue.missing(name), { param: 'name' })
+    }
+    if (processors.length + forgotten.length === 0 && processor !== undefined) {
+      throw MeshError.MODEL_NOT_FOUND(`${processor} does not have the model ${name}`, { param: 'processor' })
+    }
+    return { processors, ...(forgotten.length > 0 && { forgotten }) }
   })
+}
+
+/** Has a processor forget a model; one that has done so already is asked for nothing more. @throws MeshError */
+async function dropModel(link: Link, name: string): Promise<void> {
+  try {
+    await link.call('processor.models.remove', { name })
+  } catch (err) {
+    if (MeshError.from(err).code !== 'MODEL_NOT_FOUND') throw err
+  }
+}
+
+/**
+ * Has the authority forget what is said of a model, also by processors that cannot be told.
+ * @param done names of the processors that have forgotten it
+ * @returns names of all that had announced it still
+ * @throws MeshError AUTHORITY_DOWN and as the authority says
+ */
+async function forgetModel(
+  net: Net,
+  request: RequestOf<'models.remove'>,
+  done: readonly string[],
+  options: Pick<CallContext, 'key' | 'requestId' | 'signal'>,
+): Promise<string[]> {
+  try {
+    const { processors } = await net.authority().call('models.forget', request, options)
+    return processors
+  } catch (err) {
+    const failure = MeshError.from(err)
+    if (failure.code !== 'AUTHORITY_DOWN' || done.length === 0) throw err
+    throw MeshError.AUTHORITY_DOWN(
+      `${request.name} is no longer served by ${done.join(', ')}, but the mesh lists it until the auth worker can be reached. Try again then`,
+      failure.details,
+      { cause: err },
+    )
+  }
 }
 
 /** How long the directory, and the processor's own report, may take to tell this gateway of a model. */

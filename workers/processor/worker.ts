@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { endEngines } from '../../lib/home/index.js'
 import type { GenerationSink } from '../../lib/link/index.js'
 import {
+  EMBEDDED_MODEL,
   type GenerateAsk,
   type GenerateEvent,
   type Load,
@@ -20,7 +21,7 @@ import { LocalModels } from './local-models.js'
 import { ProcessorMetrics } from './metrics.js'
 import { engineConfigSchema } from './settings.js'
 
-const EMBEDDED = { name: 'infermesh-tiny', path: join(PACKAGE_ROOT, 'models', 'infermesh-tiny.Q8_0.gguf') }
+const EMBEDDED = { name: EMBEDDED_MODEL, path: join(PACKAGE_ROOT, 'models', 'infermesh-tiny.Q8_0.gguf') }
 
 /** A long prompt on a slow machine takes longer than gateways wait for a processor that says nothing (`stallMs`). */
 const SIGN_MS = 30_000
