@@ -77,10 +77,10 @@ test('files that are no whole model are refused with a reason', async (t) => {
   const short = join(folder, 'short.gguf')
   await copyFile(TINY, short)
   await truncate(short, 1_000_000)
-  t.ok((await refusal(short)).includes('incomplete: 1,000,000 of 2,984,000 bytes'))
+  t.ok((await refusal(short)).includes('incomplete: it has 1,000,000 bytes, and 2,984,000 were expected'))
   const strange = join(folder, 'strange.gguf')
   await writeFile(strange, gguf.file([gguf.string('general.architecture', 'cat')], [gguf.tensor('t', [8], 0)], 32))
-  t.ok((await refusal(strange)).includes('cannot load this file'), 'what only llama.cpp knows')
+  t.ok(/has the architecture cat, which .* does not know/.test(await refusal(strange)), 'what only llama.cpp knows')
 
   const headless = join(folder, 'headless.gguf')
   await copyFile(TINY, headless)

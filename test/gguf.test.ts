@@ -111,9 +111,28 @@ const CORPUS: Record<string, [bytes: Buffer, says: RegExp]> = {
     /no tensor of its type has/,
   ],
   'half a block': [file([LLAMA], [tensor('t', [33], 0, 8)], 64), /no tensor of its type has/],
-  'a tensor past the end': [file([LLAMA], [tensor('t', [1024, 1024], 0)], 32), /is incomplete: [\d,]+ of [\d,]+ bytes/],
+  'a tensor past the end': [
+    file([LLAMA], [tensor('t', [1024, 1024], 0)], 32),
+    /is incomplete: it has [\d,]+ bytes, and [\d,]+ were expected by its header/,
+  ],
   'an offset past the end': [file([LLAMA], [tensor('t', [8], 2n ** 62n)], 32), /where 0 is next/],
   'tensors that share their bytes': [file([LLAMA], [ONE, tensor('two', [8], 0)], 64), /"two" at 0, where 32 is next/],
+  'an adapter': [
+    file([string('general.type', 'adapter'), LLAMA, string('adapter.type', 'lora')], [ONE], 32),
+    /is an adapter \(LoRA\) for another model, and no model: merge it/,
+  ],
+  'a projector': [
+    file([string('general.type', 'mmproj'), LLAMA], [ONE], 32),
+    /is a projector \(mmproj\) .* add the language model/,
+  ],
+  'a projector of an earlier day': [file([string('general.architecture', 'clip')], [ONE], 32), /is a projector/],
+  'an importance matrix': [file([string('general.type', 'imatrix')], [ONE], 32), /is an importance matrix/],
+  'weights of another kind': [
+    Buffer.from('PK\x03\x04 and more'),
+    /is no GGUF file: it does not begin with GGUF; it looks like a ZIP archive or PyTorch weights/,
+  ],
+  'a pointer of Git LFS': [Buffer.from('version https://git-lfs.github.com/spec/v1'), /`git lfs pull`/],
+  'a page that says no': [Buffer.from('<!DOCTYPE html>'), /it looks like a web page/],
   'a part of another': [
     file([number('split.count', 3), number('split.no', 1)], [ONE], 32),
     /is part 2 of 3: give the first part/,
@@ -140,7 +159,11 @@ test('a file that is not whole says how much of it there is', async (t) => {
   const path = join(await t.tmp(), 'half.gguf')
   await copyFile(TINY, path)
   await truncate(path, 100_000)
-  t.ok((await failure(checkGguf(path))).message.endsWith('is incomplete: 100,000 of 2,984,000 bytes'))
+  t.ok(
+    (await failure(checkGguf(path))).message.includes(
+      'is incomplete: it has 100,000 bytes, and 2,984,000 were expected',
+    ),
+  )
   await truncate(path, 30_000)
   t.ok(
     (await failure(checkGguf(path))).message.includes(
@@ -150,7 +173,7 @@ test('a file that is not whole says how much of it there is', async (t) => {
   await truncate(path, 20)
   t.ok((await failure(checkGguf(path))).message.endsWith('ends after 20 bytes'))
   await writeFile(path, 'version https://git-lfs.github.com/spec/v1')
-  t.ok((await failure(checkGguf(path))).message.endsWith('does not begin with GGUF'))
+  t.ok((await failure(checkGguf(path))).message.includes('does not begin with GGUF; it looks like a Git LFS pointer'))
 })
 
 test('pipes, devices, folders and endless files are no models', { skip: process.platform === 'win32' }, async (t) => {

@@ -1,3 +1,4 @@
+import { noModelOf } from './gguf-kinds.js'
 import { count, type GgufReader } from './gguf-reader.js'
 
 /**
@@ -21,6 +22,7 @@ const MOST_ITEMS_IN_ALL = 2 ** 21
 /** Longest text that is no list's item: a licence, say. */
 const MOST_TEXT_BYTES = 1024 * 1024
 const MOST_TEMPLATE_BYTES = 128 * 1024
+const MOST_KIND_BYTES = 64
 /** The largest models have 3,000; a loader's work grows with their square. */
 const MOST_TENSORS = 8192
 /** llama.cpp's own bounds: GGML_MAX_NAME, GGML_MAX_DIMS, LLAMA_MAX_LAYERS. */
@@ -144,13 +146,15 @@ function mustFit(reader: GgufReader, things: number, most: number, leastBytes: n
 
 interface Metadata {
   architecture: string | undefined
+  /** What kind of file it says it is: absent in most models. */
+  kind: string | undefined
   /** Whole numbers that are not negative, by key. */
   numbers: Map<string, number>
 }
 
 async function readMetadata(reader: GgufReader, entries: number): Promise<Metadata> {
   const seen = new Set<string>()
-  const metadata: Metadata = { architecture: undefined, numbers: new Map() }
+  const metadata: Metadata = { architecture: undefined, kind: undefined, numbers: new Map() }
   let items = 0
   for (let i = 0; i < entries; i++) {
     const key = await reader.text(MOST_KEY_BYTES, 'the name of a metadata entry')
@@ -174,6 +178,10 @@ async function readMetadata(reader: GgufReader, entries: number): Promise<Metada
 async function readText(reader: GgufReader, key: string, metadata: Metadata): Promise<void> {
   if (key === 'general.architecture') {
     metadata.architecture = await reader.text(64, key)
+    return
+  }
+  if (key === 'general.type') {
+    metadata.kind = await reader.text(MOST_KIND_BYTES, key)
     return
   }
   const most = /^tokenizer\.chat_template(\.|$)/.test(key) ? MOST_TEMPLATE_BYTES : MOST_TEXT_BYTES
@@ -216,7 +224,13 @@ function partsOf(reader: GgufReader, { numbers }: Metadata): GgufParts | undefin
   return { number, count: parts }
 }
 
-function checkMetadata(reader: GgufReader, { architecture, numbers }: Metadata, parts: GgufParts | undefined): void {
+function checkMetadata(
+  reader: GgufReader,
+  { architecture, kind, numbers }: Metadata,
+  parts: GgufParts | undefined,
+): void {
+  const noModel = noModelOf(architecture, kind)
+  if (noModel !== undefined) throw reader.invalid(noModel)
   const within = (key: string, least: number, most: number) => {
     const value = numbers.get(key) ?? least
     if (value < least || value > most) {
@@ -254,7 +268,9 @@ async function checkTensors(reader: GgufReader, tensors: number, alignment: numb
   }
   const whole = tensors === 0 ? reader.position : padded(reader.position) + dataBytes
   if (whole > reader.sizeBytes) {
-    throw reader.invalid(`is incomplete: ${count(reader.sizeBytes)} of ${count(whole)} bytes`)
+    throw reader.invalid(
+      `is incomplete: it has ${count(reader.sizeBytes)} bytes, and ${count(whole)} were expected by its header. Copy or download it again`,
+    )
   }
 }
 

@@ -3,6 +3,7 @@ import { constants, type Stats } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
 import { systemCode } from '../../lib/protocol/index.js'
 import { LEAST_BYTES, MOST_HEADER_BYTES, readHeader } from './gguf-header.js'
+import { notGguf } from './gguf-kinds.js'
 import { count, GgufReader, invalidModel } from './gguf-reader.js'
 
 /** So much of a file is read at a time. */
@@ -57,7 +58,7 @@ async function checkFile(path: string, signal: AbortSignal | undefined) {
     const { size: sizeBytes } = stats
     const magic = Buffer.alloc(4)
     await file.read(magic, 0, 4, 0)
-    if (magic.toString('latin1') !== 'GGUF') throw invalidModel(path, 'is no GGUF file: it does not begin with GGUF')
+    if (magic.toString('latin1') !== 'GGUF') throw invalidModel(path, `is no GGUF file: ${notGguf(magic)}`)
     if (sizeBytes < LEAST_BYTES) throw invalidModel(path, `is no whole GGUF file: it ends after ${sizeBytes} bytes`)
     const reader = new GgufReader(file, { path, sizeBytes, mostBytes: MOST_HEADER_BYTES, signal })
     return { stats, parts: await readHeader(reader) }

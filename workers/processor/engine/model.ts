@@ -43,7 +43,9 @@ export async function loadModel(options: LoadOptions, onLog: EngineLog): Promise
   let lastError = ''
   const llama = await openLlama(options.gpu, (level, message) => {
     const text = message.trim()
-    if (level === LlamaLogLevel.error || level === LlamaLogLevel.fatal) lastError = text
+    const isError = level === LlamaLogLevel.error || level === LlamaLogLevel.fatal
+    // At the end it says that it has failed, after it has said why.
+    if (isError && !(lastError !== '' && text.endsWith('failed to load model'))) lastError = text
     onLog(level === LlamaLogLevel.warn ? 'warn' : 'error', text)
   })
   try {
@@ -161,5 +163,13 @@ function loadFailure(cause: unknown, lastError: string): MeshError {
     return MeshError.ENGINE_FAILED(`There is not enough memory for this model: ${cause.message}`, {}, { cause })
   }
   const reason = lastError || messageOf(cause)
+  const unknown = /unknown model architecture: '([^']*)'/.exec(reason)?.[1]
+  if (unknown !== undefined) {
+    return MeshError.MODEL_INVALID(
+      `The model has the architecture ${unknown}, which the llama.cpp that comes with this version does not know`,
+      {},
+      { cause },
+    )
+  }
   return MeshError.MODEL_INVALID(`llama.cpp cannot load this file: ${reason}`, {}, { cause })
 }
