@@ -13,7 +13,10 @@ function principal(key: Limits, user: Limits = {}, keyId = 'k1'): Principal {
 /** A limiter with a clock that the test moves and a ledger that it fills. */
 function setup() {
   const state = { now: START, spent: 0 }
-  const ledger = { spent: (_subject: string, _period: BudgetPeriod) => state.spent }
+  const ledger = {
+    spent: (_subject: string, _period: BudgetPeriod) => state.spent,
+    resetMs: (period: BudgetPeriod) => (period === 'total' ? undefined : 7.5 * 3_600_000),
+  }
   return { state, limiter: new Limiter(ledger, () => state.now) }
 }
 
@@ -89,6 +92,41 @@ test('requests that run at the same time cannot together pass a budget', (t) => 
   lease.settle(12)
   state.spent = 12
   t.is(limiter.budgetRemaining(who), 28, 'what was not used is there again')
+})
+
+test('a refusal says in words what is left, and when to try again', (t) => {
+  const { state, limiter } = setup()
+  const said = (limits: Limits, demand = small) => {
+    const { message, retryAfterMs } = refusal(() => limiter.admit(principal(limits), 'm', demand))
+    return [message, retryAfterMs]
+  }
+  const day = { budget: { tokens: 100, period: 'day' as const } }
+  t.alike(
+    said(day, { promptTokens: 200, maxTokens: 10 }),
+    [
+      'The key im_k1_… may use 100 tokens a day, and this request needs up to 210: send less, or ask for a shorter answer',
+      undefined,
+    ],
+    'one that nothing was used of: no day is better',
+  )
+  state.spent = 95
+  t.alike(said(day), [
+    'The key im_k1_… has 5 of 100 tokens left for today (UTC), and this request needs up to 20. Try again in 8 h, when the next day begins',
+    7.5 * 3_600_000,
+  ])
+  t.alike(said({ budget: { tokens: 100, period: 'total' } }), [
+    'The key im_k1_… has 5 of 100 tokens left in all, and this request needs up to 20. It does not begin anew: an admin can raise it',
+    undefined,
+  ])
+  state.spent = 0
+  limiter.admit(principal(day), 'm', { promptTokens: 10, maxTokens: 80 })
+  t.alike(said(day), [
+    'The key im_k1_… has 10 of 100 tokens left for today (UTC), and this request needs up to 20; requests under way hold 90. Try again once they have ended',
+    1000,
+  ])
+  limiter.admit(principal({ requestsPerMinute: 2 }), 'm', small)
+  t.ok(/its limit is 2\. Try again in \d+ s$/.test(String(said({ requestsPerMinute: 2 })[0])))
+  t.ok(/its limit is 1\. Try again once one has ended$/.test(String(said({ concurrentRequests: 1 })[0])))
 })
 
 test('a user’s limit holds over all of the user’s keys', (t) => {

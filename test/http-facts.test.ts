@@ -111,7 +111,7 @@ test('an error is answered with OpenAI’s object and with when to try again', (
   })
   t.alike(answer(MeshError.QUOTA_EXCEEDED('spent', { retryAfterMs: 1500 })), {
     status: 429,
-    headers: { 'x-should-retry': 'false' },
+    headers: { 'retry-after': '2', 'retry-after-ms': '1500', 'x-should-retry': 'false' },
     error: { message: 'spent', type: 'insufficient_quota', param: null, code: 'insufficient_quota' },
   })
   t.alike(answer(MeshError.BAD_REQUEST('no', { param: 'messages[0]' })), {

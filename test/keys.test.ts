@@ -179,6 +179,7 @@ test('a hundred keys that a key makes share its limits', async (t) => {
   for (let i = 0; i < 99; i++) made.push(await keys.create(holderOf(top), newKeyFor()))
   const spent: string[] = []
   const ledger = {
+    resetMs: () => undefined,
     spent: (subject: string) => {
       spent.push(subject)
       return 0

@@ -36,7 +36,7 @@ test('each error code has an OpenAI form with all four keys', (t) => {
 
 test('the tighter of the limits of a key and its user is told', (t) => {
   let now = 1_000_000
-  const limiter = new Limiter({ spent: () => 0 }, () => now)
+  const limiter = new Limiter({ spent: () => 0, resetMs: () => undefined }, () => now)
   const limits = { key: { requestsPerMinute: 10 }, user: { requestsPerMinute: 5, tokensPerMinute: 1000 } }
   const principal = { keyId: 'k', user: 'u', role: 'user' as const, scopes: [], limits: { parents: [], ...limits } }
   t.alike(limiter.rates(principal), {

@@ -148,7 +148,13 @@ test('another processor is asked where one is lost or busy, and no other where t
     new Tokens({
       catalogue: { model: () => Object.assign(Object.create(null), { name: 'm' }) },
       limiter: {
-        admit: () => ({ maxTokens: 0, correct: () => {}, settle: () => {}, withdraw: () => {} }),
+        admit: () => ({
+          maxTokens: 0,
+          isBoundByBudget: false,
+          correct: () => {},
+          settle: () => {},
+          withdraw: () => {},
+        }),
         assertMayAsk: () => {},
       },
       candidates: () => Array.from({ length: others + 1 }, (_, i) => ({ id: `p${i}`, slots: 1, loaded: i === 0 })),

@@ -343,7 +343,13 @@ test('prompts of one user wait to be counted, others do not, and who leaves is f
   const tokens = new Tokens({
     catalogue: { model: () => Object.assign(Object.create(null), { name: 'm' }) },
     limiter: {
-      admit: () => ({ maxTokens: 0, correct: () => {}, settle: () => t.fail('settled'), withdraw: () => {} }),
+      admit: () => ({
+        maxTokens: 0,
+        isBoundByBudget: false,
+        correct: () => {},
+        settle: () => t.fail('settled'),
+        withdraw: () => {},
+      }),
       assertMayAsk: () => {},
     },
     candidates: () => [],

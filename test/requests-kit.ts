@@ -158,7 +158,7 @@ export function setup({ processors = [], maxTokens, clock = new TestClock(), lim
   const tokensOf = (record: JournalRecord) => record.promptTokens + record.completionTokens
   const spent = (subject: string) =>
     subject.startsWith('key/') ? seen.records.reduce((sum, record) => sum + tokensOf(record), 0) : 0
-  const limiter = limits && new Limiter({ spent }, () => clock.now())
+  const limiter = limits && new Limiter({ spent, resetMs: () => undefined }, () => clock.now())
   const faults: {
     model?: MeshError
     limits?: MeshError
@@ -188,7 +188,13 @@ export function setup({ processors = [], maxTokens, clock = new TestClock(), lim
         fail(faults.limits)
         seen.demands.push(demand)
         if (limiter !== undefined) return limiter.admit(principal, model, demand)
-        return { maxTokens, correct: () => {}, withdraw: () => {}, settle: (tokens) => seen.settledTokens.push(tokens) }
+        return {
+          maxTokens,
+          isBoundByBudget: false,
+          correct: () => {},
+          withdraw: () => {},
+          settle: (tokens) => seen.settledTokens.push(tokens),
+        }
       },
     },
     scheduler: {

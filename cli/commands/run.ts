@@ -13,6 +13,7 @@ import {
   onTerminal,
   print,
   printJson,
+  warn,
   withSpinner,
   writeAnswer,
 } from '../shared/output.js'
@@ -27,6 +28,9 @@ interface RunOptions {
   stop?: string[]
   schema?: string
 }
+
+const CUT_BY_BUDGET =
+  'The answer is cut: the budget of the key or its user has no more tokens now (`infermesh keys show` tells what is left)'
 
 export function define(command: Command): void {
   command
@@ -63,7 +67,8 @@ Examples:
           if (options.json) printJson(summary(result, firstTokenMs, totalMs))
           else {
             if (!result.text.endsWith('\n')) print()
-            if (onTerminal() && result.finish.reason === 'length') {
+            if (result.finish.cutBy === 'budget') warn(CUT_BY_BUDGET)
+            else if (onTerminal() && result.finish.reason === 'length') {
               print(dim(`(cut at the longest length, after ${durationText(totalMs)})`))
             }
           }
@@ -76,12 +81,13 @@ Examples:
 
 /** What `--json` gives. Times are from the command's start of work to its receipt, so they hold connecting too. */
 function summary({ requestId, text, finish }: InferenceResult, firstTokenMs: number, totalMs: number) {
-  const { reason, usage, route } = finish
+  const { reason, cutBy, usage, route } = finish
   return {
     requestId,
     text,
     model: route?.model,
     finishReason: reason,
+    cutBy,
     usage,
     timing: { firstTokenMs: Math.round(firstTokenMs), totalMs: Math.round(totalMs) },
     processor: route?.processor,

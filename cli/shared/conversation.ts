@@ -191,10 +191,16 @@ export function statsLine(stats: Stats | undefined): string {
     `first token ${durationText(firstTokenMs)}`,
     `${usage.completionTokens} tokens in ${durationText(totalMs)}`,
     rate === undefined ? undefined : `${rate.toFixed(0)} tokens/s`,
-    finish.reason === 'length' ? 'cut at the longest length' : undefined,
+    cutText(finish),
   ]
     .filter((part) => part !== undefined)
     .join(' · ')
+}
+
+/** What an answer was cut by; undefined where it is whole. */
+function cutText({ reason, cutBy }: Finish): string | undefined {
+  if (cutBy === 'budget') return 'cut: the budget has no more tokens'
+  return reason === 'length' ? 'cut at the longest length' : undefined
 }
 
 /** Tokens per second after the first; undefined where there were too few to say. */

@@ -1,5 +1,5 @@
 import { CommanderError } from 'commander'
-import { escapedJson, oneLine, printable } from '../../lib/errors/index.js'
+import { againIn, escapedJson, oneLine, printable } from '../../lib/errors/index.js'
 
 /** EX_USAGE of sysexits(3). */
 const USAGE = 64
@@ -19,8 +19,8 @@ interface Shown {
 export function againText({ code, message, details }: Pick<Shown, 'code' | 'message' | 'details'>): string {
   const waitMs = details?.retryAfterMs
   const isLater = code === 'RATE_LIMITED' || code === 'QUEUE_FULL'
-  if (!isLater || typeof waitMs !== 'number' || /try again in/i.test(message)) return message
-  return `${message}. Try again in ${Math.ceil(waitMs / 1000)} s`
+  if (!isLater || typeof waitMs !== 'number' || /try again/i.test(message)) return message
+  return `${message}. ${againIn(waitMs)}`
 }
 
 /** Ends a command that Ctrl-C or SIGTERM stopped: nothing is left to say. */

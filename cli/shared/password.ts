@@ -12,7 +12,7 @@ export async function readPassword(user: string): Promise<string> {
 /** Asks once for a password that exists; from a pipe, reads its first line. @throws MeshError BAD_REQUEST, Interrupted */
 export async function readKnownPassword(user: string): Promise<string> {
   const [line] = await pipedLines(1)
-  return line ?? ask(`Password of ${user}: `)
+  return line ?? askSecret(`Password of ${user}: `)
 }
 
 /**

@@ -20,6 +20,27 @@ export function gpuCommand(backend: 'cuda' | 'vulkan'): string {
   return `npm run gpu:${backend}`
 }
 
+/** When to try again, for people: never sooner than in `ms` milliseconds. */
+export function againIn(ms: number): string {
+  return `Try again in ${waitText(ms)}`
+}
+
+/** At most so many of the smaller unit are told, before the next one is. */
+const MOST_OF_UNIT = 120
+const UNITS = [
+  [1000, 's'],
+  [60_000, 'min'],
+  [3_600_000, 'h'],
+] as const
+
+function waitText(ms: number): string {
+  for (const [unitMs, unit] of UNITS) {
+    const count = Math.max(1, Math.ceil(ms / unitMs))
+    if (count <= MOST_OF_UNIT) return `${count} ${unit}`
+  }
+  return `${Math.ceil(ms / 86_400_000)} days`
+}
+
 /** JSON that shows control characters as it writes them itself: by their number. */
 export function escapedJson(json: string): string {
   return json.replace(CONTROL, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)

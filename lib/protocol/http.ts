@@ -86,7 +86,10 @@ const OPENAI_CODES: Partial<Record<ErrorCode, string>> = {
   QUOTA_EXCEEDED: 'insufficient_quota',
 }
 
-/** A retry cannot help here, though the clients would try for this status. */
+/**
+ * A retry cannot help here, though the clients would try for this status. A budget that begins anew says when: for people
+ * and their schedules, and not for a client that would hold its caller until then.
+ */
 const FINAL: ReadonlySet<ErrorCode> = new Set(['QUOTA_EXCEEDED', 'CONFLICT', 'MODEL_CONFLICT', 'SLOW_READER'])
 
 /** When a 503 that says nothing itself may be tried again. */
@@ -97,12 +100,13 @@ export function errorAnswerOf(err: MeshError): ErrorAnswer {
   const { code, message, httpStatus: status, details } = err
   const headers: Record<string, string> = {}
   const retryAfterMs = err.retryAfterMs ?? (status === 503 ? RETRY_MS : undefined)
-  if (FINAL.has(code)) headers['x-should-retry'] = 'false'
-  else if (retryAfterMs !== undefined) {
+  const isFinal = FINAL.has(code)
+  if (retryAfterMs !== undefined && (!isFinal || code === 'QUOTA_EXCEEDED')) {
     headers['retry-after'] = String(Math.ceil(retryAfterMs / 1000))
     headers['retry-after-ms'] = String(Math.ceil(retryAfterMs))
-    headers['x-should-retry'] = 'true'
   }
+  if (isFinal) headers['x-should-retry'] = 'false'
+  else if (retryAfterMs !== undefined) headers['x-should-retry'] = 'true'
   if (status === 401) headers['www-authenticate'] = 'Bearer'
   return {
     status,

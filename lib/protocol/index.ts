@@ -1,4 +1,5 @@
 export {
+  againIn,
   type ErrorBody,
   type ErrorCode,
   type ErrorDetails,
@@ -148,8 +149,8 @@ export {
   auditEntrySchema,
   type BudgetPeriod,
   defaultModelSchema,
-  type Invite,
   EMBEDDED_MODEL,
+  type Invite,
   inviteSchema,
   type JournalRecord,
   journalGroupSchema,

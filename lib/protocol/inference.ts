@@ -247,6 +247,8 @@ export type Route = z.infer<typeof routeSchema>
 
 export const finishSchema = z.object({
   reason: finishReasonSchema,
+  /** What has set the longest length that was reached, where the caller has not: a budget of a key or user. */
+  cutBy: z.literal('budget').optional(),
   usage: usageSchema,
   timing: timingSchema.optional(),
   route: routeSchema.optional(),

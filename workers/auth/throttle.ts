@@ -1,4 +1,4 @@
-import { MeshError } from '../../lib/protocol/index.js'
+import { againIn, MeshError } from '../../lib/protocol/index.js'
 
 const MINUTE_MS = 60_000
 /** Ids remembered at a time: some cost nothing, so the memory for them must be bounded. */
@@ -24,10 +24,9 @@ export class Throttle {
     const over = this.#turnsOf(id) - (this.#perMinute - 1)
     if (over <= 0) return
     const retryAfterMs = Math.ceil((over / this.#perMinute) * MINUTE_MS)
-    throw MeshError.RATE_LIMITED(
-      `More than ${this.#perMinute} ${what} within a minute. Try again in ${Math.ceil(retryAfterMs / 1000)} s`,
-      { retryAfterMs },
-    )
+    throw MeshError.RATE_LIMITED(`More than ${this.#perMinute} ${what} within a minute. ${againIn(retryAfterMs)}`, {
+      retryAfterMs,
+    })
   }
 
   /** Counts one. */

@@ -93,6 +93,14 @@ function periodNames(now: number): Record<BudgetPeriod, string> {
   return { day: iso.slice(0, 10), month: iso.slice(0, 7), total: 'all' }
 }
 
+/** When the running UTC day or month ends, in milliseconds since the epoch; undefined for all time. */
+export function periodEnd(period: BudgetPeriod, now: number): number | undefined {
+  if (period === 'total') return undefined
+  const date = new Date(now)
+  const [year, month] = [date.getUTCFullYear(), date.getUTCMonth()]
+  return period === 'month' ? Date.UTC(year, month + 1) : Date.UTC(year, month, date.getUTCDate() + 1)
+}
+
 function totalKey(subject: string, period: string): string {
   return `${period}/${subject}`
 }

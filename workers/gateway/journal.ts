@@ -19,7 +19,7 @@ import {
 } from '../../lib/protocol/index.js'
 import { changeBee } from '../../lib/store/index.js'
 import { forgetRecords } from './journal-retention.js'
-import { type Saved, savedSchema, Totals } from './journal-totals.js'
+import { periodEnd, type Saved, savedSchema, Totals } from './journal-totals.js'
 import type { BudgetLedger } from './requests/index.js'
 import { type Lost, WriteAheadLog } from './write-ahead-log.js'
 
@@ -223,6 +223,12 @@ export class JournalWriter implements BudgetLedger {
   spent(subject: string, period: BudgetPeriod, now = this.#clock()): number {
     const { promptTokens, completionTokens } = this.totals(subject, now)[period]
     return promptTokens + completionTokens
+  }
+
+  /** Milliseconds until the running UTC day or month ends; undefined for all time. */
+  resetMs(period: BudgetPeriod, now = this.#clock()): number | undefined {
+    const end = periodEnd(period, now)
+    return end === undefined ? undefined : end - now
   }
 
   /** Totals of a key (`key/<id>`) or a user (`user/<name>`) for the running UTC day, month, and in all. */

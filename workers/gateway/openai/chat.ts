@@ -8,6 +8,7 @@ import {
   chatCompletion,
   chatFinishReason,
   chatLogprobs,
+  cutOf,
   type Frame,
   totalUsage,
   usageObject,
@@ -52,7 +53,7 @@ export async function chat(
     })
     chunks.add(await kept(answers))
     for (const { index, finish } of answers) {
-      for (const chunk of chunks.last(index, chatFinishReason(finish.reason, style))) stream.data(chunk)
+      for (const chunk of chunks.last(index, finish)) stream.data(chunk)
     }
     const finishes = answers.map(({ finish }) => finish)
     if (chunks.includesUsage) stream.data(chunks.usage(usageObject(totalUsage(finishes, finishes.length))))
@@ -88,7 +89,7 @@ class ChatChunks {
     if (text === '' && calls.length === 0) return
     yield* this.#role(choice, text === '' ? null : '')
     const told = this.#wantsLogprobs && logprobs?.length ? chatLogprobs(logprobs) : null
-    if (text !== '') yield this.#chunk(choice, { content: text }, null, told)
+    if (text !== '') yield this.#chunk(choice, { content: text }, told)
     for (const call of calls) yield this.#chunk(choice, this.#call(call))
   }
 
@@ -98,9 +99,10 @@ class ChatChunks {
     return { tool_calls: [{ index, ...(id !== undefined && { id, type: 'function' }), function: called }] }
   }
 
-  *last(choice: number, reason: string): Generator<string> {
+  *last(choice: number, finish: Finish): Generator<string> {
     yield* this.#role(choice, '')
-    yield this.#chunk(choice, {}, reason)
+    const ended = { finish_reason: chatFinishReason(finish.reason, this.#style), ...cutOf(finish) }
+    yield this.#chunk(choice, {}, null, ended)
   }
 
   usage(usage: object): string {
@@ -111,11 +113,16 @@ class ChatChunks {
     if (this.#begun.has(choice)) return
     this.#begun.add(choice)
     const told = this.#wantsLogprobs && content !== null ? chatLogprobs([]) : null
-    yield this.#chunk(choice, { role: 'assistant', content, refusal: null }, null, told)
+    yield this.#chunk(choice, { role: 'assistant', content, refusal: null }, told)
   }
 
-  #chunk(index: number, delta: object, finish_reason: string | null = null, logprobs: object | null = null): string {
-    const choices = [{ index, delta, logprobs, finish_reason }]
+  #chunk(
+    index: number,
+    delta: object,
+    logprobs: object | null = null,
+    ended: object = { finish_reason: null },
+  ): string {
+    const choices = [{ index, delta, logprobs, ...ended }]
     return JSON.stringify({ ...this.#frame, choices, ...(this.includesUsage && { usage: null }) })
   }
 }

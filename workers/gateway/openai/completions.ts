@@ -4,7 +4,7 @@ import { type Call, streamed } from '../http/index.js'
 import type { AnswerEvent } from '../requests/index.js'
 import { CompletionLogprobs, countOf, LogprobRoom } from './completion-logprobs.js'
 import { frameOf } from './frame.js'
-import { type Frame, totalUsage, usageObject } from './objects.js'
+import { cutOf, type Frame, totalUsage, usageObject } from './objects.js'
 import type { DoorOptions } from './options.js'
 import type { PreparedBody } from './prepare.js'
 import { runAll, toldPlace } from './run.js'
@@ -41,7 +41,7 @@ export async function completions(
     reply.type('application/json; charset=utf-8')
     return objectOf(
       frame,
-      best.map(({ said, finish }, index) => said.whole(index, finish.reason)),
+      best.map(({ said, finish }, index) => said.whole(index, finish)),
       usage,
     )
   }
@@ -54,7 +54,7 @@ export async function completions(
       if (said.hasMore) stream.data(objectOf(frame, [said.take(index, null)], usageOf))
     })
     for (const { said, index, finish } of answers) {
-      stream.data(objectOf(frame, [said.take(index, finish.reason)], usageOf))
+      stream.data(objectOf(frame, [said.take(index, finish)], usageOf))
     }
     const finishes = answers.map(({ finish }) => finish)
     if (includesUsage) stream.data(objectOf(frame, [], usageObject(totalUsage(finishes, n))))
@@ -127,17 +127,18 @@ class Said {
   }
 
   /** All that was said, as a choice in JSON. */
-  whole(index: number, finishReason: string): string {
-    return this.#choice(index, finishReason, this.#logprobs?.take())
+  whole(index: number, finish: Finish): string {
+    return this.#choice(index, finish, this.#logprobs?.take())
   }
 
   /** What was said since the last time, as a choice in JSON. */
-  take(index: number, finishReason: string | null): string {
-    return this.#choice(index, finishReason, this.#logprobs?.isEmpty ? undefined : this.#logprobs?.take())
+  take(index: number, finish: Finish | null): string {
+    return this.#choice(index, finish, this.#logprobs?.isEmpty ? undefined : this.#logprobs?.take())
   }
 
-  #choice(index: number, finishReason: string | null, logprobs = 'null'): string {
-    const choice = `{"index":${index},"text":${JSON.stringify(this.#text)},"logprobs":${logprobs},"finish_reason":${JSON.stringify(finishReason)}}`
+  #choice(index: number, finish: Finish | null, logprobs = 'null'): string {
+    const ended = JSON.stringify({ finish_reason: finish?.reason ?? null, ...(finish !== null && cutOf(finish)) })
+    const choice = `{"index":${index},"text":${JSON.stringify(this.#text)},"logprobs":${logprobs},${ended.slice(1)}`
     this.#text = ''
     this.#more = false
     return choice

@@ -52,6 +52,11 @@ export function totalUsage(finishes: readonly Finish[], choices: number): Usage 
   return total
 }
 
+/** What says that an answer is cut by a budget, and not by the length that was asked for. */
+export function cutOf({ cutBy }: Pick<Finish, 'cutBy'>): { cut_by?: 'budget' } {
+  return cutBy === undefined ? {} : { cut_by: cutBy }
+}
+
 // --- chat ---
 
 /** How tool calls are written: as tool calls, or in the older way as the one function call. */
@@ -74,6 +79,7 @@ export function chatCompletion(
         // Those of what is said, so there are none beside calls alone.
         logprobs: wantsLogprobs && message.content !== null ? chatLogprobs(collected.logprobs) : null,
         finish_reason: chatFinishReason(finish.reason, style),
+        ...cutOf(finish),
       }
     }),
     usage: usageObject(

@@ -1,7 +1,7 @@
 import type { ChatMessage, Finish, TokenLogprob, ToolCall, ToolCallDelta, Usage } from '../../../lib/protocol/index.js'
 import type { AnswerEvent } from '../requests/index.js'
 import type { ResponseBody } from './bodies.js'
-import { chatLogprobs, type Frame } from './objects.js'
+import { chatLogprobs, cutOf, type Frame } from './objects.js'
 
 interface MessageItem {
   id: string
@@ -40,6 +40,7 @@ export class ResponseBuilder {
   #open: OutputItem | undefined
   #call = -1
   #begun = false
+  #cut = {}
   /** True once a processor has it. */
   #started = false
 
@@ -103,8 +104,9 @@ export class ResponseBuilder {
     this.#emit('response.in_progress', { response })
   }
 
-  finish({ reason, usage }: Finish): { response: Answered; type: string } {
+  finish({ reason, usage, cutBy }: Finish): { response: Answered; type: string } {
     this.begin()
+    this.#cut = cutOf({ cutBy })
     const status = reason === 'length' ? 'incomplete' : 'completed'
     // An answer without a word is a message all the same.
     if (this.#output.length === 0) this.#message()
@@ -138,7 +140,7 @@ export class ResponseBuilder {
       id: this.id,
       status,
       error: null,
-      incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
+      incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens', ...this.#cut } : null,
       output: status === 'in_progress' ? [] : this.#output,
       usage: usage === undefined ? null : usageOf(usage),
     }

@@ -1,5 +1,6 @@
-import { type BudgetPeriod, type Limits, type LimitUse, MeshError } from '../../../lib/protocol/index.js'
+import { againIn, type Limits, type LimitUse, MeshError } from '../../../lib/protocol/index.js'
 import type { Principal } from '../../../lib/store/index.js'
+import { budgetRefusal, requestsText } from './limit-texts.js'
 import { type BudgetLedger, Meter, subjectsOf } from './meters.js'
 import type { SlidingMinute } from './sliding-minute.js'
 import { usesOf } from './uses.js'
@@ -12,6 +13,8 @@ const MINUTE_MS = 60_000
 export interface Reservation {
   /** Most tokens the answer may have, where it is bounded; less once the prompt took more of a budget than was estimated. */
   readonly maxTokens: number | undefined
+  /** True where it is a budget that bounds the answer, and not the caller. */
+  readonly isBoundByBudget: boolean
   /**
    * Holds what the prompt has really come to, where that is more than was estimated.
    * @throws MeshError RATE_LIMITED, QUOTA_EXCEEDED where that does not fit: the request has to end
@@ -98,6 +101,7 @@ export class Limiter {
       get maxTokens() {
         return maxTokens === undefined ? undefined : held.answer
       },
+      isBoundByBudget,
       correct: (promptTokens) => {
         const more = promptTokens - held.prompt
         if (settled || more <= 0) return
@@ -187,19 +191,18 @@ export class Limiter {
       this.#refuse(
         'concurrent',
         MeshError.RATE_LIMITED(
-          `The ${what} has ${requestsText(meter.running)} running; its limit is ${concurrentRequests}`,
+          `The ${what} has ${requestsText(meter.running)} running; its limit is ${concurrentRequests}. Try again once one has ended`,
           { retryAfterMs: 1000 },
         ),
       )
     }
     if (requestsPerMinute !== undefined && meter.requests.sum(now) >= requestsPerMinute) {
+      const retryAfterMs = Math.ceil(meter.requests.waitFor(requestsPerMinute - 1, now))
       this.#refuse(
         'requests',
         MeshError.RATE_LIMITED(
-          `The ${what} has sent ${requestsText(meter.requests.total)} in the last minute; its limit is ${requestsPerMinute}`,
-          {
-            retryAfterMs: Math.ceil(meter.requests.waitFor(requestsPerMinute - 1, now)),
-          },
+          `The ${what} has sent ${requestsText(meter.requests.total)} in the last minute; its limit is ${requestsPerMinute}. ${againIn(retryAfterMs)}`,
+          { retryAfterMs },
         ),
       )
     }
@@ -211,13 +214,12 @@ export class Limiter {
     if (tokensPerMinute !== undefined) {
       const used = meter.tokens.sum(now)
       if (used > own && used + estimate > tokensPerMinute) {
+        const retryAfterMs = Math.ceil(meter.tokens.waitFor(Math.max(0, tokensPerMinute - estimate), now))
         this.#refuse(
           'tokens',
           MeshError.RATE_LIMITED(
-            `The ${what} has used ${Math.round(used)} tokens in the last minute and asks for about ${estimate}; its limit is ${tokensPerMinute}`,
-            {
-              retryAfterMs: Math.ceil(meter.tokens.waitFor(Math.max(0, tokensPerMinute - estimate), now)),
-            },
+            `The ${what} has used ${Math.round(used)} tokens in the last minute and asks for about ${estimate}; its limit is ${tokensPerMinute}. ${againIn(retryAfterMs)}`,
+            { retryAfterMs },
           ),
         )
       }
@@ -228,13 +230,9 @@ export class Limiter {
     if (budget === undefined || more <= 0) return
     const left = budget.tokens - this.#ledger.spent(subject, budget.period) - meter.reserved
     if (more <= left) return
-    this.#refuse(
-      'budget',
-      MeshError.QUOTA_EXCEEDED(
-        `The prompt has more tokens than was estimated, and the ${what} has ${Math.max(0, left)} of ${budget.tokens} tokens left ${periodText(budget.period)}; ${more} more are needed`,
-        { remainingTokens: Math.max(0, left) },
-      ),
-    )
+    const resetMs = this.#ledger.resetMs(budget.period)
+    const wants = `the prompt has more than was estimated, and needs ${more} more`
+    this.#refuse('budget', budgetRefusal({ what, budget, left, held: 0, needs: more, wants, resetMs }))
   }
 
   /** @returns the bound on the answer: what was asked for, made smaller where the budget has less and nothing was asked */
@@ -244,19 +242,12 @@ export class Limiter {
     const left = tokens - this.#ledger.spent(subject, period) - meter.reserved
     const room = left - demand.promptTokens
     if (room < Math.min(1, demand.maxTokens ?? 1) || (demand.maxTokens !== undefined && demand.maxTokens > room)) {
-      const asked =
-        demand.maxTokens === undefined
-          ? `about ${demand.promptTokens}`
-          : `up to ${demand.promptTokens + demand.maxTokens}`
-      this.#refuse(
-        'budget',
-        MeshError.QUOTA_EXCEEDED(
-          `The ${what} has ${Math.max(0, left)} of ${tokens} tokens left ${periodText(period)}; this request needs ${asked}`,
-          {
-            remainingTokens: Math.max(0, left),
-          },
-        ),
-      )
+      const { promptTokens, maxTokens } = demand
+      const needs = promptTokens + (maxTokens ?? 1)
+      const wants = `this request needs ${maxTokens === undefined ? 'about' : 'up to'} ${needs}`
+      const resetMs = this.#ledger.resetMs(period)
+      const { budget } = limits
+      this.#refuse('budget', budgetRefusal({ what, budget, left, held: meter.reserved, needs, wants, resetMs }))
     }
     return demand.maxTokens ?? room
   }
@@ -272,12 +263,4 @@ function tightest(rates: (Rate | undefined)[]): Rate | undefined {
   return rates
     .filter((one) => one !== undefined)
     .reduce<Rate | undefined>((best, one) => (best && best.remaining <= one.remaining ? best : one), undefined)
-}
-
-function periodText(period: BudgetPeriod): string {
-  return { day: 'for today (UTC)', month: 'for this month (UTC)', total: 'in all' }[period]
-}
-
-function requestsText(count: number): string {
-  return count === 1 ? '1 request' : `${count} requests`
 }

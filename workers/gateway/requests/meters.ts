@@ -15,6 +15,8 @@ export class Meter {
 export interface BudgetLedger {
   /** @param subject `key/<id>` or `user/<name>` */
   spent(subject: string, period: BudgetPeriod): number
+  /** Milliseconds until the running period ends; undefined where it never does. */
+  resetMs(period: BudgetPeriod): number | undefined
 }
 
 /** One whose limits hold for a request. */

@@ -15,7 +15,7 @@ import { Placement } from './placement.js'
 import type { AnswerEvent, RequestsParts, Tell } from './ports.js'
 import { relay } from './relay.js'
 import { Settlement } from './settlement.js'
-import { generationState, type RequestContext, type RequestState } from './state.js'
+import { generationState, isCutByBudget, type RequestContext, type RequestState } from './state.js'
 
 /** A request's way through the gateway: it is admitted, queued, placed on a processor, relayed and settled. */
 export class Requests {
@@ -126,7 +126,13 @@ export class Requests {
       )
       const totalMs = this.#settlement.finished(generation, reason)
       const { usage, queueMs, firstTokenMs } = generation
-      return { reason, usage, timing: { queueMs, firstTokenMs, totalMs }, route: this.#route(generation) }
+      return {
+        reason,
+        ...(isCutByBudget(generation, reason) && { cutBy: 'budget' }),
+        usage,
+        timing: { queueMs, firstTokenMs, totalMs },
+        route: this.#route(generation),
+      }
     } catch (err) {
       throw this.#settlement.failed(generation, err)
     } finally {

@@ -1,4 +1,4 @@
-import { MeshError } from '../../../lib/protocol/index.js'
+import { againIn, MeshError } from '../../../lib/protocol/index.js'
 import { FairShares } from './fair-shares.js'
 import { Line, type Waiting } from './line.js'
 import type { Candidate, Slot, SlotRequest } from './slot.js'
@@ -147,15 +147,17 @@ export class Scheduler {
     const queued = line?.length ?? 0
     const ofUser = line?.ofUser(user) ?? 0
     if (queued + count > queueLimit) {
-      throw MeshError.QUEUE_FULL(`${queued} requests wait for ${model}; no more are queued`, {
-        retryAfterMs: this.#waitMs(model, queued),
+      const retryAfterMs = this.#waitMs(model, queued)
+      throw MeshError.QUEUE_FULL(`${queued} requests wait for ${model}; no more are queued. ${againIn(retryAfterMs)}`, {
+        retryAfterMs,
       })
     }
     const share = Math.max(USER_PLACES, Math.floor(queueLimit * USER_SHARE))
     if (ofUser + count > share) {
+      const retryAfterMs = this.#waitMs(model, ofUser)
       throw MeshError.RATE_LIMITED(
-        `The user ${user} has ${ofUser} requests waiting for ${model}; one user may have ${share} of the ${queueLimit} places${count > 1 ? `, and this needs ${count}` : ''}`,
-        { retryAfterMs: this.#waitMs(model, ofUser) },
+        `The user ${user} has ${ofUser} requests waiting for ${model}; one user may have ${share} of the ${queueLimit} places${count > 1 ? `, and this needs ${count}` : ''}. ${againIn(retryAfterMs)}`,
+        { retryAfterMs },
       )
     }
   }

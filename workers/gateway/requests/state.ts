@@ -1,5 +1,6 @@
 import {
   addCallPiece,
+  type FinishReason,
   type InferenceRequest,
   type JournalRecord,
   type Model,
@@ -101,6 +102,12 @@ export function addBatch({ told, usage }: GenerationState, batch: TokenBatch): v
   told.textChars += batch.text.length
   for (const piece of batch.calls ?? []) addCallPiece(told.calls, piece)
   usage.completionTokens = Math.max(usage.completionTokens, told.ids.length)
+}
+
+/** Whether an answer has ended because a budget had no more: the caller set no bound, and the model had not ended. */
+export function isCutByBudget({ reservation, told }: GenerationState, reason: FinishReason): boolean {
+  const { isBoundByBudget, maxTokens } = reservation
+  return reason === 'length' && isBoundByBudget && maxTokens !== undefined && told.ids.length >= maxTokens
 }
 
 /** Tokens that the request has used so far. */

@@ -1,4 +1,4 @@
-import type { BudgetPeriod, LimitUse } from '../../../lib/protocol/index.js'
+import type { LimitUse } from '../../../lib/protocol/index.js'
 import type { BudgetLedger, Meter, Subject } from './meters.js'
 import type { SlidingMinute } from './sliding-minute.js'
 
@@ -25,6 +25,7 @@ export function usesOf(
     const used = Math.ceil(minute.sum(now))
     return use(limit, most, used, used > 0 ? { resetsAt: at + Math.ceil(minute.waitFor(0, now)) } : {})
   }
+  const resetMs = budget && ledger.resetMs(budget.period)
   return [
     ...(requestsPerMinute === undefined ? [] : [perMinute('requestsPerMinute', requestsPerMinute, meter.requests)]),
     ...(tokensPerMinute === undefined ? [] : [perMinute('tokensPerMinute', tokensPerMinute, meter.tokens)]),
@@ -34,16 +35,8 @@ export function usesOf(
       : [
           use('budget', budget.tokens, ledger.spent(subject, budget.period) + meter.reserved, {
             period: budget.period,
-            ...endOf(budget.period, at),
+            ...(resetMs !== undefined && { resetsAt: at + resetMs }),
           }),
         ]),
   ]
-}
-
-/** When a UTC day or month ends; a budget in all never does. */
-function endOf(period: BudgetPeriod, at: number): { resetsAt?: number } {
-  const date = new Date(at)
-  const [year, month, day] = [date.getUTCFullYear(), date.getUTCMonth(), date.getUTCDate()]
-  if (period === 'total') return {}
-  return { resetsAt: period === 'day' ? Date.UTC(year, month, day + 1) : Date.UTC(year, month + 1) }
 }
