@@ -110,6 +110,15 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     t.is(await limits('--rpm', '7'), 'Limits of ann: 7 requests/min, 2 at a time\n')
     t.is(await limits(), 'Limits of ann: 7 requests/min, 2 at a time\n', 'nothing named, nothing changed')
     t.is(await limits('--none', '--rpm', '5'), 'Limits of ann: 5 requests/min\n')
+    t.is(await limits('--budget', '1M/month'), 'Limits of ann: 5 requests/min, 1M tokens a month\n')
+    t.is(await limits(), 'Limits of ann: 5 requests/min, 1M tokens a month\n')
+    const shown = await good(t, home, ['users', 'show', 'ann'])
+    t.ok(/^limits +5 requests\/min, 1M tokens a month$/m.test(shown), shown)
+    t.ok(/^budget +0 of 1\.0M tokens used this month \(UTC\), 1\.0M left; anew in /m.test(shown))
+    t.ok(/^keys +2 valid: \w+, \w+$/m.test(shown))
+    await bad(t, home, ['users', 'show', 'anne'], 64, /No user is named anne/)
+    t.is(await limits('--none'), 'Limits of ann: none\n')
+    t.is(await limits('--rpm', '5'), 'Limits of ann: 5 requests/min\n')
     const users = await good(t, home, ['users', 'ls'])
     t.ok(/^ann +user +yes +\d{4}-\d\d-\d\d \d\d:\d\d +5 requests\/min$/m.test(users), users)
     t.ok(/^eve +admin +no /m.test(users))
@@ -137,6 +146,28 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
       ),
     )
     await bad(t, home, ['keys', 'update', id], 64, /Say what to change/)
+    const ofKey = (...options: string[]) => good(t, home, ['keys', 'limits', id, ...options])
+    t.is(await ofKey(), `Limits of the key im_${id}_… of ann: 9 requests/min, a+b\n`)
+    t.is(
+      await ofKey('--budget', '500/day'),
+      `Limits of the key im_${id}_… of ann: 9 requests/min, 500 tokens a day, a+b\n`,
+    )
+    const key = await good(t, home, ['keys', 'show', id])
+    t.ok(/^budget +0 of 500 tokens used today \(UTC\), 500 left; anew in /m.test(key), key)
+    t.ok(/^state +valid, until \d{4}-/m.test(key) && /^scopes +read:usage$/m.test(key) && /^label +night$/m.test(key))
+    t.is(
+      await ofKey('--none', '--rpm', '9', '--models', 'a,b'),
+      `Limits of the key im_${id}_… of ann: 9 requests/min, a+b\n`,
+    )
+    await bad(t, home, ['keys', 'limits', 'nosuchkey', '--rpm', '1'], 64, /nosuchkey/)
+    await bad(t, home, ['keys', 'show', 'nosuchkey'], 64, /No API key has the id nosuchkey/)
+    const inUse = await good(t, home, ['keys', 'show'])
+    t.ok(/^user +admin$/m.test(inUse) && /^in all +\d/m.test(inUse), inUse)
+    const trail = await good(t, home, ['audit', '--limit', '4'])
+    t.ok(
+      /user ann, label night, limits 9 requests\/min, 500 tokens a day, a\+b -> 9 requests\/min, a\+b$/m.test(trail),
+      trail,
+    )
     await bad(t, home, ['keys', 'create', '--scope', 'everything'], 64, /Expected inference/)
     t.is(await good(t, home, ['keys', 'revoke', text]), `The key im_${id}_… of ann is revoked\n${confirmed}`)
     t.ok(new RegExp(`^${id} +ann +night +revoked `, 'm').test(await good(t, home, ['keys', 'ls'])))
@@ -154,6 +185,17 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     )
     const table = await good(t, home, ['usage', '--by', 'model', '--by', 'hour'])
     t.ok(/^MODEL +HOUR +REQUESTS +FAILED +PROMPT +CACHED +COMPLETION$/m.test(table), table)
+    t.absent(/BUDGET/.test(await good(t, home, ['usage', '--by', 'user'])), 'nobody has one')
+    await good(t, home, ['users', 'limits', 'admin', '--budget', '2k/day'])
+    const budgets = await good(t, home, ['usage', '--by', 'user'])
+    t.ok(/^USER .* BUDGET +LEFT$/m.test(budgets) && /^admin .* 2000 tokens a day +1\d{3}$/m.test(budgets), budgets)
+    t.alike(
+      (
+        JSON.parse(await good(t, home, ['usage', '--by', 'user', '--json'])) as { rows: { budget?: object }[] }
+      ).rows.map(({ budget }) => Object.keys(budget ?? {}).sort()),
+      [['left', 'period', 'resetsAt', 'tokens', 'used']],
+    )
+    await good(t, home, ['users', 'limits', 'admin', '--none'])
     await good(t, home, ['users', 'add', 'idle'])
     t.ok(/^Nothing was used yet\.$/m.test(await good(t, home, ['usage', '--user', 'idle'])))
     await bad(t, home, ['usage', '--user', 'nobody'], 64, /No user is named nobody/)

@@ -74,7 +74,7 @@ test('`up` changes no network, and says which command does', async (t) => {
 
 test('limits are told in the words of the options', (t) => {
   const options = { rpm: 60, tpm: 5000, concurrent: 2, budget: budget('100k/day'), models: ['a', 'b'] }
-  t.is(limitsText(limitsOf(options)), '60 requests/min, 5000 tokens/min, 2 at a time, 100000 tokens/day, a+b')
+  t.is(limitsText(limitsOf(options)), '60 requests/min, 5000 tokens/min, 2 at a time, 100k tokens a day, a+b')
   t.alike(limitsOf({}), {})
   t.is(limitsText({}), 'none')
 })

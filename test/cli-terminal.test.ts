@@ -101,7 +101,7 @@ testUnless(missingProgram(NEEDS), 'a person in a terminal', { timeout: 180_000 }
     t.ok(/The two passwords differ/.test(differ.stdout))
     const added = await add('correct horse', 'correct horse')
     t.is(added.code, 0, added.stdout)
-    t.ok(/User ann is added, limits: 2000000 tokens\/month/.test(added.stdout))
+    t.ok(/User ann is added, limits: 2M tokens a month/.test(added.stdout))
     t.absent(/horse/.test(added.stdout))
     const interrupted = new Terminal(t, home, ['users', 'passwd', 'ann'])
     await interrupted.sees(/Password for ann: $/)

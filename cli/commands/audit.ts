@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { detailText } from '../shared/changes.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { printJson, timeText } from '../shared/output.js'
@@ -29,11 +30,4 @@ Examples:
       if (options.json) printJson({ entries })
       else printList(['TIME', 'ACTOR', 'ACTION', 'TARGET', 'DETAIL'], rows, 'Nothing was changed yet.', options)
     })
-}
-
-/** What a detail says, in short: the table cuts what is longer. */
-function detailText(detail: Record<string, unknown>): string {
-  return Object.entries(detail)
-    .map(([name, value]) => `${name} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
-    .join(', ')
 }

@@ -1,13 +1,15 @@
 import type { Command } from 'commander'
-import { type ApiKeyInfo, type Limits, MeshError, type Scope } from '../../lib/client/index.js'
+import { type ApiKeyInfo, type Limits, type MeshClient, MeshError, type Scope } from '../../lib/client/index.js'
 import { adminKeyPath, homePath, readAdminKey, writeAdminKey } from '../../lib/home/index.js'
 import { SCOPES } from '../../lib/protocol/index.js'
+import { keyBudgets } from '../shared/budgets.js'
 import { printConfirmation } from '../shared/confirmation.js'
 import { connectionOf, printConnection } from '../shared/connection.js'
+import { factsOfKey, keyState, type ShownKey } from '../shared/facts.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
+import { bold, dim, print, printFacts, printJson, timeText } from '../shared/output.js'
 import { duration, gatherScope, type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
 import { mustBeUser } from '../shared/users.js'
 
@@ -27,7 +29,8 @@ Examples:
   infermesh keys create --user ann --label laptop --rpm 60 --budget 100000/day --expires 30d
   infermesh keys create --scope inference --scope read:usage
   infermesh keys ls
-  infermesh keys update 1pjcnbhzd4xue --rpm 30
+  infermesh keys show
+  infermesh keys limits 1pjcnbhzd4xue --rpm 30
   infermesh keys revoke 1pjcnbhzd4xue`,
   )
 
@@ -140,7 +143,7 @@ Examples:
         key.id,
         key.user,
         key.label ?? '-',
-        stateOf(key, now),
+        keyState(key, now),
         timeText(key.createdAt),
         timeText(key.expiresAt),
         key.scopes?.join(', ') ?? 'all of its user’s',
@@ -184,6 +187,9 @@ Examples:
       else print(`The key im_${key.id}_… of ${key.user}: ${toldOf(key)}`)
     })
 
+  defineLimits(command)
+  defineShow(command)
+
   command
     .command('revoke')
     .alias('rm')
@@ -201,6 +207,69 @@ Examples:
     })
 }
 
+function defineLimits(command: Command): void {
+  withNoLimits(
+    withLimits(
+      command
+        .command('limits')
+        .description('show a key’s limits, or set those that are named')
+        .argument('<id>', 'the key’s id'),
+    ),
+  )
+    .addHelpText(
+      'after',
+      '\nLimits that are not named stay.\n\nExamples:\n  infermesh keys limits 1pjcnbhzd4xue\n  infermesh keys limits 1pjcnbhzd4xue --budget 2M/month\n  infermesh keys limits 1pjcnbhzd4xue --none',
+    )
+    .action(async (text: string, _options, self: Command) => {
+      const options = optionsOf<LimitOptions & { none?: boolean }>(self)
+      const id = idOf(text)
+      const key = await withMesh(options, async (mesh, signal) => {
+        const [present] = await mesh.admin.keys.list({ id }, { signal })
+        const limits = changedLimits(present?.limits ?? {}, options)
+        if (present !== undefined && limits === undefined) return present
+        await warnOfModels(mesh, options.models, signal)
+        // Of a key that is not there, the mesh says which are.
+        return mesh.admin.keys.update({ id, limits: limits ?? {} }, { signal })
+      })
+      if (options.json) printJson(key)
+      else print(`Limits of the key im_${key.id}_… of ${key.user}: ${limitsText(key.limits)}`)
+    })
+}
+
+function defineShow(command: Command): void {
+  command
+    .command('show')
+    .description('show a key: its limits, what they leave, and what it may do')
+    .argument('[id]', 'the key’s id (default: the key in use)')
+    .addHelpText(
+      'after',
+      '\nA budget is told as the authority has counted it, of all gateways together; of the key in use, as the gateway has.\n\nExamples:\n  infermesh keys show\n  infermesh keys show 1pjcnbhzd4xue --json',
+    )
+    .action(async (text: string | undefined, _options, self: Command) => {
+      const common = optionsOf(self)
+      const now = Date.now()
+      const shown = await withMesh(common, (mesh, signal) =>
+        text === undefined ? keyInUse(mesh, signal) : keyById(mesh, idOf(text), now, signal),
+      )
+      if (common.json) printJson(shown)
+      else printFacts(factsOfKey(shown, now))
+    })
+}
+
+async function keyInUse(mesh: MeshClient, signal: AbortSignal): Promise<ShownKey> {
+  const { keyId, limits, budgetRemaining, ...own } = await mesh.usage({ signal })
+  return { ...own, id: keyId, limits: limits.key, above: limits, budgetRemaining }
+}
+
+/** @throws MeshError NOT_FOUND */
+async function keyById(mesh: MeshClient, id: string, now: number, signal: AbortSignal): Promise<ShownKey> {
+  const [key] = await mesh.admin.keys.list({ id }, { signal })
+  if (key === undefined) throw MeshError.NOT_FOUND(`No API key has the id ${id}: \`infermesh keys ls\` lists them`)
+  if (key.limits.budget === undefined) return key
+  const all = await mesh.admin.keys.list({ user: key.user }, { signal })
+  return { ...key, budget: (await keyBudgets(mesh, [key], all, now, signal)).get(id) }
+}
+
 /** A key's own limits, and whose hold besides. */
 function limitsHere({ limits, parent }: Pick<ApiKeyInfo, 'parent'> & { limits: Limits }): string {
   if (parent === undefined) return limitsText(limits)
@@ -212,11 +281,6 @@ function limitsHere({ limits, parent }: Pick<ApiKeyInfo, 'parent'> & { limits: L
 function toldOf({ scopes, limits, expiresAt }: Pick<ApiKeyInfo, 'scopes' | 'expiresAt'> & { limits: Limits }): string {
   const may = scopes === undefined ? '' : `for ${scopes.join(', ')}, `
   return `${may}limits: ${limitsText(limits)}${expiresAt === undefined ? '' : `, until ${timeText(expiresAt)}`}`
-}
-
-function stateOf({ revokedAt, expiresAt }: { revokedAt?: number; expiresAt?: number }, now: number): string {
-  if (revokedAt !== undefined) return red('revoked')
-  return expiresAt !== undefined && expiresAt <= now ? red('expired') : 'valid'
 }
 
 /** People paste a whole key where its id is asked for: the secret part goes nowhere. */

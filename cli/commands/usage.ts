@@ -2,15 +2,18 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { MeshClient, UsageCheck, UsageDimension, UsageSum } from '../../lib/client/index.js'
 import { addUsage, MeshError, NO_USAGE, type UsageTotals } from '../../lib/protocol/index.js'
+import { type BudgetState, keyBudgets, userBudgets } from '../shared/budgets.js'
 import { type ListOptions, printList, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { counted, countText, dim, green, print, printJson, printTable, yellow } from '../shared/output.js'
-import { since } from '../shared/parse.js'
+import { budgetText, since } from '../shared/parse.js'
 import { mustBeUser } from '../shared/users.js'
 
 const DIMENSIONS = ['key', 'user', 'model', 'day', 'hour'] as const satisfies UsageDimension[]
 
 const SUMS = ['requests', 'failures', 'promptTokens', 'cachedTokens', 'completionTokens'] as const
+
+const NUMBERS = ['REQUESTS', 'FAILED', 'PROMPT', 'CACHED', 'COMPLETION']
 
 const CHANGED = ['requests', 'completionTokens'] as const
 /** EX_SOFTWARE of sysexits(3): totals that are wrong are a fault of infermesh. */
@@ -27,10 +30,12 @@ export function define(command: Command): void {
     .addHelpText(
       'after',
       `
-You see your own usage, and as an admin everyone’s. Times are whole hours in UTC.
+You see your own usage, and as an admin everyone’s. Times are whole hours in UTC. By user or by key alone, it also shows
+budgets, and what is left of them in the day or month that runs now, whatever --since says.
 
 Examples:
   infermesh usage
+  infermesh usage --by user
   infermesh usage --since 7d --by user --by model
   infermesh usage --by day --json`,
     )
@@ -44,7 +49,8 @@ Examples:
         const found = await mesh.admin.usage.query(query, { signal })
         // What a removed user used is still told.
         if (found.length === 0 && user !== undefined) await mustBeUser(mesh, user, signal)
-        return found
+        const budgets = await budgetsOf(mesh, by, user, signal)
+        return found.map((row) => ({ ...row, ...budgetOf(budgets, row) }))
       })
       rows.sort((a, b) => namesOf(a, by).join().localeCompare(namesOf(b, by).join()))
       if (options.json) {
@@ -53,10 +59,11 @@ Examples:
         printJson({ rows: named, total: sum(rows) })
         return
       }
-      const cells = rows.map((row) => [...namesOf(row, by), ...numbers(row)])
+      const hasBudgets = rows.some(({ budget }) => budget !== undefined)
+      const cells = rows.map((row) => [...namesOf(row, by), ...numbers(row), ...(hasBudgets ? budgetCells(row) : [])])
       if (rows.length > 1) cells.push([...by.map((_, i) => (i === 0 ? 'total' : '')), ...numbers(sum(rows))])
       printList(
-        [...by.map((name) => name.toUpperCase()), 'REQUESTS', 'FAILED', 'PROMPT', 'CACHED', 'COMPLETION'],
+        [...by.map((name) => name.toUpperCase()), ...NUMBERS, ...(hasBudgets ? ['BUDGET', 'LEFT'] : [])],
         cells,
         'Nothing was used yet.',
         options,
@@ -134,6 +141,40 @@ function printCheck({ dryRun, different, differences, stored, correct, result }:
   if (different > differences.length) print(dim(`… and ${different - differences.length} more`))
   const change = `${stored.requests} -> ${correct.requests} requests in ${counted(different, 'row')}`
   print(dryRun ? yellow(`${change}: would be mended`) : green(`${change}: mended`))
+}
+
+/**
+ * Where the budgets stand of what makes the rows, where that is users or keys alone and whoever asks may know their
+ * limits: an admin those of all users, who may see keys those of its keys.
+ */
+async function budgetsOf(
+  mesh: MeshClient,
+  by: readonly UsageDimension[],
+  user: string | undefined,
+  signal: AbortSignal,
+): Promise<Map<string, BudgetState>> {
+  const now = Date.now()
+  try {
+    if (by.length === 1 && by[0] === 'user') {
+      return await userBudgets(mesh, await mesh.admin.users.list({ name: user }, { signal }), now, signal)
+    }
+    if (by.length === 1 && by[0] === 'key') {
+      const keys = await mesh.admin.keys.list({ user }, { signal })
+      return await keyBudgets(mesh, keys, keys, now, signal)
+    }
+  } catch (err) {
+    if (!(err instanceof MeshError && err.code === 'FORBIDDEN')) throw err
+  }
+  return new Map()
+}
+
+function budgetOf(budgets: ReadonlyMap<string, BudgetState>, { user, keyId }: UsageSum): { budget?: BudgetState } {
+  const budget = budgets.get(user ?? keyId ?? '')
+  return budget === undefined ? {} : { budget }
+}
+
+function budgetCells({ budget }: { budget?: BudgetState }): string[] {
+  return budget === undefined ? ['-', '-'] : [budgetText(budget), countText(budget.left)]
 }
 
 function gatherDimension(text: string, before: UsageDimension[] = []): UsageDimension[] {

@@ -1,10 +1,12 @@
 import type { Command } from 'commander'
 import { MeshError } from '../../lib/client/index.js'
+import { userBudgets } from '../shared/budgets.js'
 import { printConfirmation } from '../shared/confirmation.js'
+import { factsOfUser, keyState } from '../shared/facts.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { print, printJson, timeText } from '../shared/output.js'
+import { print, printFacts, printJson, timeText } from '../shared/output.js'
 import { type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
 import { readNewPassword, readPassword } from '../shared/password.js'
 
@@ -23,6 +25,7 @@ export function define(command: Command): void {
 Examples:
   infermesh users add ann --budget 1M/month
   infermesh keys create --user ann
+  infermesh users show ann
   infermesh users passwd ann
   infermesh users rm ann`,
   )
@@ -91,6 +94,31 @@ Examples:
       })
       if (options.json) printJson(user)
       else print(`Limits of ${user.name}: ${limitsText(user.limits)}`)
+    })
+
+  command
+    .command('show')
+    .description('show a user: limits, what they leave, and keys')
+    .argument('<name>', 'name of the user')
+    .addHelpText(
+      'after',
+      '\nA budget is told as the authority has counted it, of all gateways together.\n\nExample:\n  infermesh users show ann',
+    )
+    .action(async (name: string, _options, self: Command) => {
+      const common = optionsOf(self)
+      const now = Date.now()
+      const shown = await withMesh(common, async (mesh, signal) => {
+        const [user] = await mesh.admin.users.list({ name }, { signal })
+        if (user === undefined) {
+          throw MeshError.NOT_FOUND(`No user is named ${name}: \`infermesh users ls\` lists them`)
+        }
+        const keys = await mesh.admin.keys.list({ user: name }, { signal })
+        const budget = (await userBudgets(mesh, [user], now, signal)).get(name)
+        const valid = keys.filter((key) => keyState(key, now) === 'valid')
+        return { ...user, budget, keys: { valid: valid.map(({ id }) => id), other: keys.length - valid.length } }
+      })
+      if (common.json) printJson(shown)
+      else printFacts(factsOfUser(shown, now))
     })
 
   command

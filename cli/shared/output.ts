@@ -117,6 +117,13 @@ export function printTable(head: string[], rows: string[][], empty: string): voi
   else for (const line of table(head, rows)) print(onTerminal() ? cutTo(line, process.stdout.columns ?? 80) : line)
 }
 
+/** Prints what is said of one thing, a line for each fact; those without a value are left out. */
+export function printFacts(facts: readonly (readonly [name: string, value: string | undefined])[]): void {
+  const told = facts.filter(([, value]) => value !== undefined)
+  const widest = Math.max(...told.map(([name]) => name.length))
+  for (const [name, value] of told) print(`${dim(name.padEnd(widest))}  ${value}`)
+}
+
 /** A line of at most so many characters; colours take no room, and are ended where the line is cut. */
 export function cutTo(line: string, columns: number): string {
   if (columns < 1 || width(line) <= columns) return line

@@ -96,6 +96,17 @@ export function limitsOf({ rpm, tpm, concurrent, budget: tokens, models }: Limit
   }
 }
 
+/** A number as an option takes it: 30000000 as `30M`, where that says all of it. */
+function exactText(count: number): string {
+  if (count >= 1e6 && count % 1e6 === 0) return `${count / 1e6}M`
+  return count >= 1e4 && count % 1e3 === 0 ? `${count / 1e3}k` : String(count)
+}
+
+/** A budget in few words. */
+export function budgetText({ tokens, period }: NonNullable<Limits['budget']>): string {
+  return `${exactText(tokens)} tokens ${{ day: 'a day', month: 'a month', total: 'in all' }[period]}`
+}
+
 /** Names of models that a line shows. */
 const SHOWN_MODELS = 4
 
@@ -103,9 +114,9 @@ const SHOWN_MODELS = 4
 export function limitsText(limits: Limits): string {
   const parts: string[] = []
   if (limits.requestsPerMinute !== undefined) parts.push(`${limits.requestsPerMinute} requests/min`)
-  if (limits.tokensPerMinute !== undefined) parts.push(`${limits.tokensPerMinute} tokens/min`)
+  if (limits.tokensPerMinute !== undefined) parts.push(`${exactText(limits.tokensPerMinute)} tokens/min`)
   if (limits.concurrentRequests !== undefined) parts.push(`${limits.concurrentRequests} at a time`)
-  if (limits.budget !== undefined) parts.push(`${limits.budget.tokens} tokens/${limits.budget.period}`)
+  if (limits.budget !== undefined) parts.push(budgetText(limits.budget))
   if (limits.models !== undefined) {
     const { length } = limits.models
     const more = length > SHOWN_MODELS ? ` and ${length - SHOWN_MODELS} more models` : ''
