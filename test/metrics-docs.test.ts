@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import test from 'brittle'
 import { type BaseWorker, PACKAGE_ROOT } from '../lib/worker-base/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
+import { OUTCOMES } from '../workers/gateway/outcomes.js'
 import { MetricsWorker } from '../workers/metrics/index.js'
 import { ProcessorWorker } from '../workers/processor/index.js'
 import { start, startAuth, testHome, testOptions } from './helpers/mesh.js'
@@ -23,6 +24,15 @@ function rowsOf(workers: BaseWorker[]): string[] {
     return `| \`${name}\` | ${labels.join(', ')} | ${from} | ${help} |`
   })
 }
+
+test('docs/metrics.md lists every outcome of requests with its codes', (t) => {
+  const page = readFileSync(join(PACKAGE_ROOT, 'docs', 'metrics.md'), 'utf8')
+  const told = [...page.matchAll(/^\| `([a-z]+)` \| ((?:`\w+`(?:, )?)+) \|/gm)].map(([, outcome, codes = '']) => [
+    outcome,
+    codes.replaceAll('`', '').split(', '),
+  ])
+  t.alike(Object.fromEntries(told), OUTCOMES)
+})
 
 test('docs/metrics.md lists every metric as it is', async (t) => {
   const home = await testHome(t)

@@ -1,8 +1,6 @@
-import { execFileSync, spawn } from 'node:child_process'
-import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { readFileSync, statSync } from 'node:fs'
 import { get } from 'node:http'
-import { createServer } from 'node:net'
-import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { Counter } from 'prom-client'
 import { homeFiles } from '../lib/home/index.js'
@@ -21,6 +19,7 @@ import {
   until,
 } from './helpers/mesh.js'
 import { missingProgram, testUnless } from './helpers/needs.js'
+import { startPrometheus } from './helpers/prometheus.js'
 
 async function startMetrics(t: Test, authority: TestAuthority, token = ''): Promise<MetricsWorker> {
   const flags = { metrics: { port: 0, token } }
@@ -320,49 +319,7 @@ testUnless(
   async (t) => {
     const authority = await startAuthority(t)
     const metrics = await startMetrics(t, authority, 'token')
-    const dir = await t.tmp()
-    const config = {
-      scrape_configs: [
-        {
-          job_name: 'infermesh',
-          scrape_interval: '200ms',
-          scrape_timeout: '200ms',
-          honor_labels: true,
-          authorization: { credentials: 'token' },
-          static_configs: [{ targets: [new URL(url(metrics)).host] }],
-        },
-      ],
-    }
-    // JSON is YAML.
-    writeFileSync(join(dir, 'prometheus.yml'), JSON.stringify(config))
-    const listen = `127.0.0.1:${await freePort()}`
-    const prometheus = spawn(
-      'prometheus',
-      [
-        `--config.file=${join(dir, 'prometheus.yml')}`,
-        `--storage.tsdb.path=${join(dir, 'data')}`,
-        `--web.listen-address=${listen}`,
-      ],
-      { stdio: 'ignore' },
-    )
-    const exited = new Promise((resolve) => prometheus.once('exit', resolve))
-    t.teardown(async () => {
-      prometheus.kill()
-      await exited
-    })
-
-    const query = async (text: string): Promise<{ metric: Record<string, string>; value: [number, string] }[]> => {
-      const response = await fetch(`http://${listen}/api/v1/query?query=${encodeURIComponent(text)}`)
-      return ((await response.json()) as { data: { result: [] } }).data.result
-    }
-    const answer = async (text: string) => {
-      for (let i = 0; i < 100; i++) {
-        const [first] = await query(text).catch(() => [])
-        if (first !== undefined) return first
-        await sleep(200)
-      }
-      throw new Error(`no answer to ${text}`)
-    }
+    const { answer } = await startPrometheus(t, url(metrics), 'token')
     const up = await answer('infermesh_up{role="auth"}')
     t.is(up.metric.worker, 'auth')
     t.is(up.value[1], '1')
@@ -370,12 +327,3 @@ testUnless(
     t.ok(await answer('histogram_quantile(0.5, infermesh_rpc_duration_seconds_bucket{role="auth"})'))
   },
 )
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
-}

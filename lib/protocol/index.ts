@@ -154,6 +154,7 @@ export {
   inviteSchema,
   type JournalRecord,
   journalGroupSchema,
+  journalRecordSchema,
   type Limits,
   limitsSchema,
   MAX_APPROVED,

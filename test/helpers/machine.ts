@@ -146,7 +146,10 @@ export async function liveThrough(t: Test, { hub, a, b, watch, guest }: Machines
   ]) {
     t.ok(text.includes(`infermesh_up{role="${labels}"} 1\n`), `the metrics worker sees ${labels}`)
   }
-  t.ok(text.includes('infermesh_requests_total{role="gateway",worker="gateway",'), 'and what was asked')
+  t.ok(
+    /^infermesh_requests_total\{role="gateway",worker="gateway",.*outcome="ok".*\} [1-9]/m.test(text),
+    'and what was asked',
+  )
 
   await hub.infermesh('members', 'remove', 'b')
   const alone = await Promise.all([ask(1), ask(2)])

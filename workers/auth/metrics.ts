@@ -9,6 +9,10 @@ export interface AuthMetrics {
   login(outcome: string): void
 }
 
+/** What the series of refusals and logins are there for from the start. */
+const JOIN_REFUSED = ['unknown', 'removed', 'INVITE_INVALID', 'CONFLICT', 'RATE_LIMITED', 'DISK_FULL']
+const LOGIN_OUTCOMES = ['ok', 'LOGIN_FAILED', 'RATE_LIMITED', 'BUSY']
+
 /** @param sources read whenever the metrics are collected */
 export function registerMetrics(
   registry: Registry,
@@ -57,6 +61,10 @@ export function registerMetrics(
       lag.set({ core: 'journal' }, sources.journalLag())
     },
   })
+  for (const store of ['accounts', 'directory']) op.zero({ op: `${store}.write` })
+  for (const outcome of ['folded', 'malformed']) records.inc({ outcome }, 0)
+  for (const reason of JOIN_REFUSED) refused.inc({ reason }, 0)
+  for (const outcome of LOGIN_OUTCOMES) logins.inc({ outcome }, 0)
   return {
     storeOp: (name, seconds) => op.observe({ op: name }, seconds),
     folded: ({ folded, malformed }) => {

@@ -1,15 +1,23 @@
 import { Counter, Gauge, Histogram, type Registry } from 'prom-client'
 import type { ErrorCode } from '../../lib/protocol/index.js'
+import { CODES, outcomeOf, ROUTES } from './outcomes.js'
 import type { RequestObserver, RequestState } from './requests/index.js'
 
-/** Bounds for times to a first token and of queueing, in seconds. */
-const FIRST_TOKEN_BUCKETS = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
-const PER_TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.4, 1]
-const DURATION_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300]
+/** Bounds for times to a first token and of queueing, in seconds: a caller may wait for ten minutes. */
+const WAIT_BUCKETS = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
+const PER_TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10]
+/** A long answer begins after a long wait. */
+const DURATION_BUCKETS = [0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800]
+/** The label of requests that named no model of the mesh. */
+const UNKNOWN = 'unknown'
+/** Models whose series are there before their first request: what one worker tells has a bound. */
+const MOST_PREPARED = 32
 const FAST_BUCKETS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05]
 
 /** What is looked at when the metrics are asked for. */
 interface Now {
+  /** Names of the mesh's models. */
+  models: () => Iterable<string>
   running: () => number
   depths: () => Map<string, number>
   stored: () => { bytes: number; responses: number; chats: number }
@@ -17,7 +25,9 @@ interface Now {
 
 /** What this gateway counts. Labels are bounded: models are those of the directory, never what a caller wrote. */
 export class GatewayMetrics implements RequestObserver {
-  readonly #requests: Counter<'model' | 'route' | 'code'>
+  readonly #requests: Counter<'model' | 'route' | 'outcome' | 'code'>
+  /** Models of which something was told or counted. */
+  readonly #known = new Set<string>()
   readonly #duration: Histogram<'model' | 'route'>
   readonly #firstToken: Histogram<'model'>
   readonly #perToken: Histogram<'model'>
@@ -36,9 +46,13 @@ export class GatewayMetrics implements RequestObserver {
     const registers = [registry]
     this.#requests = new Counter({
       name: 'infermesh_requests_total',
-      help: 'Requests by outcome.',
-      labelNames: ['model', 'route', 'code'],
+      help: 'Requests that have ended, by outcome and by the finish reason or the code of the error.',
+      labelNames: ['model', 'route', 'outcome', 'code'],
       registers,
+      // Before any of the others is read.
+      collect: () => {
+        for (const model of now.models()) this.#prepare(model)
+      },
     })
     this.#duration = new Histogram({
       name: 'infermesh_request_duration_seconds',
@@ -51,7 +65,7 @@ export class GatewayMetrics implements RequestObserver {
       name: 'infermesh_time_to_first_token_seconds',
       help: 'Time from admission to the first token, queueing included.',
       labelNames: ['model'],
-      buckets: FIRST_TOKEN_BUCKETS,
+      buckets: WAIT_BUCKETS,
       registers,
     })
     this.#perToken = new Histogram({
@@ -72,7 +86,7 @@ export class GatewayMetrics implements RequestObserver {
       name: 'infermesh_queue_wait_seconds',
       help: 'Time a request waited for a slot.',
       labelNames: ['model'],
-      buckets: FIRST_TOKEN_BUCKETS,
+      buckets: WAIT_BUCKETS,
       registers,
     })
     this.#tokens = new Counter({
@@ -157,9 +171,40 @@ export class GatewayMetrics implements RequestObserver {
       registers,
       collect() {
         this.reset()
+        for (const model of firstOf(now.models(), MOST_PREPARED)) this.set({ model }, 0)
         for (const [model, depth] of now.depths()) this.set({ model }, depth)
       },
     })
+    this.#begin()
+  }
+
+  /** Has every series there from the start whose labels are known, so that its first event is seen as an increase. */
+  #begin(): void {
+    this.#overhead.zero({ stage: 'admission' })
+    for (const reason of ['least_loaded', 'retry']) this.#routes.inc({ reason }, 0)
+    for (const reason of ['busy', 'processor_failed']) this.#retries.inc({ reason }, 0)
+    for (const kind of ['requests', 'tokens', 'concurrent', 'budget', 'model']) this.#limited.inc({ kind }, 0)
+    for (const kind of ['half', 'damaged']) this.#lost.inc({ kind }, 0)
+    for (const op of ['read', 'write']) this.#storedFailures.inc({ op }, 0)
+    this.#store.zero({ op: 'journal_store' })
+    for (const route of ROUTES) {
+      for (const { code, outcome } of CODES) {
+        if (outcome !== 'ok') this.#requests.inc({ model: UNKNOWN, route, outcome, code }, 0)
+      }
+    }
+  }
+
+  /** The same for a model, before anything of it is counted: to begin a histogram is to empty it. */
+  #prepare(model: string): void {
+    if (this.#known.has(model)) return
+    this.#known.add(model)
+    if (this.#known.size > MOST_PREPARED) return
+    for (const route of ROUTES) {
+      this.#duration.zero({ model, route })
+      for (const { code, outcome } of CODES) this.#requests.inc({ model, route, outcome, code }, 0)
+    }
+    for (const histogram of [this.#firstToken, this.#perToken, this.#queueWait]) histogram.zero({ model })
+    for (const type of ['prompt', 'cached', 'completion']) this.#tokens.inc({ model, type }, 0)
   }
 
   admitted(ms: number): void {
@@ -187,8 +232,9 @@ export class GatewayMetrics implements RequestObserver {
     }
   }
 
-  #ended(route: RequestState['kind'], model = 'unknown', code: string, ms: number): void {
-    this.#requests.inc({ model, route, code })
+  #ended(route: RequestState['kind'], model = UNKNOWN, code: string, ms: number): void {
+    if (model !== UNKNOWN) this.#prepare(model)
+    this.#requests.inc({ model, route, outcome: outcomeOf(code), code })
     this.#duration.observe({ model, route }, ms / 1000)
   }
 
@@ -216,4 +262,13 @@ export class GatewayMetrics implements RequestObserver {
   storedFailed(op: 'read' | 'write'): void {
     this.#storedFailures.inc({ op })
   }
+}
+
+function firstOf<T>(items: Iterable<T>, most: number): T[] {
+  const first: T[] = []
+  for (const item of items) {
+    if (first.length === most) break
+    first.push(item)
+  }
+  return first
 }

@@ -70,6 +70,7 @@ export function gatewayParts(
   { core, earlier }: { core: Hypercore; earlier: readonly EarlierJournal[] },
 ): GatewayParts {
   const metrics = new GatewayMetrics(registry, {
+    models: () => net.directory.models.keys(),
     running: () => requests.running,
     depths: () => scheduler.depths(),
     stored: () => local.stats,

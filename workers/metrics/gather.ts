@@ -55,6 +55,8 @@ export class Gatherer {
     const answers = await Promise.all(links.map((link) => this.#collect(link)))
     const others = answers.filter((source) => source !== undefined)
     timer()
+    this.#rejected.inc({ role: self.role, worker: self.name }, 0)
+    for (const { role, name } of net.directory.members.values()) this.#rejected.inc({ role, worker: name }, 0)
     const own = this.#read(self.role, self.name, await registry.getMetricsAsJSON())
     const { families, conflicts } = merge([own, ...others])
     if (conflicts > 0) this.#rejected.inc({ role: self.role, worker: self.name }, conflicts)

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { MeshError, type TokenBatch } from '../../lib/protocol/index.js'
-import type { EngineInfo, FromEngine, LoadOptions, ToEngine } from './engine/index.js'
+import type { EngineInfo, EngineMemory, FromEngine, LoadOptions, ToEngine } from './engine/index.js'
 import { type EngineEnd, EngineJobs, type OnTokens, type Outcome, type Work } from './engine-jobs.js'
 import { EngineOutput } from './engine-output.js'
 import { EngineWatch, WATCH_BOUNDS, type WatchBounds } from './engine-watch.js'
@@ -58,6 +58,7 @@ export class EngineProcess {
   readonly #memory: () => number
   readonly #exit: Promise<Exit>
   #onLoad: (message: Extract<FromEngine, { type: 'ready' | 'loaded' | 'failed' }>) => void = () => {}
+  readonly #onMemory = new Set<(memory: EngineMemory) => void>()
   #loading = true
   #quiet = false
   /** Why this side has ended it. */
@@ -147,6 +148,20 @@ export class EngineProcess {
     }
   }
 
+  /** What memory it takes now; undefined where it does not say so in time. */
+  memory(withinMs: number): Promise<EngineMemory | undefined> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => tell(undefined), withinMs)
+      const tell = (memory: EngineMemory | undefined): void => {
+        clearTimeout(timer)
+        this.#onMemory.delete(tell)
+        resolve(memory)
+      }
+      this.#onMemory.add(tell)
+      this.#send({ type: 'memory' })
+    })
+  }
+
   /** Ends the process and resolves once it is gone. @param reason what runs fails with it */
   async end(reason: MeshError): Promise<void> {
     this.#jobs.fail(reason)
@@ -221,6 +236,9 @@ export class EngineProcess {
       case 'log':
         this.#output.add(message.message)
         this.#hooks.onLog(message.level, message.message)
+        return
+      case 'memory':
+        for (const tell of this.#onMemory) tell(message.memory)
         return
       case 'alive':
       case 'at':

@@ -6,7 +6,7 @@ import {
   type TokensRequest,
   type TokensResult,
 } from '../../lib/protocol/index.js'
-import type { EmbeddingInput, EngineFinish, EngineInfo, LoadOptions } from './engine/index.js'
+import type { EmbeddingInput, EngineFinish, EngineInfo, EngineMemory, LoadOptions } from './engine/index.js'
 import type { OnTokens } from './engine-jobs.js'
 import { EngineProcess, type EngineProcessOptions } from './engine-process.js'
 import { checkGguf } from './gguf.js'
@@ -146,6 +146,11 @@ export class Engine extends EventEmitter<EngineEvents> {
     const outcome = await this.#ready(signal).run({ type: 'tokenize', asked }, () => {}, signal)
     if (outcome.type !== 'tokenized') throw MeshError.ENGINE_FAILED('The engine answered with something else')
     return outcome.result
+  }
+
+  /** What memory its process takes now; undefined where none is loaded, or it does not say so in time. */
+  async memory(withinMs: number): Promise<EngineMemory | undefined> {
+    return this.#state === 'loaded' ? this.#process?.memory(withinMs) : undefined
   }
 
   /** Ends the process, and with it gives all its memory back. What runs fails with ENGINE_FAILED. */

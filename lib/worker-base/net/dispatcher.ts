@@ -82,7 +82,7 @@ export class Dispatcher {
       name: 'infermesh_rpc_duration_seconds',
       help: 'Time to answer a unary call.',
       labelNames: ['method', 'code'],
-      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10],
+      buckets: [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600],
       registers: [registry],
     })
     this.#refused = new Counter({
@@ -91,11 +91,13 @@ export class Dispatcher {
       labelNames: ['reason'],
       registers: [registry],
     })
+    for (const reason of ['role', 'key', 'scope', 'concurrency']) this.#refused.inc({ reason }, 0)
   }
 
   /** Serves one method. A method may have one handler. */
   respond<M extends MethodName>(name: M, handler: Handler<M>): void {
     if (this.#served.has(name)) throw new Error(`${name} has a handler already`)
+    this.#duration.zero({ method: name, code: 'OK' })
     this.#served.set(name, (call, source, running) => this.#run(name, handler, call, source, running))
   }
 

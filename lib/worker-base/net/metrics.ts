@@ -1,5 +1,19 @@
 import { Counter, Gauge, type Registry } from 'prom-client'
 import type { Link } from '../../link/index.js'
+import { type ErrorCode, ROLES } from '../../protocol/index.js'
+
+/** Why links end as a rule: their series are there from the start. */
+const CLOSED = [
+  'BAD_REQUEST',
+  'HOLE_PUNCH_FAILED',
+  'LINK_CLOSED',
+  'NOT_A_MEMBER',
+  'PEER_NOT_FOUND',
+  'REFUSED',
+  'SHUTTING_DOWN',
+  'TIMEOUT',
+  'VERSION_MISMATCH',
+] as const satisfies ErrorCode[]
 
 /** What the net counts of its links. */
 export class NetMetrics {
@@ -18,6 +32,7 @@ export class NetMetrics {
       registers: [registry],
       collect: () => {
         open.reset()
+        for (const role of [...ROLES, 'client']) for (const state of ['open', 'suspect']) open.set({ role, state }, 0)
         for (const { role, suspect } of links) open.inc({ role, state: suspect ? 'suspect' : 'open' })
       },
     })
@@ -41,6 +56,7 @@ export class NetMetrics {
       labelNames: ['reason'],
       registers: [registry],
     })
+    for (const reason of CLOSED) this.#closed.inc({ reason }, 0)
     this.#badFrames = new Counter({
       name: 'infermesh_bad_frames_total',
       help: 'Links closed because the other side sent what is no frame of the protocol.',

@@ -1,6 +1,14 @@
 import { fileURLToPath } from 'node:url'
 
-export type { EmbeddingInput, EngineFinish, EngineInfo, FromEngine, LoadOptions, ToEngine } from './messages.js'
+export type {
+  EmbeddingInput,
+  EngineFinish,
+  EngineInfo,
+  EngineMemory,
+  FromEngine,
+  LoadOptions,
+  ToEngine,
+} from './messages.js'
 
 /** The program that an engine process runs. A processor starts it and talks to it; nothing of it is loaded here. */
 export const ENGINE_MODULE = fileURLToPath(new URL('./main.js', import.meta.url))

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { MeshError } from '../../../lib/errors/index.js'
 import type { FromEngine, ToEngine } from './messages.js'
-import type { EngineLog } from './model.js'
+import type { EngineLog, LoadedModel } from './model.js'
 import type { ModelRunner } from './model-runner.js'
 
 /**
@@ -21,6 +21,7 @@ modules.catch(() => {})
 
 const log: EngineLog = (level, message) => send({ type: 'log', level, message })
 let runner: ModelRunner | undefined
+let loaded: LoadedModel | undefined
 
 function send(message: FromEngine, then: () => void = () => {}): void {
   if (!process.connected) return
@@ -36,7 +37,7 @@ function endWith(message: FromEngine, code: number): void {
 async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Promise<void> {
   try {
     const [{ loadModel }, { ModelRunner: Runner }] = await modules
-    const loaded = await loadModel(options, log)
+    loaded = await loadModel(options, log)
     runner = await Runner.of(loaded, send)
     send({ type: 'loaded', info: loaded.info })
   } catch (err) {
@@ -50,9 +51,21 @@ async function load(options: Extract<ToEngine, { type: 'load' }>['options']): Pr
   }
 }
 
+/** A device that cannot be asked now is asked again at the next scrape. */
+async function tellMemory(): Promise<void> {
+  if (loaded === undefined) return
+  try {
+    const [{ memoryNow }] = await modules
+    send({ type: 'memory', memory: await memoryNow(loaded) })
+  } catch (err) {
+    log('warn', `the memory of the GPU cannot be read: ${String(err)}`)
+  }
+}
+
 process.on('message', (message: ToEngine) => {
   if (message.type === 'load') void load(message.options)
   else if (message.type === 'ping') send({ type: 'alive', steps: runner?.steps ?? [] })
+  else if (message.type === 'memory') void tellMemory()
   else runner?.handle(message)
 })
 // Without its processor an engine is of no use, and nobody would ever end it.

@@ -45,6 +45,14 @@ export interface EngineInfo {
   gpuMemory: { model: number; context: number; total: number }
 }
 
+/** What memory there is and is taken now, in bytes. */
+export interface EngineMemory {
+  /** Of the machine's, by this process. */
+  residentBytes: number
+  /** Of all devices together, by whomever; 0 on the CPU. */
+  gpu: { used: number; free: number }
+}
+
 export type EmbeddingInput = EmbeddingRequest['input'][number]
 
 /** `id` is the processor's own number of a job, unique for the life of the engine. */
@@ -58,6 +66,8 @@ export type ToEngine =
   | { type: 'taken'; id: number }
   /** To be answered with `alive`, at once. */
   | { type: 'ping' }
+  /** To be answered with `memory`, once it is loaded. */
+  | { type: 'memory' }
 
 export interface EngineFinish {
   reason: FinishReason
@@ -85,4 +95,5 @@ export type FromEngine =
   | { type: 'tokenized'; id: number; result: TokensResult }
   /** The job ended without a finish; its slot is free. */
   | { type: 'error'; id: number; error: ErrorBody }
+  | { type: 'memory'; memory: EngineMemory }
   | { type: 'log'; level: 'info' | 'warn' | 'error'; message: string }

@@ -13,7 +13,7 @@ import {
 import { gpuCommand, MeshError, messageOf } from '../../../lib/errors/index.js'
 import type { Gpu } from '../../../lib/protocol/index.js'
 import { Batching } from './batching.js'
-import type { EngineInfo, GpuChoice, LoadOptions } from './messages.js'
+import type { EngineInfo, EngineMemory, GpuChoice, LoadOptions } from './messages.js'
 
 /** Below this a second thread costs more than it gives: ggml's threads spin beside the event loop. */
 const ONE_THREAD_BYTES = 64 * 1024 * 1024
@@ -79,6 +79,12 @@ export async function loadModel(options: LoadOptions, onLog: EngineLog): Promise
   } catch (cause) {
     throw loadFailure(cause, lastError)
   }
+}
+
+/** What this process and its devices have of memory now. */
+export async function memoryNow({ llama }: Pick<LoadedModel, 'llama'>): Promise<EngineMemory> {
+  const { used, free } = llama.gpu === false ? { used: 0, free: 0 } : await llama.getVramState()
+  return { residentBytes: process.memoryUsage.rss(), gpu: { used, free } }
 }
 
 async function openLlama(gpu: GpuChoice, logger: (level: LlamaLogLevel, message: string) => void): Promise<Llama> {
