@@ -209,7 +209,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     const dir = await t.tmp()
     await bad(t, home, ['run'], 64, /Nothing to ask/, '')
     await bad(t, home, ['run', 'x', '--schema', join(dir, 'none.json')], 64, /--schema: \S+none\.json does not exist/)
-    t.ok(/^\S+none does not exist$/m.test(await good(t, home, ['chat'], `/save ${join(dir, 'none', 'x.json')}\n`)))
+    await bad(t, home, ['chat'], 64, /^infermesh: \S+none does not exist$/m, `/save ${join(dir, 'none', 'x.json')}\n`)
     writeFileSync(join(dir, 'list.json'), '[]')
     await bad(t, home, ['run', 'x', '--schema', join(dir, 'list.json')], 64, /expected a JSON object/)
     const stopped = await infermesh(

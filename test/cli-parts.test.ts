@@ -82,9 +82,13 @@ test('limits are told in the words of the options', (t) => {
 test('figures are told in few signs', (t) => {
   t.alike([0, 1023, 1536, 20 * 1024, 3.5 * 1024 ** 3].map(bytesText), ['0 B', '1023 B', '1.5 KiB', '20 KiB', '3.5 GiB'])
   t.alike([9999, 10_000, 1_234_567, 3e7, 2e9, 5e12].map(countText), ['9999', '10k', '1.2M', '30M', '2.0B', '5.0T'])
-  t.alike([340.4, 4200, 200_000, 5 * 3_600_000, 50 * 3_600_000].map(durationText), [
-    '340 ms',
+  t.alike([8.4, 420.4, 996, 4200, 12_300, 59_999, 200_000, 5 * 3_600_000, 50 * 3_600_000].map(durationText), [
+    '8 ms',
+    '0.42 s',
+    '1.0 s',
     '4.2 s',
+    '12 s',
+    '59 s',
     '3 min',
     '5 h',
     '2 d',

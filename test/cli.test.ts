@@ -184,9 +184,9 @@ test('chat answers line by line, keeps on after an error, and knows its commands
   const file = join(await testHome(t), 'saved.json')
   const input = `Hello\n/nonsense\n/model none\n/stats\n/save ${file}\n/clear\n/help\n/exit\n`
   const { code, stdout, stderr } = await infermesh(['chat'], { home, input })
-  t.is(code, 0, stderr)
-  t.ok(stdout.includes('There is no command /nonsense'))
-  t.ok(stdout.includes('The mesh has no model none'))
+  t.is(code, 64, 'the first failure’s')
+  t.ok(stderr.includes('There is no command /nonsense'))
+  t.ok(stderr.includes('The mesh has no model none'))
   t.ok(/first token/.test(stdout), 'stats')
   const saved = JSON.parse(readFileSync(file, 'utf8')) as { messages: { role: string }[] }
   t.alike(

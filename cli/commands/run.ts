@@ -4,20 +4,12 @@ import type { Command } from 'commander'
 import { z } from 'zod'
 import { type ChatRequest, type InferenceResult, MeshClient, MeshError } from '../../lib/client/index.js'
 import { messageOf } from '../../lib/protocol/index.js'
+import { cutText } from '../shared/answer-stats.js'
 import { fileFault } from '../shared/files.js'
 import { clientOptions, optionsOf } from '../shared/mesh.js'
-import {
-  dim,
-  durationText,
-  interruptible,
-  onTerminal,
-  print,
-  printJson,
-  warn,
-  withSpinner,
-  writeAnswer,
-} from '../shared/output.js'
+import { dim, durationText, interruptible, onTerminal, print, printJson, warn, withSpinner } from '../shared/output.js'
 import { decimal, gather, integer } from '../shared/parse.js'
+import { answerWriter } from '../terminal/answer-writer.js'
 
 interface RunOptions {
   model?: string
@@ -27,6 +19,7 @@ interface RunOptions {
   seed?: number
   stop?: string[]
   schema?: string
+  plain?: boolean
 }
 
 const CUT_BY_BUDGET =
@@ -42,6 +35,7 @@ export function define(command: Command): void {
     .option('--seed <n>', 'same seed, same answer', integer)
     .option('--stop <text>', 'end before this text; can be repeated', gather)
     .option('--schema <file>', 'JSON schema that the answer must fit')
+    .option('--plain', 'show the answer as it comes, without Markdown')
     .addHelpText(
       'after',
       `
@@ -61,16 +55,20 @@ Examples:
           const chunks = answer[Symbol.asyncIterator]()
           let next = await withSpinner('thinking', options.json === true, chunks.next())
           const firstTokenMs = performance.now() - startedAt
-          for (; !next.done; next = await chunks.next()) if (!options.json) writeAnswer(next.value.text)
+          const writer = answerWriter(options.plain === true || options.schema !== undefined)
+          try {
+            for (; !next.done; next = await chunks.next()) if (!options.json) writer.write(next.value.text)
+          } finally {
+            writer.end()
+          }
           const result = await answer.result
           const totalMs = performance.now() - startedAt
           if (options.json) printJson(summary(result, firstTokenMs, totalMs))
           else {
             if (!result.text.endsWith('\n')) print()
+            const cut = cutText(result.finish)
             if (result.finish.cutBy === 'budget') warn(CUT_BY_BUDGET)
-            else if (onTerminal() && result.finish.reason === 'length') {
-              print(dim(`(cut at the longest length, after ${durationText(totalMs)})`))
-            }
+            else if (onTerminal() && cut !== undefined) print(dim(`(${cut}, after ${durationText(totalMs)})`))
           }
         } finally {
           await mesh.close()

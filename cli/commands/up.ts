@@ -185,7 +185,7 @@ async function afterStart(
       ...requestCommands(() => session.mesh ?? mesh),
       '/status': {
         help: 'workers, addresses and models',
-        run: async () => printStatus(await (session.mesh ?? mesh).status()),
+        run: async (_argument, signal) => printStatus(await (session.mesh ?? mesh).status({ signal })),
       },
       '/key': { help: 'the whole admin key', run: async () => print(readAdminKey(home)?.text ?? 'none') },
       '/restarts': {

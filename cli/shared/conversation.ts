@@ -1,129 +1,155 @@
 import { writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
-import type { ChatMessage, Finish, MeshClient } from '../../lib/client/index.js'
-import { MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
-import { againText } from './errors.js'
+import { type ChatMessage, type MeshClient, MeshError } from '../../lib/client/index.js'
+import { messageOf, systemCode } from '../../lib/protocol/index.js'
+import { answerWriter } from '../terminal/answer-writer.js'
+import { isInteractive, typedMessages } from '../terminal/typing.js'
+import { cutText, printStats, type Stats, statsLine } from './answer-stats.js'
+import { type ChatCommand, commandOf, completeChat, expandPath, printHelp } from './chat-commands.js'
+import { againText, Interrupted, printError } from './errors.js'
 import { fileFault } from './files.js'
-import { Lines } from './lines.js'
-import { MODEL_HEAD, modelRows } from './models.js'
-import {
-  bold,
-  cyan,
-  dim,
-  durationText,
-  onTerminal,
-  print,
-  printTable,
-  red,
-  withSpinner,
-  writeAnswer,
-} from './output.js'
+import { MODEL_HEAD, modelRows, mustHaveModel } from './models.js'
+import { counted, dim, onTerminal, print, printTable, red, withSpinner } from './output.js'
 
-const HELP = [
-  ['/model [name]', 'use another model; without a name: list them'],
-  ['/system [text]', 'say how the model should behave; without a text: forget it'],
-  ['/clear', 'begin a new conversation'],
-  ['/save <file>', 'write the conversation as JSON'],
-  ['/stats', 'tokens, times and route of the last answer'],
-  ['/help', 'this list'],
-  ['/exit', 'leave (Ctrl-D)'],
-]
+/** How long Tab waits for the names of models, and how long it keeps them. */
+const NAMES_MS = 1000
+const NAMES_KEPT_MS = 10_000
 
 export interface ConversationOptions {
   model?: string
   system?: string
+  /** Answers as they come, without Markdown. */
+  plain?: boolean
   historyFile: string
   /** Further commands, by name with their slash: `/status`. */
-  commands?: Record<string, { help: string; run: (argument: string) => Promise<void> }>
+  commands?: Record<string, ChatCommand>
 }
 
 /** A conversation with a model in a terminal or over pipes. */
 export class Conversation {
   #mesh: MeshClient
-  readonly #options: ConversationOptions
+  readonly #historyFile: string
+  readonly #commands: Record<string, ChatCommand>
+  readonly #isInteractive = isInteractive()
   #model: string | undefined
   #system: string | undefined
+  #isPlain: boolean
   #messages: ChatMessage[] = []
-  #answering: AbortController | undefined
-  #last: { finish: Finish; firstTokenMs: number; totalMs: number } | undefined
+  #working: AbortController | undefined
+  #last: Stats | undefined
+  #exitCode = 0
+  #names: { at: number; names: string[] } | undefined
 
-  constructor(mesh: MeshClient, options: ConversationOptions) {
+  constructor(mesh: MeshClient, { model, system, plain = false, historyFile, commands = {} }: ConversationOptions) {
     this.#mesh = mesh
-    this.#options = options
-    this.#model = options.model
-    this.#system = options.system
+    this.#historyFile = historyFile
+    this.#commands = commands
+    this.#model = model
+    this.#system = system
+    this.#isPlain = plain
   }
 
   /** Asks through another client from now on. */
   use(mesh: MeshClient): void {
     this.#mesh = mesh
+    this.#names = undefined
   }
 
-  /** Goes on until the person leaves or the input ends. An answer that fails is said, and the conversation goes on. */
-  async run(): Promise<void> {
-    // Ctrl-C stops the answer under way, never the program: at the prompt the terminal's keys come as input.
-    const onSignal = () => this.#answering?.abort()
-    process.on('SIGINT', onSignal)
+  /**
+   * Goes on until the person leaves or the input ends. An answer that fails is said, and the conversation goes on.
+   * @returns an exit code: over pipes the first failure's, in a terminal 0
+   * @throws Interrupted where Ctrl-C ends a conversation over pipes
+   */
+  async run(): Promise<number> {
+    let onSignal = () => this.#working?.abort()
+    const interrupted = new Promise<never>((_, reject) => {
+      if (this.#isInteractive) return
+      onSignal = () => {
+        this.#working?.abort()
+        // What is still to come of the input must not keep the program.
+        process.stdin.destroy()
+        reject(new Interrupted())
+      }
+    })
+    const handler = () => onSignal()
+    process.on('SIGINT', handler)
     try {
-      await this.#talk()
+      await Promise.race([this.#talk(), interrupted])
+      return this.#exitCode
     } finally {
-      process.off('SIGINT', onSignal)
+      process.off('SIGINT', handler)
     }
   }
 
   async #talk(): Promise<void> {
-    for await (const line of new Lines(bold('> '), this.#options.historyFile)) {
-      const text = line.trim()
+    const messages = typedMessages({
+      historyFile: this.#historyFile,
+      complete: (text) => completeChat(text, this.#commands, () => this.#modelNames()),
+      onInterrupt: () => this.#working?.abort(),
+    })
+    for await (const text of messages) {
       if (text === '') continue
       if (text === '/exit' || text === '/quit' || text === '/bye') return
+      const command = commandOf(text)
+      this.#working = new AbortController()
       try {
-        if (/^\/[a-z]+( |$)/.test(text)) await this.#command(text)
-        else await this.#ask(text)
+        if (command === undefined) await this.#ask(text, this.#working.signal)
+        else await this.#command(command.name, command.argument, this.#working.signal)
       } catch (err) {
-        const failure = MeshError.from(err)
-        if (failure.code === 'CANCELLED') print(dim('(stopped)'))
-        else print(red(`${againText(failure)}${failure.code === 'INTERNAL' ? `: ${messageOf(err)}` : ''}`))
+        this.#say(err)
+      } finally {
+        this.#working = undefined
       }
     }
   }
 
+  /** Says what failed: to a person below the question, over pipes on standard error. */
+  #say(err: unknown): void {
+    const failure = MeshError.from(err)
+    if (!this.#isInteractive) {
+      const exitCode = printError(err, false)
+      if (this.#exitCode === 0) this.#exitCode = exitCode
+    } else if (failure.code === 'CANCELLED') print(dim('(stopped)'))
+    else print(red(`${againText(failure)}${failure.code === 'INTERNAL' ? `: ${messageOf(err)}` : ''}`))
+  }
+
   /** Asks once and shows the answer as it comes. A question without an answer leaves no trace in the conversation. */
-  async #ask(text: string): Promise<void> {
-    const answering = new AbortController()
-    this.#answering = answering
+  async #ask(text: string, signal: AbortSignal): Promise<void> {
     const question: ChatMessage = { role: 'user', content: text }
     const system: ChatMessage[] = this.#system === undefined ? [] : [{ role: 'system', content: this.#system }]
     const startedAt = performance.now()
     const answer = this.#mesh.chat(
       { model: this.#model, messages: [...system, ...this.#messages, question] },
-      { signal: answering.signal },
+      { signal },
     )
     const chunks = answer[Symbol.asyncIterator]()
+    const writer = answerWriter(this.#isPlain)
     let said = ''
     try {
       let next = await withSpinner('thinking', false, chunks.next())
       const firstTokenMs = performance.now() - startedAt
       for (; !next.done; next = await chunks.next()) {
         said += next.value.text
-        writeAnswer(next.value.text)
+        writer.write(next.value.text)
       }
       const { finish } = await answer.result
       this.#last = { finish, firstTokenMs, totalMs: performance.now() - startedAt }
     } finally {
-      this.#answering = undefined
+      writer.end()
       if (said !== '' && !said.endsWith('\n')) print()
       // Also what was stopped half-way was said.
       if (said !== '') this.#messages.push(question, { role: 'assistant', content: said })
     }
-    if (onTerminal()) print(dim(statsLine(this.#last)))
+    if (!onTerminal()) return
+    const cut = cutText(this.#last.finish)
+    if (cut !== undefined) print(dim(`(${cut})`))
+    print(dim(statsLine(this.#last)))
   }
 
-  async #command(text: string): Promise<void> {
-    const [name = '', ...rest] = text.split(/\s+/)
-    const argument = rest.join(' ')
+  async #command(name: string, argument: string, signal: AbortSignal): Promise<void> {
     switch (name) {
       case '/model':
-        return this.#chooseModel(argument)
+        return this.#chooseModel(argument, signal)
       case '/system':
         this.#system = argument === '' ? undefined : argument
         return print(dim(argument === '' ? 'No system message any more' : 'The system message is set'))
@@ -134,33 +160,41 @@ export class Conversation {
         return this.#save(argument)
       case '/stats':
         return this.#last === undefined ? print(dim('No answer yet')) : printStats(this.#last)
-      case '/help': {
-        const more = Object.entries(this.#options.commands ?? {}).map(([command, { help }]) => [command, help])
-        for (const [command = '', help = ''] of [...HELP.slice(0, -2), ...more, ...HELP.slice(-2)]) {
-          print(`${cyan(command.padEnd(16))}${help}`)
-        }
-        return
-      }
+      case '/plain':
+        this.#isPlain = !this.#isPlain
+        return print(dim(this.#isPlain ? 'Answers are shown as they come' : 'Answers are shown with Markdown'))
+      case '/help':
+        return printHelp(this.#commands)
     }
-    const other = this.#options.commands?.[name]
+    const other = this.#commands[name]
     if (other === undefined) throw MeshError.BAD_REQUEST(`There is no command ${name}; /help lists them`)
-    await other.run(argument)
+    await other.run(argument, signal)
   }
 
-  async #chooseModel(name: string): Promise<void> {
-    const models = await this.#mesh.models()
-    if (name === '') return printTable(MODEL_HEAD, modelRows(models), 'No models yet.')
-    if (!models.some((model) => model.name === name)) {
-      throw MeshError.MODEL_NOT_FOUND(`The mesh has no model ${name}; it has ${models.map((m) => m.name).join(', ')}`)
+  async #chooseModel(name: string, signal: AbortSignal): Promise<void> {
+    if (name === '') {
+      return printTable(MODEL_HEAD, modelRows(await this.#mesh.models({ signal })), 'No models yet.')
     }
+    await mustHaveModel(this.#mesh, name, signal)
     this.#model = name
     print(dim(`Answers come from ${name} now`))
   }
 
-  #save(file: string): void {
-    if (file === '') throw MeshError.BAD_REQUEST('Say where: /save conversation.json')
+  /** For Tab: what fails or takes long offers nothing. */
+  async #modelNames(): Promise<string[]> {
+    const now = performance.now()
+    if (this.#names === undefined || now - this.#names.at > NAMES_KEPT_MS) {
+      const models = await this.#mesh.models({ timeoutMs: NAMES_MS }).catch(() => [])
+      this.#names = { at: now, names: models.map((model) => model.name) }
+    }
+    return this.#names.names
+  }
+
+  #save(path: string): void {
+    if (path === '') throw MeshError.BAD_REQUEST('Say where: /save conversation.json')
     const { finish } = this.#last ?? {}
     const saved = { model: this.#model ?? finish?.route?.model, system: this.#system, messages: this.#messages }
+    const file = expandPath(path)
     try {
       writeFileSync(file, `${JSON.stringify(saved, null, 2)}\n`, { mode: 0o600 })
     } catch (err) {
@@ -168,63 +202,6 @@ export class Conversation {
       const missing = systemCode(err) === 'ENOENT' ? dirname(file) : file
       throw MeshError.from(err, 'BAD_REQUEST', fileFault(missing, err))
     }
-    print(dim(`Saved ${this.#messages.length} messages in ${file}`))
+    print(dim(`Saved ${counted(this.#messages.length, 'message')} in ${file}`))
   }
-}
-
-interface Stats {
-  finish: Finish
-  firstTokenMs: number
-  totalMs: number
-}
-
-/** One line about an answer: what made it, and how fast. */
-export function statsLine(stats: Stats | undefined): string {
-  if (stats === undefined) return ''
-  const { finish, firstTokenMs, totalMs } = stats
-  const { usage, route } = finish
-  const rate = rateOf(stats)
-  return [
-    route === undefined
-      ? undefined
-      : `${route.model} ${route.quantisation} on ${route.processor} through ${route.gateway}`,
-    `first token ${durationText(firstTokenMs)}`,
-    `${usage.completionTokens} tokens in ${durationText(totalMs)}`,
-    rate === undefined ? undefined : `${rate.toFixed(0)} tokens/s`,
-    cutText(finish),
-  ]
-    .filter((part) => part !== undefined)
-    .join(' · ')
-}
-
-/** What an answer was cut by; undefined where it is whole. */
-function cutText({ reason, cutBy }: Finish): string | undefined {
-  if (cutBy === 'budget') return 'cut: the budget has no more tokens'
-  return reason === 'length' ? 'cut at the longest length' : undefined
-}
-
-/** Tokens per second after the first; undefined where there were too few to say. */
-function rateOf({ finish, firstTokenMs, totalMs }: Stats): number | undefined {
-  const tokens = finish.usage.completionTokens - 1
-  return tokens > 1 && totalMs > firstTokenMs ? (tokens * 1000) / (totalMs - firstTokenMs) : undefined
-}
-
-function printStats(stats: Stats): void {
-  const { finish, firstTokenMs, totalMs } = stats
-  const { usage, route, timing } = finish
-  const rows: [string, string][] = [
-    [
-      'model',
-      route === undefined ? '-' : `${route.model} (${route.quantisation}, file ${route.modelHash.slice(0, 12)})`,
-    ],
-    ['processor', route?.processor ?? '-'],
-    ['gateway', route?.gateway ?? '-'],
-    ['prompt', `${usage.promptTokens} tokens, ${usage.cachedTokens} of them cached`],
-    ['answer', `${usage.completionTokens} tokens, ended by ${finish.reason}`],
-    ['queue', timing === undefined ? '-' : durationText(timing.queueMs)],
-    ['first token', durationText(firstTokenMs)],
-    ['total', durationText(totalMs)],
-    ['speed', rateOf(stats) === undefined ? '-' : `${rateOf(stats)?.toFixed(1)} tokens/s`],
-  ]
-  for (const [name, value] of rows) print(`${dim(name.padEnd(12))}${value}`)
 }

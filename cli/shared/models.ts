@@ -1,4 +1,4 @@
-import type { MeshClient } from '../../lib/client/index.js'
+import { type MeshClient, MeshError } from '../../lib/client/index.js'
 import { bytesText, countText } from './output.js'
 
 type Models = Awaited<ReturnType<MeshClient['models']>>
@@ -15,4 +15,12 @@ export function modelRows(models: Models): string[][] {
     model.licence || '-',
     model.processors.length === 0 ? '-' : model.processors.join(', '),
   ])
+}
+
+/** @throws MeshError MODEL_NOT_FOUND, with what there is */
+export async function mustHaveModel(mesh: MeshClient, name: string, signal?: AbortSignal): Promise<void> {
+  const models = await mesh.models({ signal })
+  if (models.some((model) => model.name === name)) return
+  const has = models.length === 0 ? 'none yet' : models.map((model) => model.name).join(', ')
+  throw MeshError.MODEL_NOT_FOUND(`The mesh has no model ${name}; it has ${has}`)
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { escapedJson, oneLine, printable } from '../../lib/errors/index.js'
+import { charactersOf, characterWidth, widthOf } from '../terminal/width.js'
 import { Interrupted } from './errors.js'
 
 type Paint = (text: string) => string
@@ -10,15 +11,21 @@ function allowsColour(stream: NodeJS.WriteStream): boolean {
 
 /** What stands for the beginning of a colour until it is shown. Nobody else's text can know it. */
 const MARK = `\u{f0000}${randomBytes(8).toString('hex')}`
-const MARKED = new RegExp(`${MARK}(\\d+);`, 'gu')
-const ONE_MARK = new RegExp(`(${MARK}\\d+;)`, 'u')
+const MARKED = new RegExp(`${MARK}(\\d*[mDK]);`, 'gu')
+const ONE_MARK = new RegExp(`(${MARK}\\d*[mDK];)`, 'u')
 
 function paint(open: number, close: number): Paint {
-  return (text) => (allowsColour(process.stdout) ? `${MARK}${open};${text}${MARK}${close};` : text)
+  return (text) => (allowsColour(process.stdout) ? `${MARK}${open}m;${text}${MARK}${close}m;` : text)
+}
+
+/** Takes back so many cells at the end of what is shown. */
+export function takeBack(cells: number): string {
+  return cells > 0 ? `${MARK}${cells}D;${MARK}K;` : ''
 }
 
 export const bold = paint(1, 22)
 export const dim = paint(2, 22)
+export const italic = paint(3, 23)
 export const red = paint(31, 39)
 export const green = paint(32, 39)
 export const yellow = paint(33, 39)
@@ -31,7 +38,7 @@ export function onTerminal(): boolean {
 
 /** Our own colours in, and nothing else that a terminal would do more with than show it. */
 function coloured(text: string): string {
-  return printable(text).replace(MARKED, '\x1b[$1m')
+  return printable(text).replace(MARKED, '\x1b[$1')
 }
 
 /** A line as `print` shows it, for what draws by itself. */
@@ -81,8 +88,13 @@ export function writeAnswer(text: string): void {
   process.stdout.write(onTerminal() ? printable(text) : text)
 }
 
+/** Writes text with what `bold` and its like, and `takeBack`, put into it. */
+export function writeDrawn(text: string): void {
+  process.stdout.write(coloured(text))
+}
+
 function width(text: string): number {
-  return [...text.replace(MARKED, '')].length
+  return widthOf(text.replace(MARKED, ''))
 }
 
 /** A number, perhaps with a unit, or none. */
@@ -124,15 +136,19 @@ export function printFacts(facts: readonly (readonly [name: string, value: strin
   for (const [name, value] of told) print(`${dim(name.padEnd(widest))}  ${value}`)
 }
 
-/** A line of at most so many characters; colours take no room, and are ended where the line is cut. */
+/** A line of at most so many cells; colours take no room, and are ended where the line is cut. */
 export function cutTo(line: string, columns: number): string {
   if (columns < 1 || width(line) <= columns) return line
   let room = columns - 1
   const kept = line.split(ONE_MARK).map((part, i) => {
     if (i % 2 === 1) return part
-    const characters = [...part].slice(0, room)
-    room -= characters.length
-    return characters.join('')
+    let kept = ''
+    for (const character of charactersOf(part)) {
+      room -= characterWidth(character)
+      if (room < 0) break
+      kept += character
+    }
+    return kept
   })
   return `${kept.join('').trimEnd()}…`
 }
@@ -168,10 +184,12 @@ export function countText(count: number): string {
   return String(count)
 }
 
-/** Milliseconds as `340 ms`, `4.2 s`, `3 min`, `5 h` or `2 d`. */
+/** Milliseconds as `8 ms`, `0.42 s`, `1.3 s`, `12 s`, `3 min`, `5 h` or `2 d`. */
 export function durationText(ms: number): string {
-  if (ms < 1000) return `${Math.round(ms)} ms`
-  if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`
+  if (ms < 9.5) return `${Math.round(ms)} ms`
+  if (ms < 995) return `${(ms / 1000).toFixed(2)} s`
+  if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`
+  if (ms < 60_000) return `${Math.floor(ms / 1000)} s`
   if (ms < 3_600_000) return `${Math.floor(ms / 60_000)} min`
   if (ms < 86_400_000) return `${Math.floor(ms / 3_600_000)} h`
   return `${Math.floor(ms / 86_400_000)} d`

@@ -39,16 +39,18 @@ export function requestCommands(meshNow: () => MeshClient) {
   }
   return {
     '/accept': {
+      argument: '<code>',
       help: 'let the machine in that shows this code',
-      run: async (code: string) => {
-        const { role, name } = await meshNow().admin.admissions.accept({ request: mustBeGiven(code) })
+      run: async (code: string, signal: AbortSignal) => {
+        const { role, name } = await meshNow().admin.admissions.accept({ request: mustBeGiven(code) }, { signal })
         print(`${role} ${name} is a member of the mesh now`)
       },
     },
     '/refuse': {
-      help: 'turn it away',
-      run: async (code: string) => {
-        const { role, name } = await meshNow().admin.admissions.refuse({ request: mustBeGiven(code) })
+      argument: '<code>',
+      help: 'turn that machine away',
+      run: async (code: string, signal: AbortSignal) => {
+        const { role, name } = await meshNow().admin.admissions.refuse({ request: mustBeGiven(code) }, { signal })
         print(`${role} ${name} was refused`)
       },
     },

@@ -1,7 +1,7 @@
 import type { MeshClient } from '../../lib/client/index.js'
 import { complain } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
-import { statsLine } from '../shared/conversation.js'
+import { statsLine } from '../shared/answer-stats.js'
 import { command } from '../shared/hints.js'
 import { dim, print, withSpinner, writeAnswer } from '../shared/output.js'
 

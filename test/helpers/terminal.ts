@@ -9,18 +9,31 @@ export const NEEDS = 'script --version'
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
 const CONTROL = /\x1b\[[0-9;?]*[A-Za-z]/g
 
-/** `infermesh <args>` in a terminal, as a person sees it and types into it. */
+export interface TerminalOptions {
+  /** What runs in it; absent: infermesh. */
+  program?: string[]
+  columns?: number
+  rows?: number
+  env?: NodeJS.ProcessEnv
+}
+
+/** `infermesh <args>`, or another program, in a terminal, as a person sees it and types into it. */
 export class Terminal {
   readonly #child: Child
   #seen = 0
 
-  constructor(t: Test, home: string, args: string[]) {
+  constructor(t: Test, home: string, args: string[], options: TerminalOptions = {}) {
+    const { program = [process.execPath, CLI], columns = 120, rows = 40, env = {} } = options
     // Without exec Ctrl-C would end the shell as well, and its exit code would hide the command's.
-    const words = [process.execPath, CLI, ...args].map((word) => `'${word}'`)
-    this.#child = spawnProgram(t, ['script', '-qefc', `exec ${words.join(' ')}`, '/dev/null'], {
-      env: { ...cliEnv(home), NO_COLOR: '', TERM: 'xterm', SHELL: '/bin/sh' },
-      input: 'typed',
-    })
+    const words = [...program, ...args].map((word) => `'${word}'`)
+    this.#child = spawnProgram(
+      t,
+      ['script', '-qefc', `stty cols ${columns} rows ${rows}; exec ${words.join(' ')}`, '/dev/null'],
+      {
+        env: { ...cliEnv(home), NO_COLOR: '', TERM: 'xterm', SHELL: '/bin/sh', ...env },
+        input: 'typed',
+      },
+    )
   }
 
   /** All that was shown so far, with its control sequences. */
