@@ -87,7 +87,8 @@ async function main(args: string[]): Promise<void> {
     .exitOverride()
     .addHelpText('after', EXAMPLES)
 
-  const all = args.includes('completion')
+  // The scripts know every command; what they ask for values needs none.
+  const all = args.includes('completion') && !args.includes('--values')
   for (const [name, { summary, load }] of Object.entries(commands)) {
     const command = program.command(name).summary(summary).description(summary)
     if (all || args.includes(name)) (await load()).define(command)
