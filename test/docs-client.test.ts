@@ -28,7 +28,7 @@ const named = (rows: string[][]): string[] => rows.flatMap(([cell]) => namesIn(c
 /** The fields of an interface that the client library gives, from its source: types are gone when this runs. */
 function fieldsOf(name: string): string[] {
   const lib = join(PACKAGE_ROOT, 'lib')
-  for (const file of ['client', 'link'].flatMap((room) =>
+  for (const file of ['client', 'protocol'].flatMap((room) =>
     readdirSync(join(lib, room)).map((one) => join(lib, room, one)),
   )) {
     const [, body] =

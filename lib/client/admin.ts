@@ -1,5 +1,4 @@
-import type { CallOptions } from '../link/index.js'
-import type { InputOf, MethodName, ResponseOf } from '../protocol/index.js'
+import type { CallOptions, InputOf, MethodName, ResponseOf } from '../protocol/index.js'
 import { gather } from './pages.js'
 
 /** What a list is narrowed by, and how many items of it are wanted; absent: all. */

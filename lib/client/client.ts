@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs'
 import RPC from '@hyperswarm/rpc'
 import DHT from 'hyperdht'
 import { rememberNodes } from '../home/index.js'
-import type { CallOptions } from '../link/index.js'
 import {
+  type CallOptions,
   decodeKey,
   type EmbeddingRequest,
   type EmbeddingResult,

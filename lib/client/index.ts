@@ -1,6 +1,6 @@
-export type { CallOptions } from '../link/index.js'
 export {
   type ApiKeyInfo,
+  type CallOptions,
   type ChatMessage,
   type Echoed,
   type EmbeddingRequest,

@@ -10,7 +10,6 @@ export { acceptGenerations, Generation, GenerationSink } from './generate.js'
 export { Link } from './link.js'
 export {
   CANCEL_EVENT,
-  type CallOptions,
   encodeAnswer,
   encodeFailure,
   type KeyedCallOptions,

@@ -1,6 +1,7 @@
 import type ProtomuxRPC from 'protomux-rpc'
 import { z } from 'zod'
 import {
+  type CallOptions,
   type ErrorBody,
   encodeJson,
   type InputOf,
@@ -101,16 +102,6 @@ export function encodeAnswer(body: unknown): Buffer {
 
 export function encodeFailure(err: MeshError): Buffer {
   return encodeJson({ error: err.toJSON() } satisfies Answer)
-}
-
-/** Bounds of one call. */
-export interface CallOptions {
-  /** Ends the call; the other side stops working on it. */
-  signal?: AbortSignal
-  /** Milliseconds until the call fails with TIMEOUT. Absent: the method's own deadline; none for a stream. */
-  timeoutMs?: number
-  /** Absent: a new one. Appears in errors, logs and the usage records. */
-  requestId?: string
 }
 
 /** Bounds of one call, and by whose right it is made. */

@@ -114,7 +114,7 @@ export {
   type MemberInfo,
   type UserInfo,
 } from './management.js'
-export type { Access, Caller } from './method.js'
+export type { Access, Caller, CallOptions } from './method.js'
 export {
   type InputOf,
   type LimitUse,

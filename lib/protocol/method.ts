@@ -13,6 +13,16 @@ export type Caller = Role | 'client'
  */
 export type Access = 'none' | 'key' | Scope
 
+/** Bounds of one call. */
+export interface CallOptions {
+  /** Ends the call; the other side stops working on it. */
+  signal?: AbortSignal
+  /** Milliseconds until the call fails with TIMEOUT. Absent: the method's own deadline; none for a stream. */
+  timeoutMs?: number
+  /** Absent: a new one. Appears in errors, logs and the usage records. */
+  requestId?: string
+}
+
 export interface Method<Req extends z.ZodType, Res extends z.ZodType> {
   /** Who may call it. The default is nobody: a role that is not listed is refused. */
   readonly callers: readonly Caller[]
