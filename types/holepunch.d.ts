@@ -340,8 +340,8 @@ declare module 'hypercore/lib/session-state.js' {
 declare module 'hypercore-storage' {
   /** Cores on disk, in one RocksDB. */
   export default class HypercoreStorage {
-    /** @param options.writeBufferSize bytes */
-    constructor(dir: string, options?: { writeBufferSize?: number; treeCache?: { maxSize: number } })
+    /** @param place its folder, or what does for a RocksDB; @param options.writeBufferSize bytes */
+    constructor(place: string | object, options?: { writeBufferSize?: number; treeCache?: { maxSize: number } })
     /** Private: the RocksDB. `flush` writes what it holds in memory to a table, and syncs that. */
     readonly db: { flush(): Promise<void> }
   }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { CallOptions } from '../link/index.js'
 import {
   admissionCode,
+  type CallOptions,
   commitmentTo,
   type InputOf,
   type Member,
