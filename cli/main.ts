@@ -53,6 +53,7 @@ const commands: Record<string, Entry> = {
     summary: 'go on with a home that was copied or moved here',
     load: () => import('./commands/adopt.js'),
   },
+  gpu: { summary: 'bring the engine and its GPU back ends', load: () => import('./commands/gpu.js') },
   doctor: { summary: 'look for what is wrong on this machine', load: () => import('./commands/doctor.js') },
   completion: { summary: 'print shell completion', load: () => import('./commands/completion.js') },
 }

@@ -13,6 +13,8 @@ const { status } = spawnSync(process.execPath, [join(dirname(typescript), 'bin',
 
 for (const entry of existsSync('dist') ? readdirSync('dist', { recursive: true, withFileTypes: true }) : []) {
   const path = join(entry.parentPath ?? entry.path, entry.name)
+  // The engine that `infermesh gpu install` brought.
+  if (path.startsWith(join('dist', 'node_modules'))) continue
   const source = path.replace(/^dist[\\/]/, '').replace(/(\.d\.ts|\.js)(\.map)?$/, '.ts')
   if (entry.isFile() && source.endsWith('.ts') && !existsSync(source)) rmSync(path)
 }

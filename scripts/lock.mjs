@@ -53,7 +53,7 @@ const PLATFORMS = {
   'win-x64': { os: 'win32', cpu: ['x64'] },
 }
 const llama = lock.packages['node_modules/node-llama-cpp'].version
-const llamaEntry = (platform) => entry(llama, { ...PLATFORMS[platform], node: '>=20.0.0', license: 'MIT' })
+const llamaEntry = (platform) => entry(llama, { ...PLATFORMS[platform], dev: true, node: '>=20.0.0', license: 'MIT' })
 for (const platform of Object.keys(PLATFORMS)) add(`@node-llama-cpp/${platform}`, llamaEntry(platform))
 // The back ends that package.json's overrides replace by a package which none of their platforms installs.
 for (const name of Object.keys(manifest.overrides['node-llama-cpp'])) {

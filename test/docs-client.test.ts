@@ -7,7 +7,7 @@ import { Answer, MeshClient } from '../lib/client/index.js'
 import { tokenBatchSchema } from '../lib/protocol/generation.js'
 import { inferenceRequestSchema, methods } from '../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
-import { namesIn, readPage, rowsOf, sectionsOf } from './helpers/page.js'
+import { namesIn as markedIn, readPage, rowsOf, sectionsOf } from './helpers/page.js'
 
 /** docs/client.md against the client library's types and against the schemas of what it asks and gets. */
 
@@ -22,6 +22,8 @@ function table(head: string): string[][] {
   return rowsOf(new Map([['', rows]]), '')
 }
 
+/** The names in a cell, without the mark of what may be absent. */
+const namesIn = (cell?: string): string[] => markedIn(cell).map((name) => name.replace(/\?$/, ''))
 /** The names in the first cells. */
 const named = (rows: string[][]): string[] => rows.flatMap(([cell]) => namesIn(cell)).sort()
 
@@ -41,6 +43,7 @@ function fieldsOf(name: string): string[] {
 
 interface JsonSchema {
   properties?: Record<string, JsonSchema>
+  required?: string[]
   items?: JsonSchema
   anyOf?: JsonSchema[]
   oneOf?: JsonSchema[]
@@ -75,14 +78,14 @@ test('docs/client.md lists every field of a request, and where it belongs', (t) 
   t.alike(rows.map(([name, of]) => `${namesIn(name)[0]} ${of}`).sort(), expected.sort())
   t.alike(named(table('sampling')), keysOf(chat.properties?.sampling))
 
-  const format = rows.find(([name]) => name === '`format`')?.at(2) ?? ''
+  const format = rows.find(([name]) => name === '`format?`')?.at(2) ?? ''
   const types = alternatives(chat.properties?.format, 'type')
   t.ok(types.length > 0)
   t.alike(
     [...format.matchAll(/type: '(\w+)'/g)].map(([, type]) => type),
     types,
   )
-  const tools = rows.find(([name]) => name === '`tools`')?.at(2) ?? ''
+  const tools = rows.find(([name]) => name === '`tools?`')?.at(2) ?? ''
   t.alike(namesIn(tools)[0]?.match(/\w+/g)?.sort(), keysOf(chat.properties?.tools?.items))
 
   const messages = chat.properties?.messages?.items?.oneOf ?? []
@@ -115,10 +118,47 @@ test('docs/client.md lists every field of an answer, and every reason', (t) => {
   t.alike(about('logprobs').sort(), keysOf(whole.properties?.logprobs?.items))
   const batch = jsonOf(tokenBatchSchema)
   t.alike(named(table('of a batch')), keysOf(batch))
-  const calls = table('of a batch').find(([name]) => name === '`calls`')?.[1]
+  const calls = table('of a batch').find(([name]) => name === '`calls?`')?.[1]
   t.alike(namesIn(calls)[0]?.match(/\w+/g)?.sort(), keysOf(batch.properties?.calls?.items))
   const embedding = namesIn(sections.get('`client.embed({ input, model? }, options?)`')?.split('The answer has')[1])
   t.alike(embedding.sort(), keysOf(jsonOf(methods.embed.response)))
+})
+
+/** Names with a `?` behind those that a schema does not require. */
+const marksOf = (schema: JsonSchema = {}): string[] =>
+  keysOf(schema).map((name) => (schema.required?.includes(name) ? name : `${name}?`))
+/** The fields of the objects that a cell writes out, with their marks. */
+const written = (cell?: string): string[] => (cell?.match(/\w+\??(?=[,: }])/g) ?? []).sort()
+
+test('docs/client.md and the types say the same of which fields may be absent', (t) => {
+  const rows = table('field')
+  const marks = new Map(rows.map(([name = '', of = '']) => [`${markedIn(name)[0]} ${of}`, true]))
+  for (const [kind, schema] of [
+    ['chat', chat],
+    ['complete', completion],
+  ] as const) {
+    const expected = marksOf(schema).filter((name) => name !== 'kind')
+    for (const name of expected) t.ok(marks.has(`${name} both`) || marks.has(`${name} ${kind}`), `${kind}: ${name}`)
+  }
+  const marked = (all: string[][]): string[] => all.flatMap(([cell]) => markedIn(cell)).sort()
+  t.alike(marked(table('sampling')), marksOf(chat.properties?.sampling).sort())
+  const tools = rows.find(([name]) => name === '`tools?`')?.at(2) ?? ''
+  t.alike(written(markedIn(tools)[0]), marksOf(chat.properties?.tools?.items).sort())
+  t.alike(
+    table('message').map(([cell]) => written(cell?.replace(/: '\w+'/, ''))),
+    (chat.properties?.messages?.items?.oneOf ?? []).map((one) => marksOf(one).sort()),
+  )
+  const whole = jsonOf(methods.chat.response)
+  const finish = marksOf(whole.properties?.finish).map((name) => `finish.${name}`)
+  t.alike(marked(table('of the whole')), [...marksOf(whole).filter((name) => name !== 'finish'), ...finish].sort())
+  for (const part of ['usage', 'timing', 'route']) {
+    const [, about] = table('of the whole').find(([name]) => namesIn(name).includes(`finish.${part}`)) ?? []
+    t.alike(markedIn(about).sort(), marksOf(whole.properties?.finish?.properties?.[part]).sort(), part)
+  }
+  const batch = jsonOf(tokenBatchSchema)
+  t.alike(marked(table('of a batch')), marksOf(batch).sort())
+  const calls = table('of a batch').find(([name]) => name === '`calls?`')?.[1]
+  t.alike(written(markedIn(calls)[0]), marksOf(batch.properties?.calls?.items).sort())
 })
 
 test('docs/client.md names every method', (t) => {

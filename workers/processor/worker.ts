@@ -14,6 +14,7 @@ import {
 } from '../../lib/protocol/index.js'
 import { BaseWorker, PACKAGE_ROOT, type WorkerOptions } from '../../lib/worker-base/index.js'
 import { Announcer } from './announcer.js'
+import { hasEngine } from './engine/index.js'
 import type { EngineProcessOptions } from './engine-process.js'
 import { EngineProcesses } from './engine-processes.js'
 import { endFirstEngine } from './first-engine/index.js'
@@ -52,6 +53,11 @@ export class ProcessorWorker extends BaseWorker {
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(options: ProcessorOptions) {
     super('processor', options)
+    if (options.engine?.modulePath === undefined && !hasEngine()) {
+      throw MeshError.CONFIG_INVALID(
+        'This machine has no engine to run models with: `infermesh gpu install cpu` brings it (about 80 MB)',
+      )
+    }
     this.#signMs = options.signMs ?? SIGN_MS
     const { embedded, ...engine } = this.config('engine', engineConfigSchema)
     if (!embedded) endFirstEngine()
