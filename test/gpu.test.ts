@@ -4,7 +4,8 @@ import test from 'brittle'
 import { planInstall } from '../cli/shared/engine-install.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
 import { installTarball, pack, readManifest } from './helpers/installed.js'
-import { CLI, infermesh, runProgram } from './helpers/process.js'
+import { cliEnv, infermesh, runProgram } from './helpers/process.js'
+import { startRegistry } from './helpers/registry.js'
 import { codeOf } from './helpers/wait.js'
 
 /** How the engine and its back ends come to a machine. */
@@ -43,15 +44,40 @@ test('infermesh gpu says what it would bring, and why it cannot', LONG, async (t
   t.ok(here.backEnds.find(({ backEnd }: { backEnd: string }) => backEnd === 'cpu').installed)
 })
 
-test('a machine without an engine says which command brings it', LONG, async (t) => {
+test('a machine without an engine says which command brings it, and with that it answers', {
+  timeout: 180_000,
+}, async (t) => {
   const project = await t.tmp()
   const dir = await installTarball(project, await pack(PACKAGE_ROOT, await t.tmp()))
   t.absent(existsSync(join(project, 'node_modules', 'node-llama-cpp')))
   const home = join(await t.tmp(), 'home')
-  const args = ['up', '--no-check', '--http-port', '0', '--metrics-port', '0', '--home', home]
-  const { code, stderr } = await runProgram([process.execPath, CLI.replace(PACKAGE_ROOT, `${dir}/`), ...args])
-  t.is(code, 78)
-  t.ok(/no engine .*`infermesh gpu install cpu` brings it/.test(stderr), stderr)
+  const registry = { npm_config_registry: await startRegistry(t), npm_config_cache: await t.tmp() }
+  const installed = (...args: string[]) =>
+    runProgram([process.execPath, join(dir, 'dist', 'cli', 'main.js'), ...args], {
+      env: { ...cliEnv(home), ...registry },
+    })
+  const up = ['up', '--detach', '--no-check', '--http-port', '0', '--metrics-port', '0']
+  const without = await installed(...up)
+  t.is(without.code, 78)
+  t.ok(/no engine .*`infermesh gpu install cpu` brings it/.test(without.stderr), without.stderr)
+
+  const brought = await installed('gpu', 'install', 'cpu')
+  t.is(brought.code, 0, brought.stderr)
+  const here = JSON.parse((await installed('gpu', 'ls', '--json')).stdout)
+  t.alike(
+    here.backEnds.map(({ installed }: { installed: boolean }) => installed),
+    [true, false, false],
+  )
+  t.alike(
+    readdirSync(join(here.dir, '@node-llama-cpp')),
+    Object.keys(planInstall('cpu').packages).flatMap((name) => name.split('@node-llama-cpp/')[1] ?? []),
+    'no back end of another kind or platform',
+  )
+  t.teardown(() => installed('down'))
+  const started = await installed(...up)
+  t.is(started.code, 0, started.stderr)
+  const { stdout, stderr } = await installed('run', 'What is the capital of France?')
+  t.ok(stdout.includes('Paris'), stdout + stderr)
 })
 
 test('each machine gets its own back ends, and others are told that there is none', async (t) => {

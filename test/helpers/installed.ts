@@ -115,7 +115,7 @@ function find(name: string, from: string): string | undefined {
 }
 
 /** Files as links, which take no room; copies where the project lies on another disk. Not what is nested in node_modules. */
-function link(from: string, to: string): void {
+export function link(from: string, to: string): void {
   const isPackage = !from.includes(`${sep}.unpacked${sep}`)
   mkdirSync(to, { recursive: true })
   for (const entry of readdirSync(from, { withFileTypes: true })) {
