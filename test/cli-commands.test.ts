@@ -369,6 +369,6 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
 
   await t.test('down --force ends everything at once', async (t) => {
     t.is(await good(t, home, ['down', '--force']), 'Stopped 4 workers\n')
-    await bad(t, home, ['run', 'Hello'], 69, /does not answer/)
+    await bad(t, home, ['run', 'Hello'], 69, /No DHT node answers at 127/)
   })
 })

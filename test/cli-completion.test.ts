@@ -168,8 +168,8 @@ testUnless(
     const mesh = `--home ${home}`
     t.alike(await inFish(here, 'infermesh mo'), ['models\tlist, add and remove models'])
     t.alike(await inFish(here, 'infermesh up --network p'), [
-      'private\twho can find the mesh; counts when it is made (default: local)',
-      'public\twho can find the mesh; counts when it is made (default: local)',
+      'private\twho can find the mesh that this makes (default: local); later: `infermesh network`',
+      'public\twho can find the mesh that this makes (default: local); later: `infermesh network`',
     ])
     for (const [line, expected] of [
       [`keys revoke ${mesh} ${key.slice(0, 6)}`, [`${key}\tthe laptop, annabel`]],

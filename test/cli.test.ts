@@ -301,10 +301,11 @@ test('another machine joins with an invite, which works once', async (t) => {
 test('a machine whose mesh is not there comes up, and says whom it looks for', async (t) => {
   const other = await testHome(t)
   t.teardown(() => infermesh(['down'], { home: other }))
-  const { invite } = await json<{ invite: string }>(t, ['invite', '--role', 'processor'], { home })
+  const { invite } = await json<{ invite: string }>(t, ['invite', '--same-machine', '--role', 'processor'], { home })
   await json(t, ['join', invite, '--name', 'p3'], { home: other })
   const profile = readFileSync(homeFiles(other).mesh, 'utf8')
-  writeFileSync(homeFiles(other).mesh, profile.replace(/127\.0\.0\.1:\d+/, '127.0.0.1:9'))
+  writeFileSync(homeFiles(other).mesh, profile.replaceAll(/127\.0\.0\.1:\d+/g, '127.0.0.1:9'))
+  rmSync(homeFiles(other).nodes, { force: true })
   const { code, stdout, stderr } = await infermesh(['up', '--detach', '--home', other])
   t.is(code, 0, stderr)
   t.ok(/^processor p3 has found nobody of its mesh yet, and goes on looking/m.test(stdout), stdout)

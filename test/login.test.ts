@@ -133,7 +133,7 @@ test('a colleague on another machine', { timeout: 280_000 }, async (t) => {
     const joined = await testHome(t)
     writeFileSync(homeFiles(joined).mesh, JSON.stringify(elsewhere))
     await bad(t, joined, ['login', connect], 64, /belongs to the mesh y+ already/)
-    const [, invite = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite'])) ?? []
+    const [, invite = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--same-machine'])) ?? []
     const { login } = homeFiles(hers)
     writeFileSync(login, readFileSync(login, 'utf8').replaceAll(profile.address, 'y'.repeat(52)))
     await bad(t, hers, ['join', invite], 64, /is logged in to the mesh y+, and this invite is for/)

@@ -23,7 +23,7 @@ interface RunOptions {
 }
 
 const CUT_BY_BUDGET =
-  'The answer is cut: the budget of the key or its user has no more tokens now (`infermesh keys show` tells what is left)'
+  'The answer is cut: the budget of the key or its user has no more tokens now (`infermesh whoami` tells what is left)'
 
 export function define(command: Command): void {
   command
