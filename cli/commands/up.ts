@@ -25,18 +25,7 @@ import { mustBeInPlace } from '../backup/moved.js'
 import { Conversation } from '../shared/conversation.js'
 import { command } from '../shared/hints.js'
 import { type Common, openMesh, optionsOf } from '../shared/mesh.js'
-import {
-  bold,
-  cyan,
-  dim,
-  interruptible,
-  notice,
-  onTerminal,
-  print,
-  printJson,
-  withSpinner,
-  yellow,
-} from '../shared/output.js'
+import { bold, cyan, dim, interruptible, onTerminal, print, printJson, withSpinner, yellow } from '../shared/output.js'
 import { gather, port } from '../shared/parse.js'
 import { untilAdmitted } from '../supervisor/admission.js'
 import type { Child } from '../supervisor/child.js'
@@ -47,6 +36,7 @@ import { requestCommands, watchRequests } from '../supervisor/requests.js'
 import { restartOnSignal } from '../supervisor/restart.js'
 import { selfCheck } from '../supervisor/self-check.js'
 import { Supervisor } from '../supervisor/supervisor.js'
+import { notice } from '../terminal/typing.js'
 import { printStatus } from './status.js'
 
 /** What crashes of the background process left is emptied past this. */

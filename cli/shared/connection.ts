@@ -57,9 +57,7 @@ export function printConnection(key: string, connect: string, { mesh, baseURL, i
   }
   if (isLocal) {
     print(
-      dim(
-        'This mesh is of the kind local: other machines do not find it. `infermesh up --home <new home> --network lan` makes one that they do.',
-      ),
+      dim('This mesh is on this machine alone (network local): `infermesh network lan` lets other machines find it.'),
     )
   }
 }

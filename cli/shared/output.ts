@@ -51,14 +51,6 @@ export function print(line = ''): void {
   process.stdout.write(`${shown(line)}\n`)
 }
 
-/** Says a line while a prompt may be waiting: below it, and the prompt comes again with what was typed there. */
-export function notice(line: string): void {
-  if (onTerminal()) print()
-  print(line)
-  // Readline draws its line anew when the terminal's size changes.
-  if (onTerminal()) process.stdout.emit('resize')
-}
-
 /** Prints lines as they are. */
 export function printLines(text: string): void {
   process.stdout.write(`${coloured(text)}\n`)

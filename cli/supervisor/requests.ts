@@ -1,6 +1,7 @@
 import type { MeshClient } from '../../lib/client/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
-import { bold, notice, print } from '../shared/output.js'
+import { bold, print } from '../shared/output.js'
+import { notice } from '../terminal/typing.js'
 
 /** Machines that ask to join, at the prompt of a running `infermesh up`. */
 

@@ -46,6 +46,12 @@ export class Screen {
     this.#columns = columns
   }
 
+  /** Takes what is drawn away, and leaves the cursor where it began. */
+  remove(): void {
+    this.#options.output.write(this.#toTop())
+    this.#drawn = undefined
+  }
+
   /** Puts the cursor below what is drawn, which stays. */
   leave(): void {
     if (this.#drawn === undefined) return

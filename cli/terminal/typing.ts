@@ -1,5 +1,5 @@
 import { createInterface } from 'node:readline'
-import { bold, dim, shown } from '../shared/output.js'
+import { bold, dim, print, shown } from '../shared/output.js'
 import { Editor } from './editor.js'
 import { History } from './history.js'
 import { type Key, KeyReader, PASTE_OFF, PASTE_ON } from './keys.js'
@@ -31,6 +31,15 @@ export interface TypingOptions {
 /** Whether a person types and sees it drawn; elsewhere messages are lines of a pipe or file. */
 export function isInteractive(): boolean {
   return process.stdin.isTTY === true && process.stdout.isTTY === true && process.env.TERM !== 'dumb'
+}
+
+/** Whoever has the terminal now. */
+let current: Typing | undefined
+
+/** Says a line while a person may be typing: above what is typed, which stays as it is. */
+export function notice(line: string): void {
+  if (current === undefined) print(line)
+  else current.notice(line)
 }
 
 /** What a person types or pipes in, message by message. */
@@ -80,6 +89,7 @@ class Typing {
   /** Takes the terminal. */
   begin(): void {
     const { stdin, stdout } = process
+    current = this
     stdin.setRawMode(true)
     stdin.on('data', this.#onData).on('end', this.#onEnd).resume()
     stdout.write(PASTE_ON)
@@ -92,6 +102,7 @@ class Typing {
   /** Gives the terminal back as it was. */
   readonly end = (): void => {
     const { stdin, stdout } = process
+    if (current === this) current = undefined
     process.off('exit', this.end)
     process.off('SIGTERM', this.#onEndSignal)
     process.off('SIGHUP', this.#onEndSignal)
@@ -111,6 +122,13 @@ class Typing {
       this.#draw()
       void this.#work()
     })
+  }
+
+  notice(line: string): void {
+    const isAsking = this.#resolve !== undefined
+    if (isAsking) this.#screen.remove()
+    print(line)
+    if (isAsking) this.#draw()
   }
 
   readonly #onData = (bytes: Buffer): void => {

@@ -21,6 +21,8 @@ export class Gatherer {
   readonly #options: GatherOptions
   readonly #duration: Histogram
   readonly #rejected: Counter<'role' | 'worker'>
+  /** The workers that `#rejected` has a series of. */
+  #counted: { role: string; worker: string }[] = []
   #gathering: Promise<string> | undefined
 
   constructor(options: GatherOptions) {
@@ -55,12 +57,23 @@ export class Gatherer {
     const answers = await Promise.all(links.map((link) => this.#collect(link)))
     const others = answers.filter((source) => source !== undefined)
     timer()
-    this.#rejected.inc({ role: self.role, worker: self.name }, 0)
-    for (const { role, name } of net.directory.members.values()) this.#rejected.inc({ role, worker: name }, 0)
+    this.#countMembers()
     const own = this.#read(self.role, self.name, await registry.getMetricsAsJSON())
     const { families, conflicts } = merge([own, ...others])
     if (conflicts > 0) this.#rejected.inc({ role: self.role, worker: self.name }, conflicts)
     return render([this.#up([own, ...others]), ...families.filter(({ name }) => name !== UP)])
+  }
+
+  /** Each member has its series from the start, and a removed one has none. */
+  #countMembers(): void {
+    const { net, self } = this.#options
+    const members = [...net.directory.members.values()].map(({ role, name }) => ({ role, worker: name }))
+    const now = [{ role: self.role, worker: self.name }, ...members]
+    for (const { role, worker } of this.#counted) {
+      if (!now.some((one) => one.role === role && one.worker === worker)) this.#rejected.remove({ role, worker })
+    }
+    for (const labels of now) this.#rejected.inc(labels, 0)
+    this.#counted = now
   }
 
   /** A member's metrics, or undefined where it does not answer in time. */
