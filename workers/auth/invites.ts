@@ -132,8 +132,11 @@ export class Invites {
     if (invite.spentAt !== undefined && invite.spentBy !== peer) {
       throw refuse('spent', `This invite was spent at ${iso(invite.spentAt)}; each admits one worker`)
     }
-    if (invite.spentAt === undefined && invite.expiresAt !== undefined && invite.expiresAt <= this.#writer.now()) {
-      throw refuse('expired', `This invite expired at ${iso(invite.expiresAt)}`)
+    const now = this.#writer.now()
+    if (invite.spentAt === undefined && invite.expiresAt !== undefined && invite.expiresAt <= now) {
+      // Whose clock is wrong sees it by that.
+      const text = `This invite expired at ${iso(invite.expiresAt)}; by the authority’s clock it is ${iso(now)}`
+      throw refuse('expired', `${text}. \`infermesh invite\` there makes another`)
     }
     if (role === 'auth') throw refuse('role', 'No invite admits a second authority')
     if (invite.role !== undefined && invite.role !== role) {
