@@ -58,7 +58,10 @@ test('an invite is refused when it is unknown, forged, expired, revoked, or for 
   await invites.revoke(ADMIN, revoked.id)
   await t.exception(members.join('a', { ...revoked, ...p1 }), /was revoked/)
   clock.now += 60_000
-  await t.exception(members.join('a', { ...given, ...p1 }), /expired at 2026-01-31T15:31:00.*; by the authority’s clock it is 2026-01-31T15:31:00/)
+  await t.exception(
+    members.join('a', { ...given, ...p1 }),
+    /expired at 2026-01-31T15:31:00.*; by the authority’s clock it is 2026-01-31T15:31:00/,
+  )
   t.is(await codeOf(members.join('a', { ...given, ...p1 })), 'INVITE_INVALID')
   t.is(await codeOf(invites.create(ADMIN, { role: 'auth', expiresInMs: 1000 })), 'BAD_REQUEST')
 })

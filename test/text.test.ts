@@ -98,11 +98,13 @@ test('the command writes to the terminal in few places, each of which looks at w
     )
     .sort()
   t.alike(places, [
+    'commands/gpu.ts',
     'shared/errors.ts',
-    'shared/lines.ts',
+    'shared/nearby.ts',
     'shared/output.ts',
     'shared/password.ts',
     'supervisor/live-table.ts',
+    'terminal/typing.ts',
   ])
 })
 

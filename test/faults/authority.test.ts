@@ -1,4 +1,4 @@
-import { readFileSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'brittle'
 import { homeFiles, readProfile } from '../../lib/home/index.js'
@@ -80,7 +80,10 @@ class Site {
   /** How long after a moment its log says for the first time that it is linked with the authority. */
   async linkedAfter(moment: number, withinMs: number): Promise<number> {
     const at = () => {
-      const lines = readFileSync(homeFiles(this.machine.home).log(this.role, this.name), 'utf8').trim().split('\n')
+      const log = homeFiles(this.machine.home).log(this.role, this.name)
+      // A worker that has just been started has none.
+      if (!existsSync(log)) return undefined
+      const lines = readFileSync(log, 'utf8').trim().split('\n')
       const entries = lines.map((line) => JSON.parse(line) as { time: number | string; msg: string; peer?: string })
       const isLink = ({ msg, peer }: { msg: string; peer?: string }) => msg === 'linked' && peer?.startsWith('auth')
       const times = entries.filter(isLink).map(({ time }) => new Date(time).getTime())
