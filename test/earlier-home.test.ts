@@ -49,6 +49,14 @@ const HOMES: EarlierHome[] = [
     ofFirstGateway: 3,
     recorded: { wmq3on8d74c5y: 5, '3dg7qkho1ooqo': 1, [`login:${USER}`]: 2 },
   },
+  {
+    protocol: 4,
+    gateways: ['gateway', 'g2'],
+    key: 'im_xy4ydddhwpj6y_cpuu4t6rmqdmjciw8ybw5uai8o76mmi66a5h9mt3my1w9b4sjqzy',
+    revoked: 'im_bo7m7znu4e9ih_fma1w8si9gimg1wc84xwuqspfr9ubz8x6gysm9k53it31of41ksy',
+    ofFirstGateway: 3,
+    recorded: { xy4ydddhwpj6y: 5, '8j84fxyxbrw9n': 1, [`login:${USER}`]: 2 },
+  },
 ]
 
 function unpack(fixture: string, home: string): void {
