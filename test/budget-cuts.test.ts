@@ -77,7 +77,12 @@ test('an answer that a budget has cut says so, and one that max_tokens has cut d
       })
     const plain = await run()
     t.is(plain.code, 0)
-    t.ok(/^The answer is cut: the budget of the key or its user/m.test(plain.stderr), plain.stderr)
+    t.ok(
+      /^The answer is cut by the budget, which has no more tokens: `infermesh whoami` tells what is left/m.test(
+        plain.stderr,
+      ),
+      plain.stderr,
+    )
     const { finishReason, cutBy } = JSON.parse((await run('--json')).stdout) as { finishReason: string; cutBy: string }
     t.alike([finishReason, cutBy], ['length', 'budget'])
   })

@@ -1,11 +1,13 @@
 import { mkdirSync } from 'node:fs'
 import test from 'brittle'
 import { againText } from '../cli/shared/errors.js'
+import { command } from '../cli/shared/hints.js'
 import { bytesText, countText, durationText, table, timeText } from '../cli/shared/output.js'
 import { budget, decimal, duration, integer, limitsOf, limitsText, list, port, since } from '../cli/shared/parse.js'
 import { planWorkers } from '../cli/supervisor/plan.js'
-import { homeFiles, writeProfile } from '../lib/home/index.js'
+import { homeFiles, homePath, writeProfile } from '../lib/home/index.js'
 import { encodeKey } from '../lib/protocol/index.js'
+import { infermesh } from './helpers/process.js'
 
 /** How the command reads option values and writes figures. */
 
@@ -54,15 +56,15 @@ test('`up` changes no network, and says which command does', async (t) => {
     t.exception(() => planWorkers(home, options), expected)
   await refused(
     { network: 'public' },
-    /--network public: the mesh of .* is local\. `infermesh network public` .* where the/,
+    /--network public: the mesh of .* is local\. `infermesh network public` changes that where the mesh was made/,
   )
   mkdirSync(homeFiles(home).worker('auth', 'auth'), { recursive: true })
   await refused(
     { network: 'lan', netHost: '10.0.0.1' },
-    /`infermesh network lan --net-host 10\.0\.0\.1` changes that, and/,
+    /`infermesh network lan --net-host 10\.0\.0\.1 --home \/.*` changes that, and then `infermesh up --home \//,
   )
-  await refused({ netHost: '10.0.0.1' }, /`infermesh network lan --net-host 10\.0\.0\.1`/)
-  await refused({ bootstrap: ['10.0.0.1:1'] }, /is local\. `infermesh network private --bootstrap 10\.0\.0\.1:1`/)
+  await refused({ netHost: '10.0.0.1' }, /`infermesh network lan --net-host 10\.0\.0\.1 --home/)
+  await refused({ bootstrap: ['10.0.0.1:1'] }, /is local\. `infermesh network private --bootstrap 10\.0\.0\.1:1 --home/)
   const network = { kind: 'private' as const, bootstrap: ['10.0.0.1:1', '10.0.0.2:2'] }
   writeProfile(home, { address: key, authority: key, network })
   t.absent(planWorkers(home, { network: 'private', bootstrap: [...network.bootstrap].reverse() }).makesMesh)
@@ -70,6 +72,29 @@ test('`up` changes no network, and says which command does', async (t) => {
     { bootstrap: ['10.0.0.2:2'] },
     /is private, found at 10\.0\.0\.1:1, 10\.0\.0\.2:2\. `infermesh network private/,
   )
+})
+
+test('a command that somebody should type means the home that is spoken of', async (t) => {
+  const home = await t.tmp()
+  t.is(command('up', homePath()), '`infermesh up`')
+  t.is(command('up', home), `\`infermesh up --home ${home}\``)
+  t.is(command('up', "/it's here"), "`infermesh up --home '/it'\\''s here'`")
+  const said = async (args: string[]) => (await infermesh([...args, '--home', home])).stderr
+  const here = `--home ${home}\``
+  for (const [args, expected] of [
+    [
+      ['up', '--detach', '--role', 'gateway'],
+      `make one with \`infermesh up ${here}, or join one with \`infermesh join <invite> ${here}`,
+    ],
+    [['network', 'lan'], `\`infermesh up --network lan ${here} makes one`],
+    [['network', '--net-host', '10.0.0.1'], `such as \`infermesh network lan ${here}`],
+    [['login', 'imv_0'], `\`infermesh join <invite> ${here} takes it`],
+  ] as const) {
+    const stderr = await said([...args])
+    t.ok(stderr.includes(expected), stderr)
+  }
+  const doctor = await infermesh(['doctor', '--home', home])
+  t.ok(doctor.stdout.includes(`\`infermesh login <connect string> ${here} uses one`), doctor.stdout)
 })
 
 test('limits are told in the words of the options', (t) => {

@@ -157,7 +157,10 @@ testUnless(missingProgram(NEEDS), 'typing in a chat', { timeout: 180_000 }, asyn
     const asked = ['run', 'Tell me a very long story.', '--key', key]
     const cut = new Terminal(t, home, asked)
     t.is((await cut.exited).code, 0)
-    t.ok(/The answer is cut: the budget of the key or its user has no more tokens now/.test(cut.raw), cut.raw)
+    t.ok(
+      /The answer is cut by the budget, which has no more tokens: `infermesh whoami` tells what is left/.test(cut.raw),
+      cut.raw,
+    )
     const refused = new Terminal(t, home, asked)
     t.is((await refused.exited).code, 77)
   })

@@ -9,6 +9,7 @@ import { adminKey, start, startAuth, testHome, testOptions, until, untilJoined }
 
 const DAY_MS = 86_400_000
 const NOW = 100 * DAY_MS
+const HOME = '/homes/one'
 
 const member = (name: string, more: Partial<MemberInfo>): MemberInfo => ({
   publicKey: name,
@@ -29,16 +30,17 @@ const key = (id: string, more: Partial<ApiKeyInfo> = {}): ApiKeyInfo => ({
 
 test('members that were not linked for 30 days are named, also those that never were', (t) => {
   const seen = [member('here', { lastSeenAt: NOW - 29 * DAY_MS }), member('new', { addedAt: NOW - DAY_MS })]
-  t.is(unseen(seen, NOW).state, 'ok')
-  const lost = unseen([...seen, member('gone', { lastSeenAt: NOW - 31 * DAY_MS }), member('never', {})], NOW)
+  t.is(unseen(seen, NOW, HOME).state, 'ok')
+  const lost = unseen([...seen, member('gone', { lastSeenAt: NOW - 31 * DAY_MS }), member('never', {})], NOW, HOME)
   t.is(lost.state, 'warn')
+  t.ok(lost.advice?.endsWith('`infermesh members remove <role/name> --home /homes/one`'))
   t.ok(/processor\/gone.*processor\/never/.test(lost.message))
   t.absent(/here|new/.test(lost.message))
 })
 
 test('keys without an end, without limits and without scopes are named while they work', (t) => {
   t.alike(
-    lasting([key('good')], NOW).map(({ state }) => state),
+    lasting([key('good')], NOW, HOME).map(({ state }) => state),
     ['ok'],
   )
   const { scopes: _, ...old } = key('old')
@@ -52,17 +54,23 @@ test('keys without an end, without limits and without scopes are named while the
       { ...endless, id: 'revoked', revokedAt: 1 },
     ],
     NOW,
+    HOME,
   )
   t.alike(
     found.map(({ message }) => /im_(\w+)_…/.exec(message)?.[1]),
     ['endless', 'free', 'old'],
   )
+  t.ok(found[0]?.advice?.startsWith('`infermesh keys update <id> --expires 90d --home /homes/one`'))
   t.absent(/over|revoked/.test(found.map(({ message }) => message).join(' ')))
 })
 
 test('admin keys that came from another machine are named with where', (t) => {
-  t.is(elsewhere([key('k')], NOW).state, 'ok')
-  const { state, message } = elsewhere([key('k', { elsewhere: { at: NOW, address: '10.0.0.7', gateway: 'g1' } })], NOW)
+  t.is(elsewhere([key('k')], NOW, HOME).state, 'ok')
+  const { state, message } = elsewhere(
+    [key('k', { elsewhere: { at: NOW, address: '10.0.0.7', gateway: 'g1' } })],
+    NOW,
+    HOME,
+  )
   t.is(state, 'warn')
   t.ok(message.includes('im_k_… of ann from 10.0.0.7 through g1'))
 })

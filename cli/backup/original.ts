@@ -7,6 +7,7 @@ import {
   type MeshProfile,
   type WorkerStatus,
 } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { runningWorkers } from '../supervisor/state.js'
 import type { Contents } from './archive.js'
 
@@ -33,11 +34,13 @@ export async function mustNotRun({ workers, homes, profile, anyway }: Copied): P
   const keys = new Set(workers.map(({ publicKey }) => publicKey))
   for (const home of new Set(homes)) {
     const found = runningWorkers(home).find(({ publicKey }) => keys.has(publicKey))
-    if (found !== undefined) throw answers(found, `as the process with pid ${found.pid} of this machine`)
+    if (found !== undefined)
+      throw answers(found, `as the process with pid ${found.pid} of this machine`, command('down', home))
   }
   if (profile === undefined || workers.length === 0) return
   const { answering, reached } = await dialAll(profile, workers)
-  if (answering !== undefined) throw answers(answering, 'and answers over the network')
+  if (answering !== undefined)
+    throw answers(answering, 'and answers over the network', '`infermesh down` on its machine')
   // Where the authority serves the bootstrap node itself, that node is gone with it.
   if (reached || profile.network.kind === 'local' || profile.network.kind === 'lan') return
   throw MeshError.DHT_UNREACHABLE(
@@ -45,9 +48,9 @@ export async function mustNotRun({ workers, homes, profile, anyway }: Copied): P
   )
 }
 
-function answers({ role, name }: Pick<WorkerStatus, 'role' | 'name'>, how: string): MeshError {
+function answers({ role, name }: Pick<WorkerStatus, 'role' | 'name'>, how: string, stop: string): MeshError {
   return MeshError.CONFLICT(
-    `The original runs: its ${role} ${name} is there ${how}. Stop it first (\`infermesh down\`), and never start it again. ${RISK}`,
+    `The original runs: its ${role} ${name} is there ${how}. Stop it first (${stop}), and never start it again. ${RISK}`,
   )
 }
 

@@ -15,6 +15,7 @@ import {
   settingsPath,
 } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import type { Finding } from './finding.js'
 
 /** The files of the home: who may read them, and what they hold. */
@@ -23,7 +24,7 @@ import type { Finding } from './finding.js'
 export function secretFiles(home: string): Finding[] {
   const check = 'permissions'
   if (!existsSync(home)) {
-    return [{ check, state: 'ok', message: `${home} is not there yet`, advice: '`infermesh up` makes a mesh' }]
+    return [{ check, state: 'ok', message: `${home} is not there yet`, advice: `${command('up', home)} makes a mesh` }]
   }
   const open = openSecrets(home)
   if (open.length === 0) return [{ check, state: 'ok', message: 'secrets are readable by their owner only' }]
@@ -70,7 +71,7 @@ export async function moved(home: string): Promise<Finding[]> {
       check: 'stores',
       state: 'fail',
       message: `the stores of ${workers.join(', ')} were copied or moved here, and do not open`,
-      advice: '`infermesh adopt`, where the original runs no more',
+      advice: `${command('adopt', home)}, where the original runs no more`,
     },
   ]
 }

@@ -1,6 +1,7 @@
 import { type ApiKeyInfo, type MemberInfo, MeshClient } from '../../lib/client/index.js'
 import { openFolders } from '../../lib/home/index.js'
 import { isLoopbackHost, MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { type Common, clientOptions } from '../shared/mesh.js'
 import { timeText } from '../shared/output.js'
 import type { Finding } from './finding.js'
@@ -16,7 +17,7 @@ const MOST_NAMES = 10
 
 /** Files and folders of this home, what listens on this machine, and whom and what the mesh lets in. */
 export async function security(home: string, common: Common, workers: WorkerStatus[]): Promise<Finding[]> {
-  return [...secretFiles(home), ...folders(home), ...(await listeners(workers)), ...(await admitted(common))]
+  return [...secretFiles(home), ...folders(home), ...(await listeners(workers)), ...(await admitted(home, common))]
 }
 
 function folders(home: string): Finding[] {
@@ -77,13 +78,13 @@ async function answersAnybody(url: URL): Promise<boolean> {
 }
 
 /** Members and keys, as an admin is told of them. */
-async function admitted(common: Common): Promise<Finding[]> {
+async function admitted(home: string, common: Common): Promise<Finding[]> {
   let client: MeshClient | undefined
   try {
     client = new MeshClient(clientOptions(common))
     const [members, keys] = await Promise.all([client.admin.members.list(), client.admin.keys.list()])
     const now = Date.now()
-    return [unseen(members, now), ...lasting(keys, now), elsewhere(keys, now)]
+    return [unseen(members, now, home), ...lasting(keys, now, home), elsewhere(keys, now, home)]
   } catch (err) {
     const { message } = MeshError.from(err)
     return [
@@ -100,7 +101,7 @@ async function admitted(common: Common): Promise<Finding[]> {
 }
 
 /** Members that could be removed. One that was never seen counts from when it was added. */
-export function unseen(members: readonly MemberInfo[], now: number): Finding {
+export function unseen(members: readonly MemberInfo[], now: number, home: string): Finding {
   const check = 'members'
   const lost = members.filter(({ lastSeenAt, addedAt }) => now - (lastSeenAt ?? addedAt) > UNSEEN_DAYS * DAY_MS)
   if (lost.length === 0)
@@ -110,12 +111,12 @@ export function unseen(members: readonly MemberInfo[], now: number): Finding {
     check,
     state: 'warn',
     message: `not linked for ${UNSEEN_DAYS} days: ${listed(named)}`,
-    advice: 'whoever has such a machine is still let in: `infermesh members remove <role/name>`',
+    advice: `whoever has such a machine is still let in: ${command('members remove <role/name>', home)}`,
   }
 }
 
 /** Keys that work for ever, or without any limit. */
-export function lasting(keys: readonly ApiKeyInfo[], now: number): Finding[] {
+export function lasting(keys: readonly ApiKeyInfo[], now: number, home: string): Finding[] {
   const check = 'keys'
   const live = keys.filter(
     ({ revokedAt, expiresAt }) => revokedAt === undefined && (expiresAt === undefined || expiresAt > now),
@@ -128,12 +129,12 @@ export function lasting(keys: readonly ApiKeyInfo[], now: number): Finding[] {
   tell(
     live.filter(({ expiresAt }) => expiresAt === undefined),
     'without an end',
-    '`infermesh keys update <id> --expires 90d`; `infermesh keys rotate --expires 90d` for the one in admin.key',
+    `${command('keys update <id> --expires 90d', home)}; ${command('keys rotate --expires 90d', home)} for the one in admin.key`,
   )
   tell(
     live.filter(({ limits }) => Object.keys(limits).length === 0),
     'without limits of their own',
-    '`infermesh keys update <id> --budget 1M/month`; the limits of the user hold all the same',
+    `${command('keys update <id> --budget 1M/month', home)}; the limits of the user hold all the same`,
   )
   tell(
     live.filter(({ scopes }) => scopes === undefined),
@@ -144,7 +145,7 @@ export function lasting(keys: readonly ApiKeyInfo[], now: number): Finding[] {
 }
 
 /** Keys that can change everything, used over HTTP from other machines. */
-export function elsewhere(keys: readonly ApiKeyInfo[], now: number): Finding {
+export function elsewhere(keys: readonly ApiKeyInfo[], now: number, home: string): Finding {
   const check = 'admin keys'
   const used = keys.filter(({ elsewhere: use }) => use !== undefined && now - use.at < UNSEEN_DAYS * DAY_MS)
   if (used.length === 0) return { check, state: 'ok', message: 'none came over HTTP from another machine' }
@@ -156,7 +157,7 @@ export function elsewhere(keys: readonly ApiKeyInfo[], now: number): Finding {
     check,
     state: 'warn',
     message: `used over HTTP from other machines: ${listed(named)}`,
-    advice: 'give programs a key without the scope admin: `infermesh keys create`',
+    advice: `give programs a key without the scope admin: ${command('keys create', home)}`,
   }
 }
 

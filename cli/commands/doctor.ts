@@ -51,7 +51,7 @@ async function examine(home: string, common: Common): Promise<Finding[]> {
     ...(await ports(home, workers)),
     embeddedModel(),
     ...links(home, workers),
-    ...(await mesh(common)),
+    ...(await mesh(home, common)),
   ]
 }
 

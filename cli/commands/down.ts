@@ -1,6 +1,7 @@
 import type { Command } from 'commander'
 import { complain, endEnginesOf, homePath, isAlive, type SupervisorState } from '../../lib/home/index.js'
 import { MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { optionsOf } from '../shared/mesh.js'
 import { print, printJson, withSpinner } from '../shared/output.js'
 import { integer } from '../shared/parse.js'
@@ -8,8 +9,8 @@ import { runningSupervisor, runningWorkers } from '../supervisor/state.js'
 
 const POLL_MS = 25
 
-export function define(command: Command): void {
-  command
+export function define(down: Command): void {
+  down
     .option('--force', 'end everything at once, without finishing what runs')
     .option('--timeout <seconds>', 'how long to wait for what runs', integer, 60)
     .addHelpText('after', '\nExamples:\n  infermesh down\n  infermesh down --force')
@@ -27,11 +28,11 @@ export function define(command: Command): void {
       const deadline = performance.now() + options.timeout * 1000
       const stopped = async (): Promise<void> => {
         if (supervisor !== undefined) {
-          await gone([supervisor.pid], deadline, options.timeout)
+          await gone(home, [supervisor.pid], deadline, options.timeout)
           // It stops what it started, and nothing else. A worker that gets the signal twice would not finish what it does.
           for (const pid of workers.filter(isAlive)) signal(pid, 'SIGTERM')
         }
-        await gone(workers, deadline, options.timeout)
+        await gone(home, workers, deadline, options.timeout)
       }
       await withSpinner('finishing what runs', options.json === true, stopped())
       // Engines of a processor that was killed, as far as they could not end by themselves.
@@ -72,13 +73,13 @@ function signal(pid: number, name: NodeJS.Signals): void {
 }
 
 /** @throws MeshError TIMEOUT */
-async function gone(pids: number[], deadline: number, timeoutS: number): Promise<void> {
+async function gone(home: string, pids: number[], deadline: number, timeoutS: number): Promise<void> {
   while (true) {
     const left = pids.filter(isAlive)
     if (left.length === 0) return
     if (performance.now() > deadline) {
       throw MeshError.TIMEOUT(
-        `Still running after ${timeoutS} s: pid ${left.join(', ')}. \`infermesh down --force\` ends it at once`,
+        `Still running after ${timeoutS} s: pid ${left.join(', ')}. ${command('down --force', home)} ends it at once`,
       )
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))

@@ -1,15 +1,17 @@
 import { type Command, Option } from 'commander'
 import type { InviteInfo } from '../../lib/client/index.js'
+import { homePath } from '../../lib/home/index.js'
 import { MeshError, ROLES, type Role } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { bold, dim, print, printJson, red, timeText } from '../shared/output.js'
 import { duration } from '../shared/parse.js'
 
-export function define(command: Command): void {
-  defineList(command)
-  defineRevoke(command)
-  command
+export function define(invite: Command): void {
+  defineList(invite)
+  defineRevoke(invite)
+  invite
     .addOption(new Option('--role <role>', 'what the other machine will be').choices(ROLES).default('processor'))
     .option('--name <name>', 'what it will be called (default: what it asks for)')
     .option('--guest', 'trust it less: it serves only models that `infermesh models approve` allows it')
@@ -30,7 +32,7 @@ Examples:
       const options = optionsOf<InviteOptions>(self)
       const { role, name, guest, expires } = options
       const made = await withMesh(options, (mesh, signal) => {
-        if (mesh.network.kind === 'local' && !options.sameMachine) throw nobodyCanJoin()
+        if (mesh.network.kind === 'local' && !options.sameMachine) throw nobodyCanJoin(homePath(options.home))
         return mesh.admin.invites.create(
           { role, name, trust: guest ? 'guest' : 'own', expiresInMs: expires },
           { signal },
@@ -57,14 +59,14 @@ interface InviteOptions {
 }
 
 /** What an invite to a mesh on loopback would be: worthless on any other machine. */
-function nobodyCanJoin(): MeshError {
+function nobodyCanJoin(home: string): MeshError {
   return MeshError.CONFIG_INVALID(
-    'The mesh is on this machine alone (network local), so no other can join it. `infermesh network lan` lets machines of your LAN find it, `infermesh network public` machines anywhere; then invite. For another home on this machine: --same-machine',
+    `The mesh is on this machine alone (network local), so no other can join it. ${command('network lan', home)} lets machines of your LAN find it, ${command('network public', home)} machines anywhere; then invite. For another home on this machine: --same-machine`,
   )
 }
 
-function defineList(command: Command): void {
-  withListLimit(command.command('ls').alias('list').description('list invites, without their secrets'))
+function defineList(invite: Command): void {
+  withListLimit(invite.command('ls').alias('list').description('list invites, without their secrets'))
     .addHelpText('after', '\nExample:\n  infermesh invite ls')
     .action(async (_options, self: Command) => {
       const options = optionsOf<ListOptions>(self)
@@ -86,8 +88,8 @@ function defineList(command: Command): void {
     })
 }
 
-function defineRevoke(command: Command): void {
-  command
+function defineRevoke(invite: Command): void {
+  invite
     .command('revoke')
     .alias('rm')
     .description('make an invite worthless; whom it admitted stays')

@@ -6,6 +6,7 @@ import { keyBudgets } from '../shared/budgets.js'
 import { printConfirmation } from '../shared/confirmation.js'
 import { connectionOf, printConnection } from '../shared/connection.js'
 import { factsOfKey, keyState, type ShownKey } from '../shared/facts.js'
+import { command as typed } from '../shared/hints.js'
 import { changedLimits, warnOfModels, withLimits, withNoLimits } from '../shared/limits.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
@@ -29,7 +30,7 @@ Examples:
   infermesh keys create --user ann --label laptop --rpm 60 --budget 100000/day --expires 30d
   infermesh keys create --scope inference --scope read:usage
   infermesh keys ls
-  infermesh keys show
+  infermesh keys show 1pjcnbhzd4xue
   infermesh keys limits 1pjcnbhzd4xue --rpm 30
   infermesh keys revoke 1pjcnbhzd4xue`,
   )
@@ -86,7 +87,8 @@ Examples:
       if (made.parent !== undefined)
         print(dim(`It ends with the key im_${made.parent}_…, whose limits hold for both together.`))
       print(dim('Keep it now: it is not stored and cannot be shown again.'))
-      if (connect !== undefined && connection !== undefined) printConnection(key, connect, connection)
+      if (connect !== undefined && connection !== undefined)
+        printConnection(homePath(options.home), key, connect, connection)
     })
 
   command
@@ -131,7 +133,7 @@ Examples:
       const { user } = options
       const keys = await withMesh(options, async (mesh, signal) => {
         const found = await mesh.admin.keys.list({ user, limit: wanted(options) }, { signal })
-        if (found.length === 0 && user !== undefined) await mustBeUser(mesh, user, signal)
+        if (found.length === 0 && user !== undefined) await mustBeUser(mesh, user, homePath(options.home), signal)
         return found
       })
       if (options.json) {
@@ -240,31 +242,30 @@ function defineShow(command: Command): void {
   command
     .command('show')
     .description('show a key: its limits, what they leave, and what it may do')
-    .argument('[id]', 'the key’s id (default: the key in use)')
+    .argument('<id>', 'the key’s id: what stands between im_ and the next _')
     .addHelpText(
       'after',
-      '\nA budget is told as the authority has counted it, of all gateways together; of the key in use, as the gateway has.\n\nExamples:\n  infermesh keys show\n  infermesh keys show 1pjcnbhzd4xue --json',
+      '\nA budget is told as the authority has counted it, of all gateways together. `infermesh whoami` shows the key in use.\n\nExample:\n  infermesh keys show 1pjcnbhzd4xue --json',
     )
-    .action(async (text: string | undefined, _options, self: Command) => {
+    .action(async (text: string, _options, self: Command) => {
       const common = optionsOf(self)
+      const home = homePath(common.home)
       const now = Date.now()
-      const shown = await withMesh(common, (mesh, signal) =>
-        text === undefined ? keyInUse(mesh, signal) : keyById(mesh, idOf(text), now, signal),
-      )
+      const shown = await withMesh(common, (mesh, signal) => keyById(mesh, idOf(text), { home, now }, signal))
       if (common.json) printJson(shown)
       else printFacts(factsOfKey(shown, now))
     })
 }
 
-async function keyInUse(mesh: MeshClient, signal: AbortSignal): Promise<ShownKey> {
-  const { keyId, limits, budgetRemaining, ...own } = await mesh.usage({ signal })
-  return { ...own, id: keyId, limits: limits.key, above: limits, budgetRemaining }
-}
-
 /** @throws MeshError NOT_FOUND */
-async function keyById(mesh: MeshClient, id: string, now: number, signal: AbortSignal): Promise<ShownKey> {
+async function keyById(
+  mesh: MeshClient,
+  id: string,
+  { home, now }: { home: string; now: number },
+  signal: AbortSignal,
+): Promise<ShownKey> {
   const [key] = await mesh.admin.keys.list({ id }, { signal })
-  if (key === undefined) throw MeshError.NOT_FOUND(`No API key has the id ${id}: \`infermesh keys ls\` lists them`)
+  if (key === undefined) throw MeshError.NOT_FOUND(`No API key has the id ${id}: ${typed('keys ls', home)} lists them`)
   if (key.limits.budget === undefined) return key
   const all = await mesh.admin.keys.list({ user: key.user }, { signal })
   return { ...key, budget: (await keyBudgets(mesh, [key], all, now, signal)).get(id) }

@@ -11,6 +11,7 @@ import {
   SCOPES,
   validate,
 } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { logIn, mustBeFreeFor, printLogin } from '../shared/login.js'
 import { type Common, clientOptions, optionsOf } from '../shared/mesh.js'
 import { interruptible, withSpinner } from '../shared/output.js'
@@ -26,8 +27,8 @@ interface LoginOptions extends Common {
   scope?: Scope[]
 }
 
-export function define(command: Command): void {
-  command
+export function define(login: Command): void {
+  login
     .argument(
       '<who>',
       'a connect string, as `infermesh keys create` prints it, - to read one from standard input, or a user’s name',
@@ -72,7 +73,7 @@ async function withName(home: string, given: string, options: LoginOptions) {
   if (/^im[a-z]?_/.test(given)) {
     throw MeshError.BAD_REQUEST(
       given.startsWith('imv_')
-        ? 'This is an invite, which adds a machine to a mesh: `infermesh join` takes it'
+        ? `This is an invite, which adds a machine to a mesh: ${command('join <invite>', home)} takes it`
         : 'This is an API key alone, which does not say of which mesh: give the connect string that was printed beside it, or both in INFERMESH_MESH and INFERMESH_KEY',
     )
   }

@@ -5,8 +5,8 @@ import { messageOf } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { interruptible, print, printJson, warn, withSpinner } from '../shared/output.js'
 
-export function define(command: Command): void {
-  command
+export function define(logout: Command): void {
+  logout
     .addHelpText(
       'after',
       `

@@ -1,12 +1,14 @@
 import type { Command } from 'commander'
+import { homePath } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
 import { canAsk, confirm } from '../shared/ask.js'
+import { command } from '../shared/hints.js'
 import { type ListOptions, printList, wanted, withListLimit } from '../shared/lists.js'
 import { type Common, optionsOf, withMesh } from '../shared/mesh.js'
 import { bold, print, printJson, timeText, yellow } from '../shared/output.js'
 
-export function define(command: Command): void {
-  command.addHelpText(
+export function define(members: Command): void {
+  members.addHelpText(
     'after',
     `
 Examples:
@@ -17,30 +19,28 @@ Examples:
   infermesh members remove processor/p1`,
   )
 
-  withListLimit(command.command('ls').alias('list').description('list the workers that belong to the mesh'))
+  withListLimit(members.command('ls').alias('list').description('list the workers that belong to the mesh'))
     .addHelpText('after', '\nExample:\n  infermesh members ls --json')
     .action(async (_options, self: Command) => {
       const options = optionsOf<ListOptions>(self)
-      const members = await withMesh(options, (mesh, signal) =>
+      const found = await withMesh(options, (mesh, signal) =>
         mesh.admin.members.list({ limit: wanted(options) }, { signal }),
       )
-      const rows = members.map(
-        ({ role, name, lastSeenAt, trust = 'own', models = [], addedAt, notAfter, publicKey }) => [
-          role,
-          name,
-          [trust, ...models].join(' '),
-          timeText(addedAt),
-          timeText(notAfter),
-          timeText(lastSeenAt),
-          publicKey,
-        ],
-      )
-      if (options.json) printJson({ members })
+      const rows = found.map(({ role, name, lastSeenAt, trust = 'own', models = [], addedAt, notAfter, publicKey }) => [
+        role,
+        name,
+        [trust, ...models].join(' '),
+        timeText(addedAt),
+        timeText(notAfter),
+        timeText(lastSeenAt),
+        publicKey,
+      ])
+      if (options.json) printJson({ members: found })
       else
         printList(['ROLE', 'NAME', 'TRUST', 'ADDED', 'UNTIL', 'SEEN', 'PUBLIC KEY'], rows, 'No members yet.', options)
     })
 
-  command
+  members
     .command('remove')
     .alias('rm')
     .description('take a worker out of the mesh and cut its links')
@@ -58,19 +58,19 @@ Examples:
         if (removed.wasLastGateway === true) {
           print(
             yellow(
-              'It was the last gateway: until `infermesh up --role gateway:<new name>` runs one, nobody is served',
+              `It was the last gateway: until ${command('up --role gateway:<new name>', homePath(common.home))} runs one, nobody is served`,
             ),
           )
         }
       }
     })
 
-  defineRequests(command)
+  defineRequests(members)
 }
 
-function defineRequests(command: Command): void {
+function defineRequests(members: Command): void {
   withListLimit(
-    command.command('requests').description('list the machines that ask to join (`infermesh join` in the LAN)'),
+    members.command('requests').description('list the machines that ask to join (`infermesh join` in the LAN)'),
   )
     .addHelpText('after', '\nExample:\n  infermesh members requests')
     .action(async (_options, self: Command) => {
@@ -85,7 +85,7 @@ function defineRequests(command: Command): void {
       else printList(['CODE', 'NAME', 'ROLE', 'FROM', 'ASKED', 'UNTIL'], rows, 'No machine asks to join.', options)
     })
 
-  command
+  members
     .command('accept')
     .description('let a machine in that asks to join and shows the same code')
     .argument('<request>', 'the code that the machine shows, or its name')
@@ -106,7 +106,7 @@ function defineRequests(command: Command): void {
       else print(`${member.role} ${member.name} is a member of the mesh now`)
     })
 
-  command
+  members
     .command('refuse')
     .description('turn a machine away that asks to join')
     .argument('<request>', 'its code or name')

@@ -1,13 +1,15 @@
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { MeshClient } from '../../lib/client/index.js'
+import { homePath } from '../../lib/home/index.js'
+import { command } from '../shared/hints.js'
 import { warnOfModels } from '../shared/limits.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
 import { MODEL_HEAD, modelRows } from '../shared/models.js'
 import { bytesText, dim, print, printJson, printTable, yellow } from '../shared/output.js'
 
-export function define(command: Command): void {
-  command.addHelpText(
+export function define(models: Command): void {
+  models.addHelpText(
     'after',
     `
 Examples:
@@ -19,29 +21,30 @@ Examples:
   infermesh models approve phi-4 --processor friend`,
   )
 
-  command
+  models
     .command('ls')
     .alias('list')
     .description('list the mesh’s models and who has them')
     .addHelpText('after', '\nExample:\n  infermesh models ls --json')
     .action(async (_options, self: Command) => {
       const common = optionsOf(self)
-      const models = await withMesh(common, (mesh, signal) => mesh.models({ signal }))
-      if (common.json) printJson({ models })
+      const home = homePath(common.home)
+      const found = await withMesh(common, (mesh, signal) => mesh.models({ signal }))
+      if (common.json) printJson({ models: found })
       else {
-        printTable(MODEL_HEAD, modelRows(models), 'No models yet: `infermesh models add <file.gguf>`.')
-        const lost = models.filter(({ processors }) => processors.length === 0).map(({ name }) => name)
+        printTable(MODEL_HEAD, modelRows(found), `No models yet: ${command('models add <file.gguf>', home)}.`)
+        const lost = found.filter(({ processors }) => processors.length === 0).map(({ name }) => name)
         if (lost.length > 0) {
           print(
             dim(
-              `No connected processor can serve ${lost.join(', ')}: \`infermesh status\` says why, \`infermesh models rm <name>\` forgets one`,
+              `No connected processor can serve ${lost.join(', ')}: ${command('status', home)} says why, ${command('models rm <name>', home)} forgets one`,
             ),
           )
         }
       }
     })
 
-  command
+  models
     .command('add')
     .description('have a processor serve a GGUF file on its machine')
     .argument('<file>', 'path of the GGUF file on the processor’s machine')
@@ -61,16 +64,16 @@ Examples:
       if (options.json) printJson(model)
       else {
         print(`${model.name} (${model.quantisation}, ${bytesText(model.sizeBytes)}) is on ${model.processor}`)
-        if (model.default) print(dim('Requests that name no model get it'))
+        if (model.default) print('It is the default now: requests that name no model get it')
         if (!model.approved) {
           print(
-            `${model.processor} is a guest: \`infermesh models approve ${model.name} --processor ${model.processor}\` lets it serve`,
+            `${model.processor} is a guest: ${command(`models approve ${model.name} --processor ${model.processor}`, homePath(options.home))} lets it serve`,
           )
         }
       }
     })
 
-  command
+  models
     .command('default')
     .description('make a model the one of requests that name none')
     .argument('<name>', 'name of the model')
@@ -82,7 +85,7 @@ Examples:
       else print(`Requests that name no model get ${name}`)
     })
 
-  command
+  models
     .command('approve')
     .description('let a guest serve a model of this name')
     .argument('<name>', 'name of the model')
@@ -100,7 +103,7 @@ Examples:
       else print(`${processor} may serve ${member.models?.join(', ')}`)
     })
 
-  command
+  models
     .command('rm')
     .alias('remove')
     .description('stop serving a model, or forget one that nobody has any more; its file stays')
@@ -109,6 +112,7 @@ Examples:
     .addHelpText('after', '\nExample:\n  infermesh models rm phi-4')
     .action(async (name: string, _options, self: Command) => {
       const options = optionsOf<{ processor?: string }>(self)
+      const home = homePath(options.home)
       const {
         processors,
         forgotten = [],
@@ -130,13 +134,15 @@ Examples:
         print(`${name} is no longer listed for ${forgotten.join(', ')}, which cannot be told now`)
         print(
           dim(
-            'A processor that comes back with the file announces it again; `infermesh members remove <name>` takes out one that is gone for good',
+            `A processor that comes back with the file announces it again; ${command('members remove <name>', home)} takes out one that is gone for good`,
           ),
         )
       }
       if (wasDefault)
         print(
-          yellow('It was the default: requests that name no model fail now, until `infermesh models default <name>`'),
+          yellow(
+            `It was the default: requests that name no model fail now, until ${command('models default <name>', home)}`,
+          ),
         )
     })
 }

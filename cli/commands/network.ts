@@ -1,6 +1,7 @@
 import { Argument, type Command } from 'commander'
 import { homePath } from '../../lib/home/index.js'
 import { type MeshProfile, type NetworkKind, networkKindSchema } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { optionsOf } from '../shared/mesh.js'
 import { changeNetwork, type NetworkOptions, type Outcome, whereNetworkIsChanged } from '../shared/network.js'
 import { bold, dim, interruptible, print, printJson, withSpinner, yellow } from '../shared/output.js'
@@ -14,8 +15,8 @@ const MEANING: Record<NetworkKind, string> = {
   public: 'machines anywhere, over the public HyperDHT',
 }
 
-export function define(command: Command): void {
-  command
+export function define(network: Command): void {
+  network
     .addArgument(
       new Argument('[kind]', 'who can find the mesh from now on; without it: shows who can').choices(
         networkKindSchema.options,
@@ -45,7 +46,7 @@ Examples:
         withSpinner('changing the network', quiet, changeNetwork(home, kind, options, signal)),
       )
       if (quiet) printJson(outcome)
-      else printOutcome(outcome)
+      else printOutcome(home, outcome)
     })
 }
 
@@ -57,7 +58,7 @@ function show(home: string, options: NetworkOptions & { json?: boolean }): void 
   print(
     dim(
       isHere
-        ? `\`infermesh network <${networkKindSchema.options.join('|')}>\` changes it.`
+        ? `${command(`network <${networkKindSchema.options.join('|')}>`, home)} changes it.`
         : 'This home has joined the mesh: its network is changed where the mesh was made.',
     ),
   )
@@ -70,14 +71,15 @@ function printNetwork({ address, network }: Pick<MeshProfile, 'address' | 'netwo
   if (bootstrap.length > 0) print(`${dim('DHT         ')}${bootstrap.join(', ')}`)
 }
 
-function printOutcome({ mesh, kind, bootstrap, from, changed, restarted, restart, addresses }: Outcome): void {
+function printOutcome(home: string, outcome: Outcome): void {
+  const { mesh, kind, bootstrap, from, changed, restarted, restart, addresses } = outcome
   printNetwork({ address: mesh, network: { kind, bootstrap } })
   if (!changed) return print(dim('It was that already: nothing has changed.'))
   print()
   if (restarted) print('The workers of this machine run on it now.')
   else if (restart.length > 0) {
     print(yellow(`Start anew what runs here, the authority first: ${restart.join(', ')}`))
-  } else print('Start it with `infermesh up`.')
+  } else print(`Start it with ${command('up', home)}.`)
   if (kind === 'lan' && addresses.length > 1) {
     print(dim(`Other addresses of this machine, for --net-host: ${addresses.slice(1).join(', ')}`))
   }
@@ -89,5 +91,6 @@ function printOutcome({ mesh, kind, bootstrap, from, changed, restarted, restart
     )
     print(yellow('Invites that were made before name the former network.'))
   }
-  if (kind !== 'local') print('Another machine: `infermesh invite` here, then `infermesh join <invite>` there.')
+  if (kind !== 'local')
+    print(`Another machine: ${command('invite', home)} here, then \`infermesh join <invite>\` there.`)
 }

@@ -2,13 +2,14 @@ import type { Command } from 'commander'
 import { MeshClient, MeshError } from '../../lib/client/index.js'
 import { homePath } from '../../lib/home/index.js'
 import { nameSchema, validate } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { logIn, mustBeFreeFor, printLogin } from '../shared/login.js'
 import { clientOptions, optionsOf } from '../shared/mesh.js'
 import { interruptible, withSpinner } from '../shared/output.js'
 import { readPassword } from '../shared/password.js'
 
-export function define(command: Command): void {
-  command
+export function define(register: Command): void {
+  register
     .argument('<name>', 'what you want to be called')
     .addHelpText(
       'after',
@@ -30,7 +31,7 @@ Examples:
         mustBeFreeFor(home, stranger.address)
         const password = await readPassword(name)
         const told = await interruptible((signal) =>
-          withSpinner('registering', options.json === true, register(home, stranger, { name, password }, signal)),
+          withSpinner('registering', options.json === true, makeUser(home, stranger, { name, password }, signal)),
         )
         printLogin(told, options.json === true)
       } finally {
@@ -39,7 +40,7 @@ Examples:
     })
 }
 
-async function register(
+async function makeUser(
   home: string,
   stranger: MeshClient,
   body: { name: string; password: string },
@@ -48,6 +49,6 @@ async function register(
   const { connect } = await stranger.register(body, { signal })
   if (connect !== undefined) return logIn(home, connect, false, signal)
   throw MeshError.VERSION_MISMATCH(
-    `You are registered as ${body.name}, but the authority runs an earlier version of infermesh, which tells no connect string: ask for its upgrade, then \`infermesh login ${body.name}\``,
+    `You are registered as ${body.name}, but the authority runs an earlier version of infermesh, which tells no connect string: ask for its upgrade, then ${command(`login ${body.name}`, home)}`,
   )
 }

@@ -9,6 +9,7 @@ import { mustBeEmpty, place, verify } from '../backup/place.js'
 import { headBytes, kindOf, type Secret, unseal } from '../backup/seal.js'
 import { readBackupSecret, type SecretOptions } from '../backup/secret.js'
 import { fileFault } from '../shared/files.js'
+import { command } from '../shared/hints.js'
 import { optionsOf } from '../shared/mesh.js'
 import { bytesText, counted, dim, print, printJson, timeText, warn, withSpinner } from '../shared/output.js'
 
@@ -16,8 +17,8 @@ interface RestoreOptions extends SecretOptions {
   force?: boolean
 }
 
-export function define(command: Command): void {
-  command
+export function define(restore: Command): void {
+  restore
     .argument('<file>', 'what `infermesh backup` wrote')
     .option('--passphrase-file <file>', 'read the passphrase from the first line of a file; - for standard input')
     .option('--key-file <file>', 'the file that it was encrypted with')
@@ -72,7 +73,7 @@ Examples:
           'Changes since then are lost: keys that were revoked work again, members that were removed are back. Look through both.',
         )
       }
-      print(dim('`infermesh up` starts it. The original must never run again.'))
+      print(dim(`${command('up', home)} starts it. The original must never run again.`))
     })
 }
 

@@ -3,9 +3,11 @@ import { text as readAll } from 'node:stream/consumers'
 import type { Command } from 'commander'
 import { z } from 'zod'
 import { type ChatRequest, type InferenceResult, MeshClient, MeshError } from '../../lib/client/index.js'
+import { homePath } from '../../lib/home/index.js'
 import { messageOf } from '../../lib/protocol/index.js'
 import { cutText } from '../shared/answer-stats.js'
 import { fileFault } from '../shared/files.js'
+import { command } from '../shared/hints.js'
 import { clientOptions, optionsOf } from '../shared/mesh.js'
 import { dim, durationText, interruptible, onTerminal, print, printJson, warn, withSpinner } from '../shared/output.js'
 import { decimal, gather, integer } from '../shared/parse.js'
@@ -22,11 +24,8 @@ interface RunOptions {
   plain?: boolean
 }
 
-const CUT_BY_BUDGET =
-  'The answer is cut: the budget of the key or its user has no more tokens now (`infermesh whoami` tells what is left)'
-
-export function define(command: Command): void {
-  command
+export function define(run: Command): void {
+  run
     .argument('[prompt]', 'what to ask; standard input is added to it, or stands alone')
     .option('-m, --model <name>', 'which model (default: the mesh’s)')
     .option('--system <text>', 'how the model should behave')
@@ -67,8 +66,10 @@ Examples:
           else {
             if (!result.text.endsWith('\n')) print()
             const cut = cutText(result.finish)
-            if (result.finish.cutBy === 'budget') warn(CUT_BY_BUDGET)
-            else if (onTerminal() && cut !== undefined) print(dim(`(${cut}, after ${durationText(totalMs)})`))
+            if (result.finish.cutBy === 'budget') {
+              const whoami = command('whoami', homePath(options.home))
+              warn(`The answer is ${cut}: ${whoami} tells what is left, and when there is more`)
+            } else if (onTerminal() && cut !== undefined) print(dim(`(${cut}, after ${durationText(totalMs)})`))
           }
         } finally {
           await mesh.close()

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Command, InvalidArgumentError } from 'commander'
 import type { MeshClient, UsageCheck, UsageDimension, UsageSum } from '../../lib/client/index.js'
+import { homePath } from '../../lib/home/index.js'
 import { addUsage, MeshError, NO_USAGE, type UsageTotals } from '../../lib/protocol/index.js'
 import { type BudgetState, keyBudgets, userBudgets } from '../shared/budgets.js'
 import { type ListOptions, printList, withListLimit } from '../shared/lists.js'
@@ -48,7 +49,7 @@ Examples:
         const query = { from: options.since ?? 0, user, keyId, by, limit: options.limit }
         const found = await mesh.admin.usage.query(query, { signal })
         // What a removed user used is still told.
-        if (found.length === 0 && user !== undefined) await mustBeUser(mesh, user, signal)
+        if (found.length === 0 && user !== undefined) await mustBeUser(mesh, user, homePath(options.home), signal)
         const budgets = await budgetsOf(mesh, by, user, signal)
         return found.map((row) => ({ ...row, ...budgetOf(budgets, row) }))
       })

@@ -1,5 +1,6 @@
 import type { Command } from 'commander'
 import { MeshError } from '../../lib/client/index.js'
+import { homePath } from '../../lib/home/index.js'
 import { userBudgets } from '../shared/budgets.js'
 import { printConfirmation } from '../shared/confirmation.js'
 import { factsOfUser, keyState } from '../shared/facts.js'
@@ -9,6 +10,7 @@ import { optionsOf, withMesh } from '../shared/mesh.js'
 import { print, printFacts, printJson, timeText } from '../shared/output.js'
 import { type LimitOptions, limitsOf, limitsText } from '../shared/parse.js'
 import { readNewPassword, readPassword } from '../shared/password.js'
+import { noSuchUser } from '../shared/users.js'
 
 const OLD_WANTED =
   'Your new password wants the old one too: from a pipe, two lines, the old one and then the new one. An admin sets anybody’s with `infermesh users passwd <name>`'
@@ -109,9 +111,7 @@ Examples:
       const now = Date.now()
       const shown = await withMesh(common, async (mesh, signal) => {
         const [user] = await mesh.admin.users.list({ name }, { signal })
-        if (user === undefined) {
-          throw MeshError.NOT_FOUND(`No user is named ${name}: \`infermesh users ls\` lists them`)
-        }
+        if (user === undefined) throw noSuchUser(name, homePath(common.home))
         const keys = await mesh.admin.keys.list({ user: name }, { signal })
         const budget = (await userBudgets(mesh, [user], now, signal)).get(name)
         const valid = keys.filter((key) => keyState(key, now) === 'valid')

@@ -1,8 +1,20 @@
 import type { Command } from 'commander'
 import type { MeshClient } from '../../lib/client/index.js'
 import type { LimitUse } from '../../lib/protocol/index.js'
+import { keyText } from '../shared/facts.js'
 import { optionsOf, withMesh } from '../shared/mesh.js'
-import { bold, counted, dim, durationText, print, printJson, printTable, timeText, yellow } from '../shared/output.js'
+import {
+  bold,
+  counted,
+  dim,
+  durationText,
+  print,
+  printFacts,
+  printJson,
+  printTable,
+  timeText,
+  yellow,
+} from '../shared/output.js'
 
 type Told = Awaited<ReturnType<MeshClient['whoami']>>
 
@@ -35,23 +47,18 @@ Examples:
 
 function printWhoami(told: Told, address: string, gateway: string | undefined): void {
   const { user, role, keyId, scopes, day, month, total, uses } = told
-  const lines: [string, string][] = [
+  printFacts([
     ['user', `${bold(user)}${role === 'admin' ? ' (admin)' : ''}`],
     ['mesh', address],
     [keyId.startsWith('login:') ? 'token' : 'key', `${keyText(keyId)}${untilText(told.expiresAt)}`],
     ['may', scopes.join(', ') || 'nothing'],
     ['used', `today ${usedText(day)}, this month ${usedText(month)}, in all ${usedText(total)}`],
-  ]
-  for (const [name, value] of lines) print(`${dim(name.padEnd(8))}${value}`)
-  for (const text of modelTexts(told)) print(`${dim('models'.padEnd(8))}${text}`)
+    ...modelTexts(told).map((text): [string, string] => ['models', text]),
+  ])
   if (uses === undefined) return
   print()
   printTable(['LIMIT', 'OF', 'MOST', 'USED', 'LEFT', 'FREE AGAIN'], uses.map(row), 'No limits.')
   if (uses.length > 0 && gateway !== undefined) print(dim(`As the gateway ${gateway} counts; each counts by itself`))
-}
-
-function keyText(keyId: string): string {
-  return keyId.startsWith('login:') ? 'from a login' : `im_${keyId}_…`
 }
 
 function untilText(expiresAt: number | undefined): string {

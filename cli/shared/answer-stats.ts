@@ -13,7 +13,7 @@ export interface Stats {
 /** Why an answer ends before its end; undefined where it does not. */
 export function cutText({ reason, cutBy }: Finish): string | undefined {
   if (reason !== 'length') return undefined
-  return cutBy === 'budget' ? 'cut: the budget of tokens is used up' : 'cut at the longest length'
+  return cutBy === 'budget' ? 'cut by the budget, which has no more tokens' : 'cut at the longest length'
 }
 
 /** One line about an answer: what made it, and how fast. */

@@ -1,5 +1,6 @@
 import type { MeshClient } from '../../lib/client/index.js'
 import { decodeConnectString, isLoopbackHost } from '../../lib/protocol/index.js'
+import { command } from './hints.js'
 import { dim, print } from './output.js'
 
 /** What the owner of a new key needs on another machine. */
@@ -42,7 +43,12 @@ function isReachable(url: string): boolean {
 }
 
 /** Shows it as lines to copy. */
-export function printConnection(key: string, connect: string, { mesh, baseURL, isLocal }: Connection): void {
+export function printConnection(
+  home: string,
+  key: string,
+  connect: string,
+  { mesh, baseURL, isLocal }: Connection,
+): void {
   print()
   print(dim('Where the key is to be used, one of these lines. Each holds the key: send it as you would a password.'))
   print(`infermesh login ${connect}`)
@@ -57,7 +63,9 @@ export function printConnection(key: string, connect: string, { mesh, baseURL, i
   }
   if (isLocal) {
     print(
-      dim('This mesh is on this machine alone (network local): `infermesh network lan` lets other machines find it.'),
+      dim(
+        `This mesh is on this machine alone (network local): ${command('network lan', home)} lets other machines find it.`,
+      ),
     )
   }
 }

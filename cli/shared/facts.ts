@@ -1,26 +1,15 @@
-import type { ApiKeyInfo, Limits, UserInfo } from '../../lib/client/index.js'
-import type { UsageTotals } from '../../lib/protocol/index.js'
+import type { ApiKeyInfo, UserInfo } from '../../lib/client/index.js'
 import { type BudgetState, budgetStateText } from './budgets.js'
-import { counted, countText, red, timeText } from './output.js'
+import { red, timeText } from './output.js'
 import { limitsText } from './parse.js'
 
 /** What is shown of one key or user. */
 
 type Fact = [name: string, value: string | undefined]
 
-/** A key as it is shown: one that was asked for by its id, or the one in use, of which its gateway tells. */
-export interface ShownKey
-  extends Pick<ApiKeyInfo, 'id' | 'user' | 'expiresAt'>,
-    Partial<Pick<ApiKeyInfo, 'label' | 'scopes' | 'parent' | 'createdAt' | 'revokedAt' | 'lastUsedAt'>> {
-  limits: Limits
+/** A key as it is shown. */
+export interface ShownKey extends ApiKeyInfo {
   budget?: BudgetState | undefined
-  /** Whose limits hold besides. */
-  above?: { parents: { keyId: string; limits: Limits }[]; user: Limits }
-  /** Tokens left in the tightest budget of all that hold. */
-  budgetRemaining?: number | undefined
-  day?: UsageTotals
-  month?: UsageTotals
-  total?: UsageTotals
 }
 
 export function keyState({ revokedAt, expiresAt }: Pick<ShownKey, 'revokedAt' | 'expiresAt'>, now: number): string {
@@ -29,33 +18,24 @@ export function keyState({ revokedAt, expiresAt }: Pick<ShownKey, 'revokedAt' | 
 }
 
 export function factsOfKey(key: ShownKey, now: number): Fact[] {
-  const { id, user, label, parent, scopes, limits, above, budget, budgetRemaining, day, month, total } = key
+  const { id, user, label, parent, scopes, limits, budget, createdAt, lastUsedAt } = key
   return [
-    ['key', id.startsWith('login:') ? 'a token' : `im_${id}_…`],
+    ['key', keyText(id)],
     ['user', user],
     ['label', label],
     ['state', keyState(key, now) + (key.expiresAt === undefined ? '' : `, until ${timeText(key.expiresAt)}`)],
     ['scopes', scopes?.join(', ') ?? 'all of its user’s'],
-    ['made', key.createdAt === undefined ? undefined : timeText(key.createdAt)],
-    ['made with', parent === undefined ? undefined : `im_${parent}_…, whose limits hold as well`],
-    ['last used', key.lastUsedAt === undefined ? undefined : timeText(key.lastUsedAt)],
+    ['made', timeText(createdAt)],
+    ['made with', parent === undefined ? undefined : `${keyText(parent)}, whose limits hold as well`],
+    ['last used', lastUsedAt === undefined ? undefined : timeText(lastUsedAt)],
     ['limits', limitsText(limits)],
-    ...(above?.parents ?? []).map((one): Fact => [`of im_${one.keyId}_…`, limitsText(one.limits)]),
-    ['of the user', above === undefined ? undefined : limitsText(above.user)],
     ['budget', budget === undefined ? undefined : budgetStateText(budget, now)],
-    [
-      'budget left',
-      budgetRemaining === undefined ? undefined : `${countText(budgetRemaining)} tokens, of the tightest`,
-    ],
-    ['used today', usedText(day)],
-    ['this month', usedText(month)],
-    ['in all', usedText(total)],
   ]
 }
 
-function usedText(totals: UsageTotals | undefined): string | undefined {
-  if (totals === undefined) return undefined
-  return `${countText(totals.promptTokens + totals.completionTokens)} tokens in ${counted(totals.requests, 'request')}`
+/** A key by its id, or what a login gave instead of one. */
+export function keyText(id: string): string {
+  return id.startsWith('login:') ? 'from a login' : `im_${id}_…`
 }
 
 /** A user as it is shown. */

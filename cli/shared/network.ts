@@ -19,6 +19,7 @@ import {
 } from '../../lib/protocol/index.js'
 import { askRestart, canRestart } from '../supervisor/restart.js'
 import { runningSupervisor, runningWorkers } from '../supervisor/state.js'
+import { command } from './hints.js'
 import { isSameSet } from './lists.js'
 
 /** The network that a home's mesh is found on: what it is, and how it is changed. */
@@ -53,7 +54,7 @@ export function whereNetworkIsChanged(
   { bootstrap, netHost }: NetworkOptions = {},
 ): { profile: MeshProfile; isHere: boolean } {
   if (bootstrap !== undefined || netHost !== undefined) {
-    throw MeshError.BAD_REQUEST('--bootstrap and --net-host go with a kind, such as `infermesh network lan`')
+    throw MeshError.BAD_REQUEST(`--bootstrap and --net-host go with a kind, such as ${command('network lan', home)}`)
   }
   return { profile: readProfile(home), isHere: hasAuthority(home) }
 }
@@ -94,7 +95,7 @@ export async function changeNetwork(
 function profileToChange(home: string, kind: NetworkKind): MeshProfile {
   const profile = findProfile(home)
   if (profile === undefined) {
-    throw MeshError.CONFIG_INVALID(`${home} belongs to no mesh yet: \`infermesh up --network ${kind}\` makes one`)
+    throw MeshError.CONFIG_INVALID(`${home} belongs to no mesh yet: ${command(`up --network ${kind}`, home)} makes one`)
   }
   if (hasAuthority(home)) return profile
   throw MeshError.CONFIG_INVALID(

@@ -3,6 +3,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { findStatus, type WorkerName } from '../../lib/home/index.js'
 import { MeshError, type Role, type WorkerStatus } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 
 const WORKER = fileURLToPath(new URL('../../worker.js', import.meta.url))
 
@@ -157,7 +158,7 @@ export class Child {
     const now = performance.now()
     if (now - this.#startedAt > PROVED_MS) this.#crashes = 0
     this.#crashes++
-    this.reason = reasonOf(this.#spec, code, signal, lines)
+    this.reason = reasonOf(this.#home, this.#spec, code, signal, lines)
     const hopeless =
       (code !== null && FINAL_CODES.has(code)) ||
       (!this.#wasReady && (code === STORE_LOCKED_CODE || this.#crashes >= MAX_CRASHES_BEFORE_READY))
@@ -175,6 +176,7 @@ export class Child {
 
 /** Why a worker ended, from what it said last. */
 function reasonOf(
+  home: string,
   { role, name }: WorkerName,
   code: number | null,
   signal: NodeJS.Signals | null,
@@ -188,7 +190,7 @@ function reasonOf(
   const details = { role, name }
   if (/ is in use by .*port/.test(message)) {
     const flag = PORT_FLAGS[role]
-    return MeshError.PORT_IN_USE(flag === undefined ? message : `${message}: \`infermesh up ${flag} 0\``, details)
+    return MeshError.PORT_IN_USE(flag === undefined ? message : `${message}: ${command(`up ${flag} 0`, home)}`, details)
   }
   switch (code) {
     case 64:

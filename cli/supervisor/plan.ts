@@ -17,6 +17,7 @@ export interface UpOptions {
   name?: string
   network?: string
   bootstrap?: string[]
+import { command } from '../shared/hints.js'
   host?: string
   netHost?: string
   httpPort?: number
@@ -51,7 +52,7 @@ export function planWorkers(home: string, options: UpOptions): Plan {
   }
   if (makesMesh && !workers.some(({ role }) => role === 'auth')) {
     throw MeshError.CONFIG_INVALID(
-      `${home} belongs to no mesh yet: make one with \`infermesh up\`, or join one with \`infermesh join <invite>\``,
+      `${home} belongs to no mesh yet: make one with ${command('up', home)}, or join one with ${command('join <invite>', home)}`,
     )
   }
   const specs = workers.map((worker, i) => {
@@ -66,7 +67,7 @@ function mustMakeMesh(home: string): void {
   const login = findLogin(home)
   if (login === undefined) return
   throw MeshError.CONFIG_INVALID(
-    `${home} uses the mesh ${login.profile.address} as ${login.user}, and has no workers of its own: \`infermesh join <invite>\` adds this machine to that mesh, --home makes another mesh in a home of its own`,
+    `${home} uses the mesh ${login.profile.address} as ${login.user}, and has no workers of its own: ${command('join <invite>', home)} adds this machine to that mesh, another --home makes another mesh in a home of its own`,
   )
 }
 
@@ -75,10 +76,10 @@ function mustBeItsNetwork(home: string, profile: MeshProfile | undefined, option
   if (profile === undefined) return
   const { kind, bootstrap } = profile.network
   const { network: asked, bootstrap: nodes, netHost } = options
-  const refuse = (flag: string, is: string, command: string) => {
+  const refuse = (flag: string, is: string, change: string) => {
     const where = hasAuthority(home)
-      ? `\`infermesh network ${command}\` changes that, and then \`infermesh up\` starts it`
-      : `\`infermesh network ${command}\` changes that where the mesh was made`
+      ? `${command(`network ${change}`, home)} changes that, and then ${command('up', home)} starts it`
+      : `\`infermesh network ${change}\` changes that where the mesh was made`
     return MeshError.CONFIG_INVALID(`${flag}: the mesh of ${home} is ${is}. ${where}`)
   }
   const flags = [...(nodes ?? []).map((node) => ` --bootstrap ${node}`), netHost ? ` --net-host ${netHost}` : ''].join(

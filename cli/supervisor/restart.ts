@@ -1,6 +1,7 @@
 import type { SupervisorState, WorkerName } from '../../lib/home/index.js'
 import { findStatus } from '../../lib/home/index.js'
 import { MeshError } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { isRunningSupervisor } from './state.js'
 import type { Supervisor } from './supervisor.js'
 
@@ -49,11 +50,13 @@ export async function askRestart(home: string, supervisor: SupervisorState, sign
     const names = waiting.map(([{ role, name }]) => `${role} ${name}`).join(', ')
     if (!isRunningSupervisor(supervisor)) {
       throw MeshError.REFUSED(
-        `The workers did not start again, and none runs now: \`infermesh logs\` says why (${names})`,
+        `The workers did not start again, and none runs now: ${command('logs', home)} says why (${names})`,
       )
     }
     if (performance.now() > deadline) {
-      throw MeshError.TIMEOUT(`Not ready again within ${RESTARTED_MS / 1000} s: ${names}. \`infermesh logs\` says more`)
+      throw MeshError.TIMEOUT(
+        `Not ready again within ${RESTARTED_MS / 1000} s: ${names}. ${command('logs', home)} says more`,
+      )
     }
     signal.throwIfAborted()
     await new Promise((resolve) => setTimeout(resolve, POLL_MS))
