@@ -296,6 +296,10 @@ test('another machine joins with an invite, which works once', async (t) => {
   t.is(again.code, 77, again.stdout)
   t.ok(/p2: .*not a member.*infermesh join <invite>/.test(again.stderr), again.stderr)
   t.absent(existsSync(homeFiles(other).supervisor), 'nothing goes on in the background')
+  const inFront = await infermesh(['up'], { home: other })
+  t.is(inFront.code, 77)
+  t.is(inFront.stderr, again.stderr, 'in the foreground it says the same')
+  t.is(inFront.stdout, '', 'and nothing else')
 })
 
 test('a machine whose mesh is not there comes up, and says whom it looks for', async (t) => {

@@ -5,7 +5,7 @@ import { Conversation } from '../shared/conversation.js'
 import { clientOptions, optionsOf } from '../shared/mesh.js'
 import { mustHaveModel } from '../shared/models.js'
 import { dim, onTerminal, print, withSpinner } from '../shared/output.js'
-import { printStatus } from './status.js'
+import { printStatus } from '../shared/status.js'
 
 export function define(command: Command): void {
   command

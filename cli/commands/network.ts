@@ -4,7 +4,7 @@ import { type MeshProfile, type NetworkKind, networkKindSchema } from '../../lib
 import { command } from '../shared/hints.js'
 import { optionsOf } from '../shared/mesh.js'
 import { changeNetwork, type NetworkOptions, type Outcome, whereNetworkIsChanged } from '../shared/network.js'
-import { bold, dim, interruptible, print, printJson, withSpinner, yellow } from '../shared/output.js'
+import { bold, dim, interruptible, print, printFacts, printJson, withSpinner, yellow } from '../shared/output.js'
 import { gather } from '../shared/parse.js'
 
 /** What each kind of network is, in a few words. */
@@ -66,9 +66,11 @@ function show(home: string, options: NetworkOptions & { json?: boolean }): void 
 
 function printNetwork({ address, network }: Pick<MeshProfile, 'address' | 'network'>): void {
   const { kind, bootstrap } = network
-  print(`${dim('network     ')}${bold(kind)}: ${MEANING[kind]}`)
-  print(`${dim('mesh        ')}${address}`)
-  if (bootstrap.length > 0) print(`${dim('DHT         ')}${bootstrap.join(', ')}`)
+  printFacts([
+    ['network', `${bold(kind)}: ${MEANING[kind]}`],
+    ['mesh', address],
+    ['DHT', bootstrap.length > 0 ? bootstrap.join(', ') : undefined],
+  ])
 }
 
 function printOutcome(home: string, outcome: Outcome): void {

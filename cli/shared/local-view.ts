@@ -1,7 +1,8 @@
-import { ROLES, type WorkerStatus } from '../../lib/protocol/index.js'
+import type { WorkerStatus } from '../../lib/protocol/index.js'
 import { runningWorkers } from '../supervisor/state.js'
 import { command } from './hints.js'
-import { bold, cyan, dim, durationText, green, print, printTable, yellow } from './output.js'
+import { bold, dim, print, printTable } from './output.js'
+import { addressText, byRole, printModelReasons, sinceText, stateText } from './status.js'
 
 /** What a machine's own workers say of themselves, for which nobody needs a key. */
 
@@ -18,8 +19,8 @@ export function printLocalView(home: string, { mesh, workers }: ReturnType<typeo
   const rows = workers.map((worker) => [
     worker.role,
     worker.name,
-    worker.state === 'ready' ? green(worker.state) : yellow(worker.state),
-    durationText(Math.max(0, Date.now() - worker.since)),
+    stateText(worker.state),
+    sinceText(worker.since),
     linksText(worker),
     modelsText(worker),
     addressText(worker),
@@ -34,9 +35,7 @@ export function printLocalView(home: string, { mesh, workers }: ReturnType<typeo
       if (link.state === 'down')
         print(dim(`${role} ${name}: no link with ${linkName(link)}: ${link.reason ?? 'not found yet'}`))
     }
-    for (const model of load.models) {
-      if (model.reason !== undefined) print(dim(`${role} ${name}: ${model.name} is ${model.state}: ${model.reason}`))
-    }
+    printModelReasons({ role, name }, load.models)
   }
   print()
   print(
@@ -46,17 +45,12 @@ export function printLocalView(home: string, { mesh, workers }: ReturnType<typeo
   )
 }
 
-function addressText({ addresses }: Pick<WorkerStatus, 'addresses'>): string {
-  const shown = addresses.http ?? addresses.metrics
-  return shown === undefined ? '-' : cyan(shown)
-}
-
 /** `the auth worker, gateway g1`; `-` where there is no link. */
 export function linksText({ links = [] }: Pick<WorkerStatus, 'links'>): string {
-  const inOrder = links.toSorted(
-    (a, b) => ROLES.indexOf(a.role) - ROLES.indexOf(b.role) || a.name.localeCompare(b.name),
-  )
-  const linked = inOrder.filter(({ state }) => state !== 'down').map(linkName)
+  const linked = links
+    .toSorted(byRole)
+    .filter(({ state }) => state !== 'down')
+    .map(linkName)
   return linked.length === 0 ? '-' : linked.join(', ')
 }
 

@@ -20,6 +20,7 @@ export async function untilAdmitted(children: readonly Child[], stopped: () => b
   if (children.some(({ role }) => role === 'auth')) return
   const startedAt = performance.now()
   let settledSince: number | undefined
+  let wasLinked = false
   while (!stopped()) {
     const failed = children.find(({ state }) => state === 'failed')
     if (failed !== undefined) throw failed.reason ?? MeshError.INTERNAL(`${failed.role} ${failed.name} failed`)
@@ -28,8 +29,9 @@ export async function untilAdmitted(children: readonly Child[], stopped: () => b
     if (!statuses.every(isIn)) settledSince = undefined
     else settledSince ??= now
     if (settledSince !== undefined && now - settledSince > SETTLED_MS) return
-    const deadlineMs = statuses.some(isLinked) ? LISTED_MS : LINK_MS
-    if (now - startedAt > deadlineMs) return
+    // One that has just learned that it is not listed closes its links, and ends a moment later.
+    wasLinked ||= statuses.some(isLinked)
+    if (now - startedAt > (wasLinked ? LISTED_MS : LINK_MS)) return
     await new Promise((resolve) => setTimeout(resolve, CHECK_MS))
   }
 }

@@ -1,29 +1,47 @@
-import { findLogin, findProfile, hasAuthority, readRoles, type WorkerName, writeRoles } from '../../lib/home/index.js'
+import {
+  complain,
+  findLogin,
+  findProfile,
+  hasAuthority,
+  readRoles,
+  type WorkerName,
+  writeRoles,
+} from '../../lib/home/index.js'
 import {
   MeshError,
   type MeshProfile,
+  messageOf,
   nameSchema,
   ROLES,
   type Role,
   roleSchema,
   validate,
 } from '../../lib/protocol/index.js'
+import { command } from '../shared/hints.js'
 import { isSameSet } from '../shared/lists.js'
+import type { Common } from '../shared/mesh.js'
 import type { WorkerSpec } from './child.js'
 
-/** What `infermesh up` takes. */
-export interface UpOptions {
+/** What says which workers to start, and how. */
+export interface PlanOptions {
   role?: string[]
   name?: string
   network?: string
   bootstrap?: string[]
-import { command } from '../shared/hints.js'
   host?: string
   netHost?: string
   httpPort?: number
   metricsPort?: number
   gpu?: string
   set?: string[]
+}
+
+/** What `infermesh up` takes. */
+export interface RunOptions extends PlanOptions, Common {
+  detach?: boolean
+  showKey?: boolean
+  /** Ask the mesh a first question. */
+  check: boolean
 }
 
 export interface Plan {
@@ -37,7 +55,7 @@ export interface Plan {
  * where it makes its own mesh.
  * @throws MeshError BAD_REQUEST, CONFIG_INVALID
  */
-export function planWorkers(home: string, options: UpOptions): Plan {
+export function planWorkers(home: string, options: PlanOptions): Plan {
   const profile = findProfile(home)
   const makesMesh = profile === undefined
   if (makesMesh) mustMakeMesh(home)
@@ -72,7 +90,7 @@ function mustMakeMesh(home: string): void {
 }
 
 /** @throws MeshError CONFIG_INVALID with the command that changes what a mesh is found on: a start does not */
-function mustBeItsNetwork(home: string, profile: MeshProfile | undefined, options: UpOptions): void {
+function mustBeItsNetwork(home: string, profile: MeshProfile | undefined, options: PlanOptions): void {
   if (profile === undefined) return
   const { kind, bootstrap } = profile.network
   const { network: asked, bootstrap: nodes, netHost } = options
@@ -106,16 +124,21 @@ export function rememberRole(home: string, worker: WorkerName): void {
   writeRoles(home, [...others, worker])
 }
 
-/** Keeps what made the mesh as what `infermesh up` starts here. */
-export function rememberPlan(home: string, { specs, makesMesh }: Plan): void {
-  if (makesMesh) writeRoles(home, specs)
+/** Keeps what made the mesh as what `infermesh up` starts here. That it cannot is no reason to stop what runs. */
+export function keepPlan(home: string, { specs, makesMesh }: Plan): void {
+  if (!makesMesh) return
+  try {
+    writeRoles(home, specs)
+  } catch (err) {
+    complain(`infermesh: which workers to start here next time could not be written: ${messageOf(err)}`)
+  }
 }
 
 /**
  * Each role is given the settings of the facilities it has. A port is for the first worker of its role: the others take
  * free ones, which they keep.
  */
-function settingsFor(role: Role, isFirst: boolean, options: UpOptions): string[] {
+function settingsFor(role: Role, isFirst: boolean, options: PlanOptions): string[] {
   const { network, bootstrap, host, netHost, httpPort, metricsPort, gpu } = options
   const settings: string[] = []
   const add = (key: string, value: unknown) => {

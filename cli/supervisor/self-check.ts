@@ -1,6 +1,6 @@
 import type { MeshClient } from '../../lib/client/index.js'
 import { complain } from '../../lib/home/index.js'
-import { MeshError } from '../../lib/protocol/index.js'
+import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 import { statsLine } from '../shared/answer-stats.js'
 import { command } from '../shared/hints.js'
 import { dim, print, withSpinner, writeAnswer } from '../shared/output.js'
@@ -21,15 +21,16 @@ const NEW_KEY = 'Where the authority runs, delete admin.key and start again: a n
  * times.
  * @param options.home the home that started it, for hints
  * @param options.asks false: it only waits
- * @param options.hasProcessor one was started on this machine, so the mesh must come to serve
+ * @param options.statuses what was started on this machine: with a processor among it the mesh must come to serve
  * @param options.quiet shows nothing
  * @throws MeshError why the mesh does not answer, where it must
  */
 export async function selfCheck(
   mesh: MeshClient,
-  { home, asks, hasProcessor, quiet }: { home: string; asks: boolean; hasProcessor: boolean; quiet: boolean },
+  { home, asks, statuses, quiet }: { home: string; asks: boolean; statuses: WorkerStatus[]; quiet: boolean },
   signal: AbortSignal,
 ): Promise<void> {
+  const hasProcessor = statuses.some(({ role }) => role === 'processor')
   const waitMs = hasProcessor ? SERVING_MS : OTHERS_MS
   const missing = await withSpinner('waiting for a processor', quiet, untilServing(mesh, home, waitMs, signal))
   if (missing?.code === 'INVALID_API_KEY') {
