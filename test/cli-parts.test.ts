@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import test from 'brittle'
+import { completeChat } from '../cli/shared/chat-commands.js'
 import { againText } from '../cli/shared/errors.js'
 import { command } from '../cli/shared/hints.js'
 import { bytesText, countText, durationText, table, timeText } from '../cli/shared/output.js'
@@ -95,6 +96,20 @@ test('a command that somebody should type means the home that is spoken of', asy
   }
   const doctor = await infermesh(['doctor', '--home', home])
   t.ok(doctor.stdout.includes(`\`infermesh login <connect string> ${here} uses one`), doctor.stdout)
+})
+
+test('Tab in a chat offers commands, and what a command says may come behind it', async (t) => {
+  const accept = {
+    argument: '<code>',
+    help: '',
+    complete: async () => ['k7q-3mf', 'abc-def', 'k9x-111'],
+    run: async () => {},
+  }
+  const complete = (text: string) => completeChat(text, { '/accept': accept }, async () => ['phi-4', 'tiny'])
+  t.alike(await complete('/ac'), { from: 0, choices: ['/accept '] })
+  t.alike(await complete('/accept k'), { from: 8, choices: ['k7q-3mf', 'k9x-111'] })
+  t.alike(await complete('/model p'), { from: 7, choices: ['phi-4'] })
+  t.alike(await complete('/stats k'), { from: 7, choices: [] })
 })
 
 test('limits are told in the words of the options', (t) => {

@@ -1,14 +1,20 @@
-import { type Command, Option } from 'commander'
+import { Argument, type Command, Option } from 'commander'
 import { MeshError } from '../../lib/protocol/index.js'
 import { bashScript, fishScript, zshScript } from '../shared/completion-scripts.js'
 import { printValues } from '../shared/completion-values.js'
-import { placesOf } from '../shared/completion-words.js'
+import { type Place, placesOf } from '../shared/completion-words.js'
 import { optionsOf } from '../shared/mesh.js'
 import { printLines } from '../shared/output.js'
 
+const SCRIPTS: Partial<Record<string, (places: Place[]) => string>> = {
+  bash: bashScript,
+  zsh: zshScript,
+  fish: fishScript,
+}
+
 export function define(command: Command): void {
   command
-    .argument('[shell]', 'bash, zsh or fish')
+    .addArgument(new Argument('[shell]', 'what to print it for').choices(Object.keys(SCRIPTS)))
     // What the scripts call.
     .addOption(new Option('--values <kind>', 'print what may stand in a place').hideHelp())
     .addHelpText(
@@ -26,11 +32,9 @@ Examples:
       if (options.values !== undefined) return printValues(options.values, options)
       const root = self.parent
       if (root === null) return
-      const script = { bash: bashScript, zsh: zshScript, fish: fishScript }[shell ?? '']
+      const script = SCRIPTS[shell ?? '']
       if (script === undefined) {
-        throw MeshError.BAD_REQUEST(
-          `${shell === undefined ? 'Say for which shell' : `No completion for ${shell}`}: expected bash, zsh or fish`,
-        )
+        throw MeshError.BAD_REQUEST(`Say for which shell: expected ${Object.keys(SCRIPTS).join(', ')}`)
       }
       printLines(script(placesOf(root)))
     })

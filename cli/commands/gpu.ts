@@ -52,8 +52,8 @@ models that are loaded go on with the old one until they are loaded again.
 
 Examples:
   infermesh gpu install cpu
-  infermesh gpu install cuda       for NVIDIA
-  infermesh gpu install vulkan     for AMD, Intel and others`,
+  infermesh gpu install cuda       # for NVIDIA
+  infermesh gpu install vulkan     # for AMD, Intel and others`,
     )
     .action(async (backEnd: BackEnd, _options, self: Command) => {
       const { dryRun, json } = optionsOf<{ dryRun?: boolean }>(self)

@@ -9,6 +9,8 @@ export interface ChatCommand {
   /** What may come behind its name. */
   argument?: string
   help: string
+  /** What may come behind its name, asked for at Tab. */
+  complete?: () => Promise<string[]>
   /** @param signal Ctrl-C */
   run: (argument: string, signal: AbortSignal) => Promise<void>
 }
@@ -52,7 +54,7 @@ export function printHelp(more: Record<string, ChatCommand>): void {
 }
 
 /**
- * What may come at the end of what is typed: names of commands, of models and of files.
+ * What may come at the end of what is typed: names of commands, of models, of files, and what a further command offers.
  * @param models asked only where one is wanted
  */
 export async function completeChat(
@@ -71,6 +73,8 @@ export async function completeChat(
   const from = text.length - argument.length
   if (command === '/model') return { from, choices: beginning(await models(), argument) }
   if (command === '/save') return { from, choices: filesBeginning(argument) }
+  const { complete } = more[command] ?? {}
+  if (complete !== undefined) return { from, choices: beginning(await complete(), argument) }
   return { from, choices: [] }
 }
 

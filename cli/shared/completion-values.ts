@@ -26,6 +26,10 @@ const LOOKUPS = {
   members: async (mesh) => membersOf(await mesh.admin.members.list({ limit: MAX_VALUES })),
   processors: async (mesh) =>
     membersOf((await mesh.admin.members.list({ limit: MAX_VALUES })).filter(({ role }) => role === 'processor')),
+  requests: async (mesh) =>
+    (await mesh.admin.admissions.list({ limit: MAX_VALUES })).map(
+      ({ code, role, name, address }): Value => [code, `${role} ${name}, from ${address}`],
+    ),
   invites: async (mesh) =>
     (await mesh.admin.invites.list({ limit: MAX_VALUES }))
       .filter(({ spentAt, revokedAt }) => spentAt === undefined && revokedAt === undefined)

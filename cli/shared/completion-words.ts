@@ -27,27 +27,36 @@ export interface Place {
   argument: Values | undefined
 }
 
-/** What the first argument of a command is, and what an option's value is, wherever the program says nothing of it. */
+/** What the first argument of a command is, and what an option's value is, wherever the program says no choices for it. */
 const ARGUMENTS: Record<string, Values> = {
-  completion: { words: ['bash', 'zsh', 'fish'] },
+  backup: 'file',
   'invite revoke': { kind: 'invites' },
+  'keys limits': { kind: 'keys' },
   'keys revoke': { kind: 'keys' },
+  'keys show': { kind: 'keys' },
   'keys update': { kind: 'keys' },
   logs: { kind: 'workers' },
+  'members accept': { kind: 'requests' },
+  'members refuse': { kind: 'requests' },
   'members remove': { kind: 'members' },
+  'models add': 'file',
   'models approve': { kind: 'models' },
   'models default': { kind: 'models' },
   'models rm': { kind: 'models' },
+  restore: 'file',
   'users limits': { kind: 'users' },
   'users passwd': { kind: 'users' },
   'users rm': { kind: 'users' },
+  'users show': { kind: 'users' },
 }
 const OPTIONS: Record<string, Values> = {
   '--by': { words: ['key', 'user', 'model', 'day', 'hour'] },
   '--home': 'file',
+  '--key-file': 'file',
   '--key-id': { kind: 'keys' },
   '--model': { kind: 'models' },
   '--models': { kind: 'models' },
+  '--passphrase-file': 'file',
   '--processor': { kind: 'processors' },
   '--role': { words: ['auth', 'gateway', 'processor', 'metrics'] },
   '--schema': 'file',
@@ -66,7 +75,7 @@ export function placesOf(root: Command): Place[] {
       aliases,
       commands: command.commands.map((sub) => ({ text: sub.name(), summary: sub.summary() || sub.description() })),
       options: [...(command === root ? [] : optionsOf(command)), ...common, help],
-      argument: ARGUMENTS[path],
+      argument: wordsOf(command.registeredArguments[0]?.argChoices) ?? ARGUMENTS[path],
     })
     for (const sub of command.commands) {
       const others = [path, ...aliases].flatMap((before) =>
@@ -92,5 +101,10 @@ function optionsOf(command: Command): OptionWord[] {
 
 function valuesOf({ required, optional, argChoices, long }: Option): Values | undefined {
   if (!required && !optional) return undefined
-  return argChoices === undefined ? (OPTIONS[long ?? ''] ?? 'any') : { words: [...argChoices] }
+  return wordsOf(argChoices) ?? OPTIONS[long ?? ''] ?? 'any'
+}
+
+/** What commander itself refuses other words for. */
+function wordsOf(choices: readonly string[] | undefined): Values | undefined {
+  return choices === undefined ? undefined : { words: [...choices] }
 }

@@ -6,6 +6,8 @@ import { notice } from '../terminal/typing.js'
 /** Machines that ask to join, at the prompt of a running `infermesh up`. */
 
 const POLL_MS = 2000
+/** How long Tab waits for the codes. */
+const COMPLETE_MS = 1000
 
 /**
  * Tells of each request once, until the signal aborts. Only a mesh of a LAN has any.
@@ -38,8 +40,16 @@ export function requestCommands(meshNow: () => MeshClient) {
     if (code === '') throw MeshError.BAD_REQUEST('Say which, by the code that the machine shows: /accept k7q-3mf')
     return code
   }
+  // What fails or takes long offers nothing: somebody has only pressed Tab.
+  const complete = async () => {
+    const requests = await meshNow()
+      .admin.admissions.list({}, { timeoutMs: COMPLETE_MS })
+      .catch(() => [])
+    return requests.map(({ code }) => code)
+  }
   return {
     '/accept': {
+      complete,
       argument: '<code>',
       help: 'let the machine in that shows this code',
       run: async (code: string, signal: AbortSignal) => {
@@ -48,6 +58,7 @@ export function requestCommands(meshNow: () => MeshClient) {
       },
     },
     '/refuse': {
+      complete,
       argument: '<code>',
       help: 'turn that machine away',
       run: async (code: string, signal: AbortSignal) => {
