@@ -104,10 +104,10 @@ test('a back end that is not installed is named with the command that installs i
     t.teardown(() => engine.stop())
     const err = await failure(engine.load())
     t.is(err.code, 'CONFIG_INVALID')
-    t.ok(err.message.includes(`\`npm run gpu:${gpu}\` installs it`), err.message)
+    t.ok(err.message.includes(`\`infermesh gpu install ${gpu}\` installs it`), err.message)
   }
   t.is(cpuReason('linux', false), 'auto: CUDA and Vulkan did not find a device that it can use on this machine')
-  t.ok(cpuReason('linux', true).endsWith("It has NVIDIA's driver: `npm run gpu:cuda` installs the back end"))
+  t.ok(cpuReason('linux', true).endsWith("It has NVIDIA's driver: `infermesh gpu install cuda` installs the back end"))
 })
 
 test('an engine ends when its processor is gone', async (t) => {

@@ -61,6 +61,14 @@ test('a machine without an engine says which command brings it, and with that it
   t.is(without.code, 78)
   t.ok(/no engine .*`infermesh gpu install cpu` brings it/.test(without.stderr), without.stderr)
 
+  const engineAt = async () => {
+    const { findings } = JSON.parse((await installed('doctor', '--json')).stdout)
+    return findings.filter(({ check }: { check: string }) => check === 'engine')
+  }
+  const [missing] = await engineAt()
+  t.is(missing.state, 'fail')
+  t.ok(missing.advice.startsWith('`infermesh gpu install cpu` brings it'), missing.advice)
+
   const brought = await installed('gpu', 'install', 'cpu')
   t.is(brought.code, 0, brought.stderr)
   const here = JSON.parse((await installed('gpu', 'ls', '--json')).stdout)
@@ -73,6 +81,7 @@ test('a machine without an engine says which command brings it, and with that it
     Object.keys(planInstall('cpu').packages).flatMap((name) => name.split('@node-llama-cpp/')[1] ?? []),
     'no back end of another kind or platform',
   )
+  t.alike(await engineAt(), [{ check: 'engine', state: 'ok', message: 'node-llama-cpp, for cpu' }])
   t.teardown(() => installed('down'))
   const started = await installed(...up)
   t.is(started.code, 0, started.stderr)

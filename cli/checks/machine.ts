@@ -1,10 +1,14 @@
 import { existsSync, readdirSync, readFileSync, statfsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { findLogin, readRoles } from '../../lib/home/index.js'
+import { engineCommand } from '../../lib/protocol/index.js'
+import { engineDir, installedBackEnds } from '../shared/engine-install.js'
 import { bytesText } from '../shared/output.js'
 import type { Finding } from './finding.js'
+import { readable } from './home.js'
 
-/** What the machine gives: Node, room on the disk, the model file. */
+/** What the machine gives: Node, room on the disk, the engine, the model file. */
 
 const NODE_MAJOR = 20
 const LOW_DISK_BYTES = 1024 ** 3
@@ -33,6 +37,29 @@ export function diskSpace(home: string): Finding {
   const advice = 'free some space: gateways refuse requests when they cannot record them'
   if (free < NO_DISK_BYTES) return { check, state: 'fail', message, advice }
   return free < LOW_DISK_BYTES ? { check, state: 'warn', message, advice } : { check, state: 'ok', message }
+}
+
+/** Whether a processor of this home has an engine to run models with. Other workers and clients need none. */
+export function engine(home: string): Finding[] {
+  const check = 'engine'
+  const bring = `\`${engineCommand('cpu')}\` brings it, \`${engineCommand('cuda')}\` or \`${engineCommand('vulkan')}\` with a GPU’s back end`
+  if (engineDir() !== undefined) {
+    const names = installedBackEnds().flatMap(({ backEnd, installed }) => (installed ? [backEnd] : []))
+    return names.length > 0
+      ? [{ check, state: 'ok', message: `node-llama-cpp, for ${names.join(', ')}` }]
+      : [{ check, state: 'warn', message: 'node-llama-cpp is here without a back end of its own', advice: bring }]
+  }
+  const roles = readable(() => readRoles(home))
+  const isUser = roles === undefined && readable(() => findLogin(home)) !== undefined
+  if (isUser || roles?.some(({ role }) => role === 'processor') === false) return []
+  return [
+    {
+      check,
+      state: 'fail',
+      message: 'this machine has no engine, so a processor does not start here',
+      advice: bring,
+    },
+  ]
 }
 
 export function embeddedModel(): Finding {

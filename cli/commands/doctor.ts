@@ -3,7 +3,7 @@ import { homePath } from '../../lib/home/index.js'
 import type { Finding } from '../checks/finding.js'
 import { moved, secretFiles, unreadableFiles } from '../checks/home.js'
 import { links } from '../checks/links.js'
-import { diskSpace, embeddedModel, nodeVersion } from '../checks/machine.js'
+import { diskSpace, embeddedModel, engine, nodeVersion } from '../checks/machine.js'
 import { mesh } from '../checks/mesh.js'
 import { ports, processes } from '../checks/processes.js'
 import { security } from '../checks/security.js'
@@ -19,7 +19,7 @@ export function define(command: Command): void {
     .addHelpText(
       'after',
       `
-Looks at Node, the home's files, ports, processes, the model, the GPU, the network and the mesh.
+Looks at Node, the home's files, ports, processes, the engine, the model, the GPU, the network and the mesh.
 With --security at who may read and reach what: files, listeners, members, keys.
 Exit code 69 where something must be mended.
 
@@ -49,6 +49,7 @@ async function examine(home: string, common: Common): Promise<Finding[]> {
     diskSpace(home),
     ...processes(home, workers),
     ...(await ports(home, workers)),
+    ...engine(home),
     embeddedModel(),
     ...links(home, workers),
     ...(await mesh(home, common)),

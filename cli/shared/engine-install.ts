@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
+import { engineCommand, MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
 
 /** The engine's packages: which ones a machine needs, and bringing them from the npm registry. */
 
@@ -73,7 +73,7 @@ export function planInstall(backEnd: BackEnd, { platform, arch }: Machine = proc
 
 function noneFor(backEnd: BackEnd, machine: string, isSupported: boolean): MeshError {
   const message = isSupported
-    ? `There is no prebuilt ${backEnd} back end for ${machine}. \`infermesh gpu install cpu\` brings what there is${machine.startsWith('darwin') ? ', with Metal' : ''}`
+    ? `There is no prebuilt ${backEnd} back end for ${machine}. \`${engineCommand('cpu')}\` brings what there is${machine.startsWith('darwin') ? ', with Metal' : ''}`
     : `The engine does not run on ${machine}. It runs on ${Object.keys(PLATFORMS).join(', ')}; this machine can still be a client`
   return MeshError.ENGINE_FAILED(message)
 }

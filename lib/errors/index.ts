@@ -7,4 +7,4 @@ export {
   messageOf,
   systemCode,
 } from './errors.js'
-export { againIn, escapedJson, gpuCommand, oneLine, printable } from './text.js'
+export { againIn, engineCommand, escapedJson, oneLine, printable } from './text.js'

@@ -15,9 +15,9 @@ export function oneLine(text: string): string {
   return printable(text.replace(/\s*[\r\n]+\s*/g, ' ').replaceAll('\t', ' '))
 }
 
-/** The command that installs a back end of llama.cpp which does not come with the package. */
-export function gpuCommand(backend: 'cuda' | 'vulkan'): string {
-  return `npm run gpu:${backend}`
+/** The command that brings the engine with one of its back ends, none of which comes with the package. */
+export function engineCommand(backEnd: 'cpu' | 'cuda' | 'vulkan'): string {
+  return `infermesh gpu install ${backEnd}`
 }
 
 /** When to try again, for people: never sooner than in `ms` milliseconds. */

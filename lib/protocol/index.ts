@@ -3,6 +3,7 @@ export {
   type ErrorBody,
   type ErrorCode,
   type ErrorDetails,
+  engineCommand,
   isDiskFull,
   MeshError,
   messageOf,

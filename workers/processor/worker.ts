@@ -3,6 +3,7 @@ import { endEngines } from '../../lib/home/index.js'
 import type { GenerationSink } from '../../lib/link/index.js'
 import {
   EMBEDDED_MODEL,
+  engineCommand,
   type GenerateAsk,
   type GenerateEvent,
   type Load,
@@ -55,7 +56,7 @@ export class ProcessorWorker extends BaseWorker {
     super('processor', options)
     if (options.engine?.modulePath === undefined && !hasEngine()) {
       throw MeshError.CONFIG_INVALID(
-        'This machine has no engine to run models with: `infermesh gpu install cpu` brings it (about 80 MB)',
+        `This machine has no engine to run models with: \`${engineCommand('cpu')}\` brings it (about 80 MB)`,
       )
     }
     this.#signMs = options.signMs ?? SIGN_MS

@@ -10,7 +10,7 @@ import {
   type LlamaModel,
   NoBinaryFoundError,
 } from 'node-llama-cpp'
-import { gpuCommand, MeshError, messageOf } from '../../../lib/errors/index.js'
+import { engineCommand, MeshError, messageOf } from '../../../lib/errors/index.js'
 import type { Gpu } from '../../../lib/protocol/index.js'
 import { Batching } from './batching.js'
 import type { EngineInfo, EngineMemory, GpuChoice, LoadOptions } from './messages.js'
@@ -89,7 +89,7 @@ export async function memoryNow({ llama }: Pick<LoadedModel, 'llama'>): Promise<
 
 async function openLlama(gpu: GpuChoice, logger: (level: LlamaLogLevel, message: string) => void): Promise<Llama> {
   const machine = `${process.platform} ${process.arch}`
-  const bring = gpu === 'cuda' || gpu === 'vulkan' ? `: \`${gpuCommand(gpu)}\` installs it` : ''
+  const bring = gpu === 'cuda' || gpu === 'vulkan' ? `: \`${engineCommand(gpu)}\` installs it` : ''
   const missing = `engine.gpu is ${gpu}, but llama.cpp's ${gpu} back end does not work on this machine (${machine}): it is not installed${bring}, or there is no device or no driver. auto takes what works, off the CPU`
   let llama: Llama
   try {
@@ -137,7 +137,7 @@ const NVIDIA_DRIVER = '/proc/driver/nvidia/version'
 /** Why the CPU was chosen, and how to have the GPU where its driver is there: its back end is no part of the package. */
 export function cpuReason(platform: NodeJS.Platform, hasNvidiaDriver: boolean): string {
   const tried = platform === 'darwin' ? 'Metal' : 'CUDA and Vulkan'
-  const help = hasNvidiaDriver ? `. It has NVIDIA's driver: \`${gpuCommand('cuda')}\` installs the back end` : ''
+  const help = hasNvidiaDriver ? `. It has NVIDIA's driver: \`${engineCommand('cuda')}\` installs the back end` : ''
   return `auto: ${tried} did not find a device that it can use on this machine${help}`
 }
 
