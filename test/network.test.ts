@@ -21,6 +21,7 @@ interface Network {
   restarted?: boolean
   restart?: string[]
   changedHere?: boolean
+  http?: string[]
 }
 
 async function json<T>(home: string, ...args: string[]): Promise<T> {
@@ -72,6 +73,12 @@ test('a mesh of one machine becomes one of a LAN, and another machine joins it',
     (await json<{ models: { processors: string[] }[] }>(home, 'models', 'ls')).models[0]?.processors.includes('p2')
   await until(served, 'the other machine serves', 20_000)
   t.absent((await json<Network>(other, 'network')).changedHere)
+  await refused(t, other, ['network', '--http-host', '0.0.0.0'], 78, /starts no gateway/)
+  const door = await json<Network>(home, 'network', '--http-host', '0.0.0.0')
+  t.alike([door.changed, door.restarted, door.restart, door.http?.length], [true, true, [], 1])
+  t.absent(/127\.0\.0\.1|0\.0\.0\.0/.test(door.http?.[0] ?? ''), `others reach ${door.http?.[0]}`)
+  const again = await json<Network>(home, 'network', '--http-host', '0.0.0.0')
+  t.alike([again.changed, again.http], [false, door.http], 'twice is once')
 
   const testnet = await createTestnet(3)
   onTeardown(t, () => testnet.destroy())
@@ -108,12 +115,19 @@ test('the network is changed while nothing runs, and takes what fits its kind', 
   await refused(t, home, ['network', 'lan', '--bootstrap', '10.0.0.1:1'], 64, /goes with `infermesh network private`/)
   await refused(t, home, ['network', 'lan', '--net-host', '203.0.113.7'], 64, /is no IPv4 address of this machine/)
   await refused(t, home, ['network', 'local', '--net-host', '127.0.0.1'], 64, /any network but local/)
+  await refused(t, home, ['network', 'lan', '--http-host', '203.0.113.7'], 64, /is no IPv4 address of this machine/)
+  await refused(t, home, ['network', '--http-host', '203.0.113.7'], 64, /is no IPv4 address of this machine/)
+  await refused(t, home, ['network', '--http-host', '0.0.0.0', '--net-host', '127.0.0.1'], 64, /go with a kind/)
   t.is(findProfile(home)?.network.kind, 'local', 'what is refused changes nothing')
+  t.absent(existsSync(settingsPath(homeFiles(home).configDir, 'http')))
 
   const changed = await json<Network>(home, 'network', 'lan', '--net-host', '127.0.0.1')
   t.alike([changed.changed, changed.restarted, changed.restart], [true, false, []])
   await json(home, ...UP)
-  t.alike(findProfile(home)?.network, { kind: 'lan', bootstrap: changed.bootstrap }, 'where it was said to be')
+  const { kind, bootstrap = [] } = findProfile(home)?.network ?? {}
+  t.alike([kind, bootstrap[0]], ['lan', changed.bootstrap[0]], 'where it was said to be')
+  await until(() => findProfile(home)?.network.bootstrap.length === 2, 'the gateway’s node is named, too')
+  t.absent((await json<Network>(home, 'network', 'lan')).changed, 'which is no other network')
   await infermesh(['down'], { home })
 
   t.alike((await json<Network>(home, 'network', 'private', '--bootstrap', '127.0.0.1:9')).bootstrap, ['127.0.0.1:9'])

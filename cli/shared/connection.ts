@@ -57,7 +57,7 @@ export function printConnection(
   else {
     print(
       dim(
-        'OpenAI clients: no gateway listens beyond its own machine. There, `infermesh up --host 0.0.0.0` opens it; or, after the login, `infermesh proxy` where the client runs.',
+        'OpenAI clients: no gateway listens beyond its own machine. `infermesh network --http-host 0.0.0.0` there opens it to others; or, after the login, `infermesh proxy` where the client runs.',
       ),
     )
   }

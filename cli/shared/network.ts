@@ -3,7 +3,9 @@ import {
   hasAuthority,
   homeFiles,
   readProfile,
+  readRoles,
   readSettings,
+  readStatuses,
   settingsPath,
   writeProfile,
   writeSetting,
@@ -22,25 +24,41 @@ import { runningSupervisor, runningWorkers } from '../supervisor/state.js'
 import { command } from './hints.js'
 import { isSameSet } from './lists.js'
 
-/** The network that a home's mesh is found on: what it is, and how it is changed. */
+/** The network that a home's mesh is found on, and where its HTTP door listens: what they are, and how they are changed. */
 
 export interface NetworkOptions {
   bootstrap?: string[]
   netHost?: string
+  httpHost?: string
 }
 
+/** What a change has done to the workers of this home. */
+interface Restarted {
+  /** The workers run on it by now. */
+  restarted: boolean
+  /** Workers, as `role name`, that run as before until somebody starts them anew. */
+  restart: string[]
+  /** Where the HTTP API of this home's gateways listens now, as URLs; none while none runs. */
+  http: string[]
+}
+
+/** What `infermesh network --http-host` did. */
+export interface DoorOutcome extends Restarted {
+  httpHost: string
+  changed: boolean
+}
+
+/** Every address that a machine has. */
+const ALL: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
+
 /** What `infermesh network <kind>` did. */
-export interface Outcome {
+export interface Outcome extends Restarted {
   mesh: string
   kind: NetworkKind
   /** Empty also where the authority's next start says it. */
   bootstrap: string[]
   from: NetworkKind
   changed: boolean
-  /** The workers run on it by now. */
-  restarted: boolean
-  /** Workers, as `role name`, that run on the former network until somebody starts them anew. */
-  restart: string[]
   /** This machine's addresses in a LAN, the one in use first. */
   addresses: string[]
 }
@@ -71,24 +89,55 @@ export async function changeNetwork(
 ): Promise<Outcome> {
   const profile = profileToChange(home, kind)
   mustFit(kind, options)
+  if (options.httpHost !== undefined) mustBeDoor(home, options.httpHost)
   const addresses = addressesFor(home, options)
   const network = { kind, bootstrap: bootstrapFor(kind, profile.network, options, addresses[0]) }
   const before = profile.network
-  const isMoved = options.netHost !== undefined && options.netHost !== hostSetting(home)
-  const changed = isMoved || network.kind !== before.kind || !isSameSet(network.bootstrap, before.bootstrap)
+  const isMoved = isChange(home, 'net', options.netHost) || isChange(home, 'http', options.httpHost)
+  const changed = isMoved || network.kind !== before.kind || !isFoundAt(network, before.bootstrap)
   const outcome = { mesh: profile.address, ...network, from: before.kind, changed, addresses }
-  if (!changed) return { ...outcome, restarted: false, restart: [] }
+  if (!changed) return { ...outcome, restarted: false, restart: [], http: doorsOf(home) }
 
-  if (options.netHost !== undefined) writeSetting(homeFiles(home).configDir, 'net', 'host', options.netHost)
+  keepHost(home, 'net', options.netHost)
+  keepHost(home, 'http', options.httpHost)
   writeProfile(home, { ...profile, network })
+  const done = await startAnew(home, signal)
+  // What the authority has made of it.
+  return { ...outcome, ...(done.restarted ? readProfile(home).network : {}), ...done }
+}
+
+/**
+ * Has the HTTP door of a home's gateways listen on an address, from now on. Workers that a supervisor runs are started anew.
+ * @throws MeshError CONFIG_INVALID where the home belongs to no mesh or has no gateway, BAD_REQUEST for an address that is not its own
+ */
+export async function openDoor(home: string, httpHost: string, signal: AbortSignal): Promise<DoorOutcome> {
+  readProfile(home)
+  mustBeDoor(home, httpHost)
+  const changed = isChange(home, 'http', httpHost)
+  if (!changed) return { httpHost, changed, restarted: false, restart: [], http: doorsOf(home) }
+  keepHost(home, 'http', httpHost)
+  return { httpHost, changed, ...(await startAnew(home, signal)) }
+}
+
+/** Where the authority serves the first node the others are the gateways', which come and go. */
+function isFoundAt({ kind, bootstrap }: MeshProfile['network'], before: readonly string[]): boolean {
+  const isServed = kind === 'local' || kind === 'lan'
+  return isServed ? bootstrap[0] === before[0] : isSameSet(bootstrap, before)
+}
+
+async function startAnew(home: string, signal: AbortSignal): Promise<Restarted> {
   const supervisor = runningSupervisor(home)
   if (supervisor !== undefined && canRestart(supervisor)) {
     await askRestart(home, supervisor, signal)
-    // What the authority has made of it.
-    return { ...outcome, ...readProfile(home).network, restarted: true, restart: [] }
+    return { restarted: true, restart: [], http: doorsOf(home) }
   }
   const restart = runningWorkers(home).map(({ role, name }) => `${role} ${name}`)
-  return { ...outcome, restarted: false, restart }
+  return { restarted: false, restart, http: doorsOf(home) }
+}
+
+/** Where this home's gateways listen, by their status files. */
+function doorsOf(home: string): string[] {
+  return readStatuses(home).flatMap((file) => ('status' in file ? (file.status.addresses.http ?? []) : []))
 }
 
 /** @throws MeshError CONFIG_INVALID: no mesh yet, or one that was made elsewhere */
@@ -121,17 +170,40 @@ function mustFit(kind: NetworkKind, { bootstrap, netHost }: NetworkOptions): voi
   }
 }
 
+/** @throws MeshError CONFIG_INVALID where no gateway is this home's, BAD_REQUEST for an address that is not this machine's */
+function mustBeDoor(home: string, host: string): void {
+  if (!(readRoles(home) ?? []).some(({ role }) => role === 'gateway')) {
+    throw MeshError.CONFIG_INVALID(
+      `${home} starts no gateway, and the HTTP API is a gateway's: say --http-host where one runs`,
+    )
+  }
+  if (ALL.has(host) || isOwnIpv4(host)) return
+  throw MeshError.BAD_REQUEST(
+    `--http-host ${host} is no IPv4 address of this machine: expected 0.0.0.0 for all that it has, ${LOOPBACK} for none but itself, or one of ${lanAddresses().join(', ') || 'none'}`,
+  )
+}
+
 /** This machine's addresses, the one first that the workers of this home bind to. */
 function addressesFor(home: string, { netHost }: NetworkOptions): string[] {
-  const chosen = netHost ?? hostSetting(home)
+  const chosen = netHost ?? hostSetting(home, 'net')
   const own = lanAddresses()
   return chosen === undefined ? own : [chosen, ...own.filter((address) => address !== chosen)]
 }
 
+type Facility = 'net' | 'http'
+
 /** The address that the home's own settings name; undefined where they leave it open. */
-function hostSetting(home: string): string | undefined {
-  const { host } = readSettings(settingsPath(homeFiles(home).configDir, 'net'))
+function hostSetting(home: string, facility: Facility): string | undefined {
+  const { host } = readSettings(settingsPath(homeFiles(home).configDir, facility))
   return typeof host === 'string' && host !== '' ? host : undefined
+}
+
+function isChange(home: string, facility: Facility, host: string | undefined): boolean {
+  return host !== undefined && host !== hostSetting(home, facility)
+}
+
+function keepHost(home: string, facility: Facility, host: string | undefined): void {
+  if (host !== undefined) writeSetting(homeFiles(home).configDir, facility, 'host', host)
 }
 
 /** @throws MeshError CONFIG_INVALID where there is no LAN */
