@@ -4,11 +4,13 @@ import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import DHT from 'hyperdht'
 import { homeFiles, readNodes, rememberNodes } from '../lib/home/index.js'
-import { encodeKey, MAX_NODES, type MemberNode, type Role } from '../lib/protocol/index.js'
+import { encodeKey, MAX_NODES, type MemberNode, type MeshProfile, type Role } from '../lib/protocol/index.js'
 import type { NetConfig } from '../lib/worker-base/net/config.js'
+import { openNode } from '../lib/worker-base/net/dht.js'
 import { MeetingPoints } from '../lib/worker-base/net/meeting-points.js'
 import { Places } from '../lib/worker-base/net/places.js'
 import { choosePort, keepPort, PORTS, PORTS_PER_ROLE, portsOf } from '../lib/worker-base/net/ports.js'
+import { codeOf } from './helpers/mesh.js'
 
 /** The DHT nodes that others may begin at: which live, where they are, and which ports they have. */
 
@@ -159,6 +161,18 @@ test('each role has UDP ports of its own on a LAN, and a second worker of a role
   for (const port of [await choose('auth', 'local'), await choose('gateway', 'lan', 0)]) {
     t.ok(port > 0 && (port < BASE || port >= BASE + PORTS), 'and on one machine, or where the setting is 0')
   }
+})
+
+test('an address that is another machine’s, as after a restore, is named with what this machine has', async (t) => {
+  const keyPair = DHT.keyPair()
+  const options = { keyPair, role: 'auth', workerDir: await t.tmp(), whereIs: () => [] } as const
+  const network: MeshProfile['network'] = { kind: 'lan', bootstrap: ['203.0.113.7:26700'] }
+  const opening = openNode(network, { ...options, config: { ...config(), host: '203.0.113.7' } })
+  await t.exception(
+    opening,
+    /net\.host is 203\.0\.113\.7, which is no address of this machine now: .*--net-host <address>/,
+  )
+  t.is(await codeOf(opening), 'DHT_UNREACHABLE')
 })
 
 test('a worker keeps the port that it had, and takes another for good where that was taken', async (t) => {

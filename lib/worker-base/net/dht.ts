@@ -1,11 +1,14 @@
 import { createSocket } from 'node:dgram'
 import type { KeyPair, NodeAddress } from 'hyperdht'
 import DHT from 'hyperdht'
-import { lanAddresses } from '../../lan/index.js'
+import { isOwnIpv4, lanAddresses } from '../../lan/index.js'
 import { isLoopback, LOOPBACK, MeshError, type MeshProfile, type Role } from '../../protocol/index.js'
 import type { NetConfig } from './config.js'
 import { MeshNode } from './node.js'
 import { choosePort, isFree } from './ports.js'
+
+/** Every address that the machine has. */
+const ANY = '0.0.0.0'
 
 export interface NodeOptions {
   config: NetConfig
@@ -35,6 +38,7 @@ export async function openNode(network: MeshProfile['network'], options: NodeOpt
   const { config, keyPair, role, whereIs } = options
   const { kind, bootstrap } = network
   const bind = isLoopback(network) ? LOOPBACK : config.host
+  if (bind !== '' && bind !== ANY && !isOwnIpv4(bind)) throw notOurs(bind)
   const bound = bind === '' ? {} : { host: bind }
   if (kind === 'public') return { dht: new DHT({ keyPair, ...bound }) }
   const port = await portFor(options, kind, bind)
@@ -56,6 +60,15 @@ export async function openNode(network: MeshProfile['network'], options: NodeOpt
   // Another program took the port in between: its address would be wrong.
   await mesh.destroy({ force: true })
   return openNode(network, options)
+}
+
+/** A home that was restored on another machine, or a machine that was given another address. */
+function notOurs(host: string): MeshError {
+  const own = lanAddresses().join(', ') || 'none but loopback'
+  return MeshError.DHT_UNREACHABLE(
+    `net.host is ${host}, which is no address of this machine now: it has ${own}. \`infermesh network <kind> --net-host <address>\` names another where the mesh was made, elsewhere the setting net.host`,
+    { host },
+  )
 }
 
 async function portFor(options: NodeOptions, kind: MeshProfile['network']['kind'], bind: string): Promise<number> {
