@@ -2,6 +2,7 @@ import { type Limits, MeshClient, MeshError, type Scope } from '../../lib/client
 import { findLogin, findProfile, readAdminKey, writeLogin } from '../../lib/home/index.js'
 import { decodeConnectString } from '../../lib/protocol/index.js'
 import { command } from './hints.js'
+import { findElsewhere } from './mesh.js'
 import { bold, dim, print, printJson, timeText } from './output.js'
 
 /** How a home comes to use a mesh that it did not make. */
@@ -56,7 +57,7 @@ export async function logIn(home: string, connect: string, own: boolean, signal:
   const { profile, key } = decodeConnectString(connect)
   mustBeFreeFor(home, profile.address)
   const before = findLogin(home)
-  const mesh = new MeshClient({ home, mesh: profile, key })
+  const mesh = new MeshClient({ home, mesh: profile, key, findElsewhere })
   try {
     const { user, role, keyId, scopes, expiresAt, limits } = await untilKnown(mesh, signal)
     writeLogin(home, { profile, key, user, own })

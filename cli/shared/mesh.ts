@@ -16,7 +16,23 @@ export function optionsOf<T extends object>(command: Command): T & Common {
 }
 
 export function clientOptions({ home, mesh, key }: Common): MeshClientOptions {
-  return { home, mesh, key }
+  return { home, mesh, key, findElsewhere }
+}
+
+/** How long meshes of this LAN have to tell of themselves: they answer within 20 ms, and the first question may be lost. */
+const LISTEN_MS = 1000
+
+/** Nodes that say in this LAN that they are of the mesh with an address, as `host:port`. It never fails. */
+export async function findElsewhere(address: string): Promise<string[]> {
+  try {
+    const { browse } = await import('../../lib/lan/index.js')
+    const wanted = ({ mesh }: { mesh: string }) => mesh === address
+    const adverts = await browse({ forMs: LISTEN_MS, wanted, signal: new AbortController().signal })
+    return adverts.map(({ bootstrap }) => bootstrap)
+  } catch {
+    // Without multicast the mesh is where it was, or nowhere.
+    return []
+  }
 }
 
 /** A client of the mesh that the options mean. The network's libraries are loaded only now: most of a command's time is theirs. */

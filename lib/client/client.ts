@@ -3,6 +3,7 @@ import RPC from '@hyperswarm/rpc'
 import DHT from 'hyperdht'
 import { rememberNodes } from '../home/index.js'
 import {
+  bootstrapNodeSchema,
   type CallOptions,
   decodeKey,
   type EmbeddingRequest,
@@ -31,7 +32,7 @@ import { makeFetch } from './fetch.js'
 import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
 import { gather } from './pages.js'
 import { Peer } from './peer.js'
-import { answers, unreachable } from './reach.js'
+import { addressOf, answers, unreachable } from './reach.js'
 import { Search } from './search.js'
 
 /** How long one dial may take; a dead peer on the same machine or LAN shows itself much sooner than one behind a NAT. */
@@ -91,6 +92,8 @@ export class MeshClient {
   readonly #directoryReady: Promise<void>
   readonly #peers = new Set<Peer>()
   readonly #failed = new Map<string, number>()
+  /** Peers that were not where they were seen last: from then on the DHT is asked. */
+  readonly #moved = new Set<string>()
   #gateway: Peer | undefined
   #finding: Promise<Peer> | undefined
   #authority: Peer | undefined
@@ -363,13 +366,31 @@ export class MeshClient {
       store: this.#directory.store,
       publicKey,
       // One after the other: more would keep the call waiting.
-      nodes: nodes.filter((node) => node.publicKey === key).slice(0, 1),
+      nodes: this.#moved.has(key) ? [] : nodes.filter((node) => node.publicKey === key).slice(0, 1),
       dialMs: DIAL_MS[network.kind],
       roleOf: (key) => this.#directory.roleOf(key) ?? 'client',
     })
     this.#peers.add(peer)
-    peer.once('close', () => this.#peers.delete(peer))
+    let wasOpen = false
+    peer.once('open', () => {
+      wasOpen = true
+    })
+    peer.once('close', () => {
+      this.#peers.delete(peer)
+      if (!wasOpen) this.#moved.add(key)
+    })
     return peer
+  }
+
+  /** Where no known node answers: begins at those that the mesh has elsewhere. @returns whether there are any */
+  #goElsewhere = async (): Promise<boolean> => {
+    const { findElsewhere, address, nodes } = this.#settings
+    const found = ((await findElsewhere?.(address)) ?? []).filter((node) => bootstrapNodeSchema.safeParse(node).success)
+    if (found.length === 0 || this.#closing !== undefined) return false
+    this.#settings.bootstrap = found
+    for (const { publicKey } of nodes) this.#moved.add(publicKey)
+    this.#dht.bootstrapNodes = found.map(addressOf)
+    return true
   }
 
   /** A gateway, the one in use or a new one. */
@@ -392,6 +413,7 @@ export class MeshClient {
       directory: this.#directory,
       dial: this.#dial,
       avoid: new Set(this.#failed.keys()),
+      goElsewhere: this.#goElsewhere,
     })
     const gateway = await search.run()
     this.#assertOpen()
@@ -412,7 +434,8 @@ export class MeshClient {
   async #dialAuthority(): Promise<Peer> {
     await this.#directoryReady
     const publicKey = this.#settings.authority ?? (await this.#listedAuthority())
-    const deadline = performance.now() + this.#settings.timeoutMs / 2
+    let deadline = performance.now() + this.#settings.timeoutMs / 2
+    let hasLooked = false
     while (true) {
       this.#assertOpen()
       const peer = this.#dial(decodeKey(publicKey))
@@ -422,7 +445,12 @@ export class MeshClient {
         return peer
       }
       if (failure.code === 'VERSION_MISMATCH') throw failure
-      if (performance.now() + REDIAL_MS > deadline) throw await this.#whyNoAuthority(failure)
+      if (performance.now() + REDIAL_MS > deadline) {
+        const isAway = !hasLooked && !(await this.#isReached())
+        hasLooked = true
+        if (!isAway || !(await this.#goElsewhere())) throw await this.#whyNoAuthority(failure)
+        deadline = performance.now() + this.#settings.timeoutMs / 2
+      }
       await new Promise((resolve) => setTimeout(resolve, REDIAL_MS))
     }
   }
@@ -431,9 +459,8 @@ export class MeshClient {
   async #whyNoAuthority(failure: MeshError): Promise<MeshError> {
     const { network, bootstrap, address } = this.#settings
     const details = { mesh: address, cause: failure.code }
-    const isConnected = this.#gateway !== undefined && !this.#gateway.closed
-    if (!isConnected && !(await answers(this.#dht, bootstrap))) return unreachable(network, bootstrap, details)
-    const rest = isConnected
+    if (!(await this.#isReached())) return unreachable(network, bootstrap, details)
+    const rest = this.#isConnected
       ? 'Inference goes on without it, but nothing can be changed: start it, or try again shortly'
       : 'Nothing can be changed without it: `infermesh up` where the mesh was made starts it; or try again shortly'
     return MeshError.AUTHORITY_DOWN(
@@ -441,6 +468,15 @@ export class MeshClient {
       { ...details, retryAfterMs: 2000 },
       { cause: failure },
     )
+  }
+
+  get #isConnected(): boolean {
+    return this.#gateway !== undefined && !this.#gateway.closed
+  }
+
+  /** Whether anything of the mesh's network answers. */
+  async #isReached(): Promise<boolean> {
+    return this.#isConnected || (await answers(this.#dht, this.#settings.bootstrap))
   }
 
   /** Whom the directory names as the authority, read from any gateway. */

@@ -43,6 +43,11 @@ export interface MeshClientOptions {
    * each other out, so only what has to prove an identity wants it.
    */
   seed?: Uint8Array
+  /**
+   * Asked for `host:port` of nodes of the mesh with this address, where none that is known answers: its machine may be gone,
+   * and the mesh be elsewhere. Who answers there is trusted no more than anybody. Absent: the mesh is where it was, or nowhere.
+   */
+  findElsewhere?: (address: string) => Promise<string[]>
 }
 
 /** Options after every default is filled in. */
@@ -61,6 +66,8 @@ export interface Settings {
   home: string
   key: string | undefined
   timeoutMs: number
+  /** Finds nodes of the mesh where none of `bootstrap` answers; undefined where they can be nowhere else. */
+  findElsewhere: ((address: string) => Promise<string[]>) | undefined
 }
 
 /** Nodes that are asked at once, so that one that is gone delays nobody. */
@@ -99,6 +106,7 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
         (own?.address === address ? readAdminKey(home)?.text : undefined),
     ),
     timeoutMs: options.timeoutMs ?? TIMEOUT_MS[kind],
+    findElsewhere: kind === 'public' || isLoopback(profile.network) ? undefined : options.findElsewhere,
   }
 }
 

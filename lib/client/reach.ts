@@ -80,7 +80,8 @@ function portsText(nodes: readonly string[]): string {
   return `port${ports.length === 1 ? '' : 's'} ${ports.join(', ')}`
 }
 
-function addressOf(node: string): { host: string; port: number } {
+/** `host:port` as a DHT takes it. */
+export function addressOf(node: string): { host: string; port: number } {
   const colon = node.lastIndexOf(':')
   return { host: node.slice(0, colon), port: Number(node.slice(colon + 1)) }
 }

@@ -29,6 +29,8 @@ export interface SearchOptions {
   dial: (publicKey: Buffer) => Peer
   /** Gateways that have just failed: tried after the others. */
   avoid: ReadonlySet<string>
+  /** Begins at other nodes where no known one answers. @returns whether there are any */
+  goElsewhere: () => Promise<boolean>
 }
 
 interface Candidate {
@@ -49,7 +51,7 @@ export class Search {
   readonly #options: SearchOptions
   readonly #candidates = new Map<string, Candidate>()
   readonly #strangers = new Set<string>()
-  readonly #startedAt = performance.now()
+  #startedAt = performance.now()
   #dialError: MeshError | undefined
   /** Gateways that speak another version, and what one of them said. */
   readonly #others = new Set<string>()
@@ -57,6 +59,7 @@ export class Search {
   /** False once the DHT's bootstrap nodes have been asked and none has answered. */
   #reachable: boolean | undefined
   #probing = false
+  #isLookingElsewhere = false
   #foundAt: number | undefined
   #witness: Peer | undefined
   #resolve: (peer: Peer) => void = () => {}
@@ -224,6 +227,7 @@ export class Search {
     this.#dropStrangers()
     this.#addKnown()
     this.#dialMore()
+    if (this.#isLookingElsewhere) return
     const { timeoutMs, network } = this.#options.settings
     const nobody = this.#nobody
     if (nobody && !this.#probing && performance.now() - this.#startedAt >= PROBE_AFTER_MS) void this.#probe()
@@ -259,8 +263,13 @@ export class Search {
 
   async #probe(): Promise<void> {
     this.#probing = true
-    const { dht, settings } = this.#options
-    this.#reachable = await answers(dht, settings.bootstrap)
+    const { dht, settings, goElsewhere } = this.#options
+    this.#isLookingElsewhere = true
+    if (await answers(dht, settings.bootstrap)) this.#reachable = true
+    // From here on nobody has looked there yet.
+    else if (!this.#over && (await goElsewhere())) this.#startedAt = performance.now()
+    else this.#reachable = false
+    this.#isLookingElsewhere = false
   }
 
   #giveUp(): void {
