@@ -139,6 +139,16 @@ test('requests are few at a time, of one address and in all, and few in a minute
   t.ok(all.filter((code) => code === undefined).length <= 30, 'from a hundred addresses no more either')
 })
 
+test('an address that floods the mesh with requests keeps no other out', async (t) => {
+  const { applies, shown } = await open(t)
+  const flood = await Promise.all(
+    Array.from({ length: 200 }, (_, i) => thrown(() => applies(10 + i, { name: `f${i}` }).wait())),
+  )
+  t.is(flood.filter((code) => code === undefined).length, 4)
+  applies(1, { address: '192.168.1.8' }).wait()
+  t.is(shown().length, 5, 'one of another address waits with them')
+})
+
 test('a mesh that takes no requests says so, and a name that is taken is told at once', async (t) => {
   const { admissions, applies, time, invites, members } = await open(t)
   const { entry, secret } = await invites.create(ADMIN, { role: 'processor', expiresInMs: 60_000 })

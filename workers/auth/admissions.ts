@@ -87,9 +87,10 @@ export class Admissions {
       throw MeshError.FORBIDDEN('This mesh takes no requests to join: ask for an invite (`infermesh invite`)')
     }
     if (role === 'auth') throw MeshError.BAD_REQUEST('admission.ask: a mesh has one authority', { param: 'role' })
-    this.#asks.take('all', 'requests to join')
     const origin = originOf(address)
+    // First: an address that asks too often must not use up the turns of all.
     this.#asksFrom.take(origin, 'requests to join from one address')
+    this.#asks.take('all', 'requests to join')
     if (members.get(peer) === undefined) members.mustBeFree(role, name)
     this.#prune()
     this.#requests.delete(peer)
