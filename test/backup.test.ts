@@ -1,9 +1,11 @@
 import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { type Test } from 'brittle'
+import { type Contents, type PackedFile, pack } from '../cli/backup/archive.js'
+import { place } from '../cli/backup/place.js'
 import { seal, unseal } from '../cli/backup/seal.js'
 import { homeFiles } from '../lib/home/index.js'
-import { MeshError } from '../lib/protocol/index.js'
+import { encodeKey, MeshError } from '../lib/protocol/index.js'
 import { backUp, keyFile, leftBeside, restoreTo } from './helpers/backup.js'
 import { adminKey, CLI, infermesh, spawnProgram, startAuth, startStranger, testHome, until } from './helpers/mesh.js'
 import { testUnless } from './helpers/needs.js'
@@ -152,6 +154,76 @@ test('a backup that was cut, changed or lengthened is refused, wherever', { time
   const greedy = Buffer.from(file)
   greedy.writeUInt32LE(0xffffffff, 22)
   t.ok((await open(greedy)).message.includes('changed'), 'no memory is taken for what is not believed yet')
+})
+
+test('what a backup asks of the passphrase’s check is bounded both ways', async (t) => {
+  const secret = { kind: 'passphrase', bytes: Buffer.from(PASSPHRASE) } as const
+  const file = await collect(seal(pieces(Buffer.from('x')), secret))
+  for (const [at, values] of [
+    [18, [0, 11, 0xffffffff]],
+    [22, [0, 7, 1024 * 1024 + 1, 0xffffffff]],
+  ] as const) {
+    for (const value of values) {
+      const changed = Buffer.from(file)
+      changed.writeUInt32LE(value, at)
+      const startedAt = performance.now()
+      const { code, message } = await refusal(collect(unseal(pieces(changed), secret, 'it')))
+      t.is(`${code} ${message}`, 'BAD_REQUEST it was cut, or its beginning was changed', `${value} at ${at}`)
+      t.ok(performance.now() - startedAt < 200, 'before anything is computed')
+    }
+  }
+})
+
+test('a backup whose maker lies about what is in it writes nothing but its own home, and nothing of that is left', async (t) => {
+  const dir = await t.tmp()
+  const home = join(dir, 'home')
+  const outside = join(dir, 'processor-p1')
+  mkdirSync(outside)
+  writeFileSync(join(outside, 'models.json'), '{"models":[{"path":"here"}]}')
+  const contents: Contents = { version: '1', at: 1, home: '/h', host: 'h', workers: [], models: [] }
+  const file = (path: string, text = 'x', sizeBytes = text.length, mode = 0o600): PackedFile => ({
+    ...{ path, sizeBytes, mode },
+    chunks: pieces(Buffer.from(text)),
+  })
+  async function* all(files: PackedFile[]) {
+    yield* files
+  }
+  const worker = { role: 'processor', name: 'p1', publicKey: encodeKey(Buffer.alloc(32, 1)) } as const
+  const model = { worker: 'processor-p1', name: 'm', path: 'here', file: 'models/processor-p1/m' }
+  const list = (text: string) => [file('workers/processor-p1/models.json', text)]
+  const hostile: [string, Partial<Contents>, PackedFile[]][] = [
+    ...['../x', '/etc/x', 'a/../../x', 'a//b', './a', '..', 'a\\b', 'a\0b', '', 'x'.repeat(2000)].map(
+      (path): [string, object, PackedFile[]] => [`the path ${JSON.stringify(path).slice(0, 20)}`, {}, [file(path)]],
+    ),
+    ['one path twice', {}, [file('a'), file('a')]],
+    ['a file that is a folder, too', {}, [file('a'), file('a/b')]],
+    ['a folder that is a file, too', {}, [file('a/b'), file('a')]],
+    ['a name of 300 characters', {}, [file('y'.repeat(300))]],
+    ['a size that is none', {}, [file('a', 'x', -1)]],
+    ['more than there is', {}, [file('a', 'x', 2 ** 52)]],
+    ['a mode with more than rights', {}, [file('a', 'x', 1, 0o4755)]],
+    ['a worker without files', { workers: [worker] }, []],
+    ['a worker elsewhere', { workers: [{ ...worker, name: '../../x' }] }, []],
+    ['models of a worker elsewhere', { models: [{ ...model, worker: '../../../processor-p1' }] }, []],
+    ['models of a worker elsewhere, plainly', { models: [{ ...model, worker: '..' }] }, []],
+    ['a model elsewhere', { models: [{ ...model, file: '../../m' }] }, list('{"models":[{"path":"here"}]}')],
+    ['models without a list', { models: [model] }, []],
+    ['a list that is none', { models: [model] }, list('{')],
+    ['a list of something else', { models: [model] }, list('{"models":{"path":1}}')],
+  ]
+  for (const [what, over, files] of hostile) {
+    const { code, message } = await refusal(place(home, pack({ ...contents, ...over }, all(files))))
+    t.is(code, 'BAD_REQUEST', `${what}: ${message}`)
+    t.absent(existsSync(home), what)
+    t.alike(readdirSync(dir), ['processor-p1'], what)
+  }
+  t.is(readFileSync(join(outside, 'models.json'), 'utf8'), '{"models":[{"path":"here"}]}')
+  await place(
+    home,
+    pack({ ...contents, workers: [worker], models: [model] }, all(list('{"models":[{"path":"here"}],"x":1}'))),
+  )
+  const { models, x } = JSON.parse(readFileSync(join(home, 'workers', 'processor-p1', 'models.json'), 'utf8'))
+  t.alike([models, x], [[{ path: join(home, 'models', 'processor-p1', 'm') }], 1], 'an honest one is as ever')
 })
 
 test('a damaged file leaves nothing behind, and of two restores at once one wins', { timeout: 60_000 }, async (t) => {

@@ -20,7 +20,17 @@ const MAX_PATH_CHARS = 1024
 const MAX_LISTED = 10_000
 
 const text = z.string().max(MAX_PATH_CHARS * 4)
-const modelSchema = z.object({ worker: z.string().max(200), name: text, path: text, file: text.optional() })
+/** Inside the home, whatever the file says. */
+const inside = z
+  .string()
+  .min(1)
+  .max(MAX_PATH_CHARS)
+  .refine((path) =>
+    path.split('/').every((part) => part !== '' && part !== '.' && part !== '..' && !/[\\\0]/.test(part)),
+  )
+/** The folder of a worker, such as `processor-p1`. */
+const folder = inside.max(200).refine((name) => !name.includes('/'))
+const modelSchema = z.object({ worker: folder, name: text, path: text, file: inside.optional() })
 
 /** What a backup is of. */
 export const contentsSchema = z.object({
@@ -40,13 +50,7 @@ export const contentsSchema = z.object({
 export type Contents = z.infer<typeof contentsSchema>
 
 const fileSchema = z.object({
-  path: z
-    .string()
-    .min(1)
-    .max(MAX_PATH_CHARS)
-    .refine((path) =>
-      path.split('/').every((part) => part !== '' && part !== '.' && part !== '..' && !/[\\\0]/.test(part)),
-    ),
+  path: inside,
   sizeBytes: z.int().min(0),
   mode: z.int().min(0).max(0o777),
 })

@@ -1,14 +1,17 @@
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
-import { open, readFile, writeFile } from 'node:fs/promises'
+import { type FileHandle, open, readFile, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
+import { z } from 'zod'
 import { isAlive, restoredText } from '../../lib/home/index.js'
-import { MeshError, systemCode } from '../../lib/protocol/index.js'
+import { MeshError, parseJson, printable, systemCode, validate } from '../../lib/protocol/index.js'
 import { type Contents, unpack } from './archive.js'
 
 /** Puts a backup in its place: first beside it, then under its name, all at once. */
 
 const STAGING = '.restoring.'
 const TAKEN: ReadonlySet<string> = new Set(['ENOTEMPTY', 'EEXIST', 'ENOTDIR'])
+/** What the system says of a path that cannot be beside those which there are: no backup of ours has such. */
+const NO_PLACE: ReadonlySet<string> = new Set(['EEXIST', 'EISDIR', 'ENAMETOOLONG', 'ENOENT', 'ENOTDIR'])
 
 /** Reads all of a backup without writing anything. @throws MeshError BAD_REQUEST where it is not whole */
 export function verify(bytes: AsyncIterable<Buffer>): Promise<Contents> {
@@ -49,9 +52,7 @@ export async function place(home: string, bytes: AsyncIterable<Buffer>): Promise
   try {
     const sum = { files: 0, bytes: 0 }
     const contents = await unpack(bytes, async ({ path, mode, sizeBytes }, chunks) => {
-      const to = join(staging, ...path.split('/'))
-      mkdirSync(dirname(to), { recursive: true, mode: 0o700 })
-      const file = await open(to, 'wx', mode)
+      const file = await create(staging, path, mode)
       try {
         for await (const chunk of chunks) await file.writeFile(chunk)
         await file.sync()
@@ -70,11 +71,24 @@ export async function place(home: string, bytes: AsyncIterable<Buffer>): Promise
   }
 }
 
+async function create(staging: string, path: string, mode: number): Promise<FileHandle> {
+  const to = join(staging, ...path.split('/'))
+  try {
+    mkdirSync(dirname(to), { recursive: true, mode: 0o700 })
+    return await open(to, 'wx', mode)
+  } catch (err) {
+    if (!NO_PLACE.has(systemCode(err) ?? '')) throw err
+    throw MeshError.BAD_REQUEST(`The backup has a file that has no place in it: ${printable(path)}`, {}, { cause: err })
+  }
+}
+
 /** The first start of each worker writes nothing on where others may have more than was restored. */
 async function tellWorkers(staging: string, { at, workers }: Contents): Promise<void> {
   const text = restoredText({ at: Math.max(Date.now(), at + 1) })
   for (const { role, name } of workers) {
-    await writeFile(join(staging, 'workers', `${role}-${name}`, 'restored.json'), text, { mode: 0o600 })
+    const dir = join(staging, 'workers', `${role}-${name}`)
+    if (!existsSync(dir)) throw MeshError.BAD_REQUEST(`The backup names the ${role} ${name}, and has no file of it`)
+    await writeFile(join(dir, 'restored.json'), text, { mode: 0o600 })
   }
 }
 
@@ -82,14 +96,19 @@ async function tellWorkers(staging: string, { at, workers }: Contents): Promise<
 async function tellModels(staging: string, home: string, { models }: Contents): Promise<void> {
   for (const worker of new Set(models.flatMap((model) => (model.file === undefined ? [] : [model.worker])))) {
     const path = join(staging, 'workers', worker, 'models.json')
-    const list: { models?: { path: string }[] } = JSON.parse(await readFile(path, 'utf8'))
-    for (const model of list.models ?? []) {
+    const where = `the models of ${worker} in the backup`
+    if (!existsSync(path)) throw MeshError.BAD_REQUEST(`There are no ${where}`)
+    const list = validate(modelListSchema, parseJson(await readFile(path), where), where)
+    for (const model of list.models) {
       const packed = models.find((one) => one.worker === worker && one.path === model.path)
       if (packed?.file !== undefined) model.path = join(home, ...packed.file.split('/'))
     }
     await writeFile(path, `${JSON.stringify(list)}\n`)
   }
 }
+
+/** A processor's models.json, of which only the paths are changed. */
+const modelListSchema = z.looseObject({ models: z.array(z.looseObject({ path: z.string() })) })
 
 function takePlace(staging: string, home: string): void {
   try {

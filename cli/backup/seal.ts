@@ -15,6 +15,7 @@ const MAGIC = Buffer.from('infermesh-backup')
 export const VERSION = 1
 const KINDS = { passphrase: 1, keyFile: 2 } as const
 const PIECE_BYTES = 64 * 1024
+const MIB = 1024 * 1024
 const {
   crypto_secretstream_xchacha20poly1305_ABYTES: OVERHEAD,
   crypto_secretstream_xchacha20poly1305_HEADERBYTES: STREAM_HEAD_BYTES,
@@ -27,9 +28,12 @@ const SALT = { at: 26, bytes: 16 } as const
 const CHECK = { at: SALT.at + SALT.bytes, bytes: 16 } as const
 const STREAM_AT = CHECK.at + CHECK.bytes
 const HEAD_BYTES = STREAM_AT + STREAM_HEAD_BYTES
-/** What a file may ask for before anything of it is believed: argon2id with more would take a small machine's memory. */
-const MAX_PASSES = 10
-const MAX_MEMORY_KIB = 1024 * 1024
+/**
+ * What a file may ask for before anything of it is believed: argon2id with more would take a small machine's memory, and
+ * knows no less.
+ */
+const PASSES = { min: 1, max: 10 } as const
+const MEMORY_KIB = { min: 8, max: 1024 * 1024 } as const
 
 /** What a backup is encrypted with. */
 export interface Secret {
@@ -121,8 +125,12 @@ function mustBeBackup(head: Buffer, name: string): void {
     )
   }
   const isKnown = version === VERSION && head.byteLength === HEAD_BYTES
-  const isBounded = isKnown && head.readUInt32LE(18) <= MAX_PASSES && head.readUInt32LE(22) <= MAX_MEMORY_KIB
+  const isBounded = isKnown && isWithin(head.readUInt32LE(18), PASSES) && isWithin(head.readUInt32LE(22), MEMORY_KIB)
   if (!isBounded) throw MeshError.BAD_REQUEST(`${name} was cut, or its beginning was changed`)
+}
+
+function isWithin(value: number, { min, max }: { min: number; max: number }): boolean {
+  return value >= min && value <= max
 }
 
 /** As much of a file as `kindOf` wants. */
@@ -135,7 +143,12 @@ async function keyOf({ kind, bytes }: Secret, head: Buffer): Promise<Buffer> {
   else {
     const memory = head.readUInt32LE(22) * 1024
     const algorithm = sodium.crypto_pwhash_ALG_ARGON2ID13
-    await sodium.crypto_pwhash_async(key, bytes, salt, head.readUInt32LE(18), memory, algorithm)
+    try {
+      await sodium.crypto_pwhash_async(key, bytes, salt, head.readUInt32LE(18), memory, algorithm)
+    } catch (cause) {
+      const text = `This passphrase takes ${memory / MIB} MiB of memory to check, which this machine does not give`
+      throw MeshError.REFUSED(text, {}, { cause })
+    }
   }
   return key
 }
