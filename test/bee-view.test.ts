@@ -206,12 +206,16 @@ test('a replica follows a writer that was restored from a backup: what it had mo
   core = writer.get({ name: 'directory' })
   bee = new Hyperbee(core, { keyEncoding: 'utf-8', valueEncoding: 'binary' })
   await bee.del(directoryKeys.member(key(2)))
+  const node = { publicKey: key(1), role: 'processor', host: '10.0.0.1', port: 1 }
+  await bee.put(directoryKeys.nodes(), encodeJson({ nodes: [node] }))
+  await bee.put(directoryKeys.network(), encodeJson({ kind: 'lan', bootstrap: [] }))
   await writeMembers(bee, 6, 20)
   const reader = await openStore(t)
   const directory = new Directory(reader.get({ key: core.key }))
   await directory.open()
   let part = connect(writer, reader)
   await until(() => directory.members.size === 18 && directory.caughtUp, 'the replica has all', 5000)
+  t.alike([directory.nodes.length, directory.network?.kind], [1, 'lan'])
   part()
   await writer.close()
 
@@ -229,6 +233,7 @@ test('a replica follows a writer that was restored from a backup: what it had mo
   const restored = [1, 2, 3, 4, 5, 30].map(key)
   await until(() => directory.core.fork === fork && directory.caughtUp, 'the replica follows', 5000)
   t.alike([...directory.members.keys()], restored)
+  t.alike([directory.nodes, directory.network], [[], undefined], 'of what was written since nothing is left')
   t.ok(
     seen.every((keys) => keys.length === 18 || restored.slice(0, 5).every((one) => keys.includes(one))),
     'none was missing',

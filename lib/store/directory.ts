@@ -80,7 +80,7 @@ export class Directory extends BeeView {
   }
 
   protected override clear(): void {
-    for (const map of [this.members, this.models, this.#defaults]) map.clear()
+    for (const map of [this.members, this.models, this.#defaults, this.#nodes, this.#networks]) map.clear()
   }
 
   protected override apply(kind: string, id: string, value: Buffer | undefined): void {
