@@ -327,6 +327,19 @@ test('a worker loads the HTTP server only where it serves HTTP', (t) => {
   }
 })
 
+test('a command that can do without the network’s libraries, or waits for workers first, loads none when it starts', (t) => {
+  const first = new Map([...sources].map(([path, source]) => [path, source.replace(/\bimport\(/g, 'later(')]))
+  for (const name of ['up', 'down', 'status', 'models', 'keys', 'users', 'logs', 'completion']) {
+    const packages = packagesFrom(`cli/commands/${name}.ts`, first)
+    t.alike(
+      [...packages].filter((one) => NETWORK.test(one)),
+      [],
+      name,
+    )
+  }
+  t.ok(packagesFrom('lib/client/index.ts', first).has('hyperdht'))
+})
+
 test('no file names a path of one machine or a registry', (t) => {
   const texts = filesUnder(root, /(\.(ts|mjs|js|json|md|ya?ml|sh|html|css|txt)|^[^.]+|^\.(npmrc|gitignore)|run)$/)
   t.alike(

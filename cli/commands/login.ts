@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { Command } from 'commander'
-import { MeshClient, MeshError, type Scope } from '../../lib/client/index.js'
+import { MeshClient, type Scope } from '../../lib/client/index.js'
 import { homePath } from '../../lib/home/index.js'
 import {
   decodeConnectString,
   isConnectString,
+  MeshError,
   nameSchema,
   oneLine,
   SCOPES,

@@ -1,7 +1,7 @@
 import type { Command } from 'commander'
-import { MeshClient, MeshError } from '../../lib/client/index.js'
+import { MeshClient } from '../../lib/client/index.js'
 import { findLogin, homePath, type Login, loginPath, removeLogin } from '../../lib/home/index.js'
-import { messageOf } from '../../lib/protocol/index.js'
+import { MeshError, messageOf } from '../../lib/protocol/index.js'
 import { optionsOf } from '../shared/mesh.js'
 import { interruptible, print, printJson, warn, withSpinner } from '../shared/output.js'
 

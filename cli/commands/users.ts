@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { MeshError } from '../../lib/client/index.js'
 import { homePath } from '../../lib/home/index.js'
+import { MeshError } from '../../lib/protocol/index.js'
 import { userBudgets } from '../shared/budgets.js'
 import { printConfirmation } from '../shared/confirmation.js'
 import { factsOfUser, keyState } from '../shared/facts.js'

@@ -1,6 +1,6 @@
-import { type Limits, MeshClient, MeshError, type Scope } from '../../lib/client/index.js'
+import { type Limits, MeshClient, type Scope } from '../../lib/client/index.js'
 import { findLogin, findProfile, readAdminKey, writeLogin } from '../../lib/home/index.js'
-import { decodeConnectString } from '../../lib/protocol/index.js'
+import { decodeConnectString, MeshError } from '../../lib/protocol/index.js'
 import { command } from './hints.js'
 import { findElsewhere } from './mesh.js'
 import { bold, dim, print, printJson, timeText } from './output.js'

@@ -1,4 +1,5 @@
-import { type MeshClient, MeshError } from '../../lib/client/index.js'
+import type { MeshClient } from '../../lib/client/index.js'
+import { MeshError } from '../../lib/protocol/index.js'
 import { bytesText, countText } from './output.js'
 
 type Models = Awaited<ReturnType<MeshClient['models']>>

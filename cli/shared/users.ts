@@ -1,4 +1,5 @@
-import { type MeshClient, MeshError } from '../../lib/client/index.js'
+import type { MeshClient } from '../../lib/client/index.js'
+import { MeshError } from '../../lib/protocol/index.js'
 import { command } from './hints.js'
 
 /** What to say of a user that is not there. */
