@@ -28,9 +28,8 @@ function makeSwitch(): string | undefined {
   }
 }
 
-/** Takes all machines away, and the switch with them. */
-export function removeMachines(): void {
-  for (const name of [SWITCH, ...added]) {
+function remove(names: string[]): void {
+  for (const name of names) {
     try {
       ip('netns', 'del', name)
     } catch {
@@ -39,7 +38,12 @@ export function removeMachines(): void {
   }
 }
 
-process.once('exit', removeMachines)
+/** Takes all machines away. The switch stays for the next test of the file. */
+export function removeMachines(): void {
+  remove(added.splice(0))
+}
+
+process.once('exit', () => remove([SWITCH, ...added]))
 
 /** Why this system cannot have such machines; undefined where it can. */
 export const noNamespaces = makeSwitch()
