@@ -154,6 +154,54 @@ test('an authority restored from a backup: gateways elsewhere follow it, their r
   t.absent(isForked(), 'no core was ever found to be signed twice')
 })
 
+test('an authority and a gateway that are killed again and again at their first start after a restore go on at the next', {
+  timeout: 120_000,
+}, async (t) => {
+  const key = await keyFile(t)
+  const home = join(await testHome(t), 'first')
+  const auth = await startAuth(t, home)
+  const admin = adminKey(home)
+  const gateway = await start(t, new GatewayWorker(testOptions(home, 'g1')))
+  await linked(auth, gateway)
+  const file = await backUp(t, home, key)
+  await gateway.stop()
+  await auth.stop()
+  rmSync(home, { recursive: true })
+  await restoreTo(home, file, key)
+  const dirOf = (role: string, name: string) => join(home, 'workers', `${role}-${name}`)
+  let kills = 0
+  for (const [role, name] of [
+    ['auth', 'auth'],
+    ['gateway', 'g1'],
+  ] as const) {
+    const isMarked = () => existsSync(join(dirOf(role, name), 'restored.json'))
+    for (let after = 150; isMarked() && after < 5000; after += 70) {
+      const args = ['--wtype', role, '--rack', name, '--data-dir', home, '--set', 'log.level=silent']
+      const child = spawnNode(
+        t,
+        'worker.js',
+        [...args, '--set', 'http.port=0'].slice(0, role === 'auth' ? -2 : undefined),
+      )
+      await sleep(after)
+      child.process.kill('SIGKILL')
+      await child.exited
+      kills++
+    }
+    t.absent(isMarked(), `${role}: one of them came as far as to go on`)
+  }
+  t.comment(`${kills} starts were killed`)
+  const again = await startAuth(t, home)
+  const back = await start(t, new GatewayWorker(testOptions(home, 'g1')))
+  await linked(again, back)
+  const authority = await startStranger(t, home, again.publicKey)
+  t.alike(await namesOf(authority, admin), ['admin'])
+  const { key: made } = await authority.call('keys.create', { user: 'admin' }, { key: admin })
+  startProcessor(t, home)
+  served = 0
+  await serve({ url: httpOf(back), key: made })
+  await until(async () => (await requestsOf(authority, admin)) === 1, 'what it serves is counted once')
+})
+
 test('a gateway restored from a backup begins another journal, and what the authority has of the first counts once', {
   timeout: 90_000,
 }, async (t) => {
