@@ -8,6 +8,7 @@ import { encodeKey, MAX_NODES, type MemberNode, type MeshProfile, type Role } fr
 import type { NetConfig } from '../lib/worker-base/net/config.js'
 import { openNode } from '../lib/worker-base/net/dht.js'
 import { MeetingPoints } from '../lib/worker-base/net/meeting-points.js'
+import { OwnAddress } from '../lib/worker-base/net/own-address.js'
 import { Places } from '../lib/worker-base/net/places.js'
 import { choosePort, keepPort, PORTS, PORTS_PER_ROLE, portsOf } from '../lib/worker-base/net/ports.js'
 import { codeOf } from './helpers/mesh.js'
@@ -85,10 +86,11 @@ test('a member is called at each place that is known of it in turn, where it was
     member: (publicKey: string) =>
       removed.has(publicKey) ? undefined : { publicKey, role: 'gateway' as const, name: 'a', addedAt: 0 },
   }
+  let remembered = [node(1, 4, 'auth'), node(3, 3, 'processor'), node(4)]
   const places = new Places({
     profile: { address: MESH, authority: key(1), network: { kind: 'lan', bootstrap: ['10.0.0.9:7'] } },
     directory,
-    remembered: [node(1, 4, 'auth'), node(3, 3, 'processor'), node(4)],
+    remembered: () => remembered,
   })
   const authority = DHT.keyPair(Buffer.alloc(32, 1)).publicKey
   places.saw(key(1), { host: '10.0.0.8', port: 8 })
@@ -99,6 +101,31 @@ test('a member is called at each place that is known of it in turn, where it was
   t.alike(places.meetingPoints, [...points, '10.0.0.1:1004'], 'no processor is one')
   removed.add(key(4))
   t.alike(places.meetingPoints, points, 'nor who was removed')
+  remembered = [node(5)]
+  t.alike(places.meetingPoints, points)
+  places.rememberAgain()
+  t.alike(places.meetingPoints, [...points.slice(0, 3), '10.0.0.1:1005'], 'another worker of the home has learnt more')
+})
+
+test('a machine that has another address is told after some seconds, and one that has none for a while is waited for', (t) => {
+  const world = { now: 0, all: ['10.0.0.1', '172.17.0.1'], likely: ['10.0.0.1'] }
+  const own = new OwnAddress({ host: '10.0.0.1', addresses: () => world, now: () => world.now })
+  const after = (ms: number): string | undefined => {
+    let moved: string | undefined
+    for (const end = world.now + ms; world.now < end && moved === undefined; world.now += 250) moved = own.movedTo()
+    return moved
+  }
+  t.is(after(60_000), undefined)
+  Object.assign(world, { all: ['172.17.0.1'], likely: [] })
+  t.is(after(60_000), undefined, 'only a container’s is left')
+  Object.assign(world, { all: ['10.0.0.2', '172.17.0.1'], likely: ['10.0.0.2'] })
+  t.is(after(3000), undefined)
+  Object.assign(world, { all: ['10.0.0.1', '10.0.0.2'], likely: ['10.0.0.2', '10.0.0.1'] })
+  t.is(after(60_000), undefined, 'it has its own again, and another')
+  Object.assign(world, { all: ['10.0.0.2'], likely: ['10.0.0.2'] })
+  const since = world.now
+  t.is(after(60_000), '10.0.0.2')
+  t.ok(world.now - since <= 8000, `${world.now - since} ms`)
 })
 
 test('where members were seen last is remembered for each mesh, for its owner only, and bounded', async (t) => {
@@ -153,8 +180,12 @@ test('each role has UDP ports of its own on a LAN, and a second worker of a role
     [0, 1, 2, 3].map((i) => BASE + i * PORTS_PER_ROLE),
   )
   t.is(portsOf('metrics', config())?.last, BASE + PORTS - 1)
+  const auth = { config: config(), role: 'auth', workerDir, kind: 'lan' } as const
+  t.is(await choosePort({ ...auth, known: BASE + PORTS + 6 }, HOST), BASE + PORTS + 6, 'what members know comes first')
   await taken(t, BASE)
   t.is(await choose('auth'), BASE + 1)
+  t.is(await choosePort({ ...auth, known: BASE }, HOST), BASE + 1, 'where it is free')
+  t.is(await choosePort({ ...auth, own: BASE }, HOST), BASE, 'and what the worker itself has is')
   for (let i = 1; i < PORTS_PER_ROLE; i++) await taken(t, BASE + i)
   const beyond = await choose('auth')
   t.ok(beyond > 0 && (beyond < BASE || beyond >= BASE + PORTS), 'past the range any free one')
@@ -165,7 +196,13 @@ test('each role has UDP ports of its own on a LAN, and a second worker of a role
 
 test('an address that is another machine’s, as after a restore, is named with what this machine has', async (t) => {
   const keyPair = DHT.keyPair()
-  const options = { keyPair, role: 'auth', workerDir: await t.tmp(), whereIs: () => [] } as const
+  const options = {
+    keyPair,
+    role: 'auth',
+    workerDir: await t.tmp(),
+    whereIs: () => [],
+    mayAnnounce: () => true,
+  } as const
   const network: MeshProfile['network'] = { kind: 'lan', bootstrap: ['203.0.113.7:26700'] }
   const opening = openNode(network, { ...options, config: { ...config(), host: '203.0.113.7' } })
   await t.exception(
@@ -177,15 +214,19 @@ test('an address that is another machine’s, as after a restore, is named with 
 
 test('a worker keeps the port that it had, and takes another for good where that was taken', async (t) => {
   const workerDir = await t.tmp()
-  const choose = () => choosePort({ config: config(), role: 'gateway', workerDir, kind: 'lan' }, HOST)
+  const choose = (kind: 'lan' | 'private' = 'lan') =>
+    choosePort({ config: config(), role: 'gateway', workerDir, kind }, HOST)
   const had = BASE + PORTS + 5
-  keepPort(workerDir, 'gateway', had)
+  keepPort(workerDir, 'lan', had)
   t.is(await choose(), had)
   await taken(t, had)
   const next = await choose()
   t.is(next, BASE + PORTS_PER_ROLE)
-  keepPort(workerDir, 'gateway', next)
-  t.is(await choose(), next)
-  writeFileSync(join(workerDir, 'dht.port'), 'no port')
-  t.is(await choose(), next, 'a file that holds none is none')
+  keepPort(workerDir, 'lan', next + 2)
+  t.is(await choose(), next + 2)
+  t.is(await choose('private'), next, 'not on another kind of network')
+  for (const text of ['no port', `${next + 2}`, `${next + 2} lan x`, '']) {
+    writeFileSync(join(workerDir, 'dht.port'), text)
+    t.is(await choose(), next, `${JSON.stringify(text)} keeps none`)
+  }
 })

@@ -1,9 +1,32 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import test, { type Test } from 'brittle'
 import createTestnet from 'hyperdht/testnet.js'
-import { findProfile, homeFiles, readSettings, settingsPath } from '../lib/home/index.js'
-import { decodeInvite } from '../lib/protocol/index.js'
-import { infermesh, readStatus, ready, spawnNode, testHome, until } from './helpers/mesh.js'
+import {
+  findProfile,
+  homeFiles,
+  readNodes,
+  readProfile,
+  readSettings,
+  settingsPath,
+  writeProfile,
+} from '../lib/home/index.js'
+import { decodeInvite, type MeshProfile } from '../lib/protocol/index.js'
+import { portsOf } from '../lib/worker-base/net/ports.js'
+import { AuthWorker } from '../workers/auth/index.js'
+import { GatewayWorker } from '../workers/gateway/index.js'
+import {
+  infermesh,
+  linked,
+  readStatus,
+  ready,
+  spawnNode,
+  start,
+  startAuth,
+  testHome,
+  testOptions,
+  until,
+} from './helpers/mesh.js'
 import { missingProgram, testUnless } from './helpers/needs.js'
 import { onTeardown } from './helpers/teardown.js'
 import { NEEDS, Terminal } from './helpers/terminal.js'
@@ -36,6 +59,13 @@ async function refused(t: Test, home: string, args: string[], code: number, expe
   t.ok(expected.test(exit.stderr), exit.stderr)
 }
 
+/** Whether the first node has a port of the authority's. */
+function isOfRange([node = '']: string[]): boolean {
+  const { first, last } = portsOf('auth', { port: 26_700 }) ?? { first: 0, last: 0 }
+  const port = Number(node.split(':')[1])
+  return node.startsWith('127.0.0.1:') && port >= first && port <= last
+}
+
 function stopAfter(t: Test, home: string): void {
   t.teardown(() => infermesh(['down'], { home }))
 }
@@ -57,14 +87,18 @@ test('a mesh of one machine becomes one of a LAN, and another machine joins it',
   const before = readStatus(home, 'gateway', 'gateway')?.pid
   const changed = await json<Network>(home, 'network', 'lan', '--net-host', '127.0.0.1')
   t.alike([changed.mesh, changed.kind, changed.changed, changed.restarted], [mesh, 'lan', true, true])
+  t.ok(isOfRange(changed.bootstrap), `at a port that a firewall's rules name: ${changed.bootstrap}`)
   t.not(readStatus(home, 'gateway', 'gateway')?.pid, before, 'the workers were started anew')
   t.is(readSettings(settingsPath(homeFiles(home).configDir, 'net')).host, '127.0.0.1', 'for later starts too')
+  t.ok(readProfile(home).network.bootstrap.length > 1, 'the gateway is named, too')
   t.absent((await json<Network>(home, 'network', 'lan')).changed, 'twice is once')
   t.is(readFileSync(homeFiles(home).adminKey, 'utf8').trim(), key, 'the key is the same')
   t.ok((await infermesh(['users', 'ls'], { home })).stdout.includes('ann'), 'and users are')
 
   const { invite } = await json<{ invite: string }>(home, 'invite')
-  t.alike(decodeInvite(invite).profile, findProfile(home), 'the invite names the network')
+  const invited = decodeInvite(invite).profile
+  t.alike([invited.address, invited.network.kind], [mesh, 'lan'], 'the invite names the network')
+  t.is(invited.network.bootstrap[0], changed.bootstrap[0])
   const other = await testHome(t)
   stopAfter(t, other)
   await json(other, 'join', invite, '--name', 'p2')
@@ -89,6 +123,10 @@ test('a mesh of one machine becomes one of a LAN, and another machine joins it',
   t.alike(findProfile(other)?.network.bootstrap, nodes)
   await until(served, 'and has followed', 30_000)
   t.comment(`it serves there after ${((performance.now() - began) / 1000).toFixed(1)} s`)
+  const back = await json<Network>(home, 'network', 'lan')
+  t.ok(isOfRange(back.bootstrap), `${back.bootstrap}`)
+  await until(served, 'and back again, where the authority said last that it would be', 30_000)
+  t.alike(findProfile(other)?.network.bootstrap.slice(0, 1), back.bootstrap.slice(0, 1))
   await refused(t, other, ['network', 'public'], 78, /has joined a mesh that was made elsewhere/)
   await refused(
     t,
@@ -122,12 +160,11 @@ test('the network is changed while nothing runs, and takes what fits its kind', 
   t.absent(existsSync(settingsPath(homeFiles(home).configDir, 'http')))
 
   const changed = await json<Network>(home, 'network', 'lan', '--net-host', '127.0.0.1')
-  t.alike([changed.changed, changed.restarted, changed.restart], [true, false, []])
+  t.alike([changed.changed, changed.restarted, changed.restart, changed.bootstrap], [true, false, [], []])
+  t.absent((await json<Network>(home, 'network', 'lan')).changed, 'twice is once')
   await json(home, ...UP)
-  const { kind, bootstrap = [] } = findProfile(home)?.network ?? {}
-  t.alike([kind, bootstrap[0]], ['lan', changed.bootstrap[0]], 'where it was said to be')
-  await until(() => findProfile(home)?.network.bootstrap.length === 2, 'the gateway’s node is named, too')
-  t.absent((await json<Network>(home, 'network', 'lan')).changed, 'which is no other network')
+  const lan = readProfile(home).network
+  t.ok(lan.kind === 'lan' && isOfRange(lan.bootstrap), `${lan.kind} ${lan.bootstrap}`)
   await infermesh(['down'], { home })
 
   t.alike((await json<Network>(home, 'network', 'private', '--bootstrap', '127.0.0.1:9')).bootstrap, ['127.0.0.1:9'])
@@ -136,6 +173,76 @@ test('the network is changed while nothing runs, and takes what fits its kind', 
   await json(home, ...UP)
   t.ok((await infermesh(['status'], { home })).code === 0, 'and back again')
   t.absent(existsSync(homeFiles(home).worker('processor', 'processor')))
+})
+
+/** What `infermesh network` writes, as soon as the authority has read what was there before. */
+class ChangedMeanwhile extends AuthWorker {
+  readonly next: MeshProfile['network'] = { kind: 'public', bootstrap: [] }
+
+  protected override async _prepare(): Promise<void> {
+    writeProfile(this.home, { ...readProfile(this.home), network: this.next })
+    await super._prepare()
+  }
+}
+
+test('the authority leaves a network alone that is written while it starts, and while gateways come and go', {
+  timeout: 60_000,
+}, async (t) => {
+  const home = await testHome(t)
+  const first = await startAuth(t, home)
+  const had = readProfile(home).network
+  await first.stop()
+  const second = await start(t, new ChangedMeanwhile(testOptions(home, 'auth')))
+  t.alike(readProfile(home).network, second.next)
+  t.alike(second.profile.network, had, 'it counts from the next start')
+  await second.stop()
+
+  writeProfile(home, { ...readProfile(home), network: had })
+  const auth = await startAuth(t, home)
+  writeProfile(home, { ...readProfile(home), network: second.next })
+  const other = await testHome(t)
+  writeProfile(other, { ...readProfile(home), network: had })
+  const options = testOptions(other, 'g1')
+  const invite = readFileSync(homeFiles(home).homeInvite, 'utf8').trim()
+  const gateway = await start(t, new GatewayWorker({ ...options, environment: { INFERMESH_INVITE: invite } }))
+  await linked(auth, gateway)
+  await until(() => auth.directory.nodes.length === 2, 'the gateway’s node is in the directory')
+  t.alike(readProfile(home).network, second.next)
+})
+
+test('a member goes on with mesh.json where nodes.json is damaged, or tells of places where nobody is', {
+  timeout: 60_000,
+}, async (t) => {
+  const home = await testHome(t)
+  const auth = await startAuth(t, home)
+  const invite = readFileSync(homeFiles(home).homeInvite, 'utf8').trim()
+  const { address: mesh } = readProfile(home)
+  const nowhere = (i: number) => ({ publicKey: auth.publicKey, role: 'auth', host: '127.0.0.1', port: 1 + i })
+  const nodes = Array.from({ length: 4 }, (_, i) => nowhere(i))
+  for (const text of ['', '{', '[{"mesh":1}]', '\0'.repeat(4096), JSON.stringify([{ mesh, nodes }])]) {
+    const other = await testHome(t)
+    writeProfile(other, readProfile(home))
+    writeFileSync(homeFiles(other).nodes, text)
+    const options = { ...testOptions(other, `p${text.length}`), environment: { INFERMESH_INVITE: invite } }
+    const gateway = await start(t, new GatewayWorker(options))
+    await linked(auth, gateway)
+    await until(() => readNodes(other, mesh).some(({ port }) => port === auth.net.ownNode?.port), 'it is written anew')
+    t.pass(`linked with a file of ${text.length} characters, which was written anew`)
+    await gateway.stop()
+  }
+})
+
+test('an authority of an earlier build keeps the port that its members know', { timeout: 60_000 }, async (t) => {
+  const home = await testHome(t)
+  const first = await startAuth(t, home)
+  await first.stop()
+  const [had = ''] = readProfile(home).network.bootstrap
+  // It wrote its port so, and knew no kinds.
+  rmSync(join(first.workerDir, 'dht.port'))
+  writeFileSync(join(first.workerDir, 'bootstrap.port'), `${had.split(':')[1]}\n`)
+  writeProfile(home, { ...readProfile(home), network: { kind: 'lan', bootstrap: [had] } })
+  const auth = await start(t, new AuthWorker(testOptions(home, 'auth', { net: { host: '127.0.0.1' } })))
+  t.is(auth.profile.network.bootstrap[0], had)
 })
 
 test('workers that no supervisor runs are named, for whoever does', { timeout: 60_000 }, async (t) => {

@@ -165,8 +165,19 @@ declare module 'hyperdht' {
     onlyClosestNodes?: boolean
     /** Of a request without an answer, one second each. */
     retries?: number
+    /** Of an announcement: takes away first what was announced before. */
+    clear?: boolean
+  }
+  /** What another node asks of this one. */
+  export interface DHTRequest {
+    command: number
+    target: Buffer | null
+    value: Buffer | null
+    reply(value: null, options: { token: boolean; closerNodes: boolean }): void
   }
   export interface DHTOptions {
+    /** How much of each kind this node keeps for others, doubled as it ages. */
+    maxSize?: number
     bootstrap?: (NodeAddress | string)[]
     host?: string
     /** Or the first to try and the one after the last. */
@@ -197,6 +208,8 @@ declare module 'hyperdht' {
       options?: QueryOptions,
     ): { finished(): Promise<void> }
     query(request: QueryRequest, options?: QueryOptions): Readable
+    /** Called for each request. @returns false: it is answered as one that is not known */
+    onrequest(request: DHTRequest): boolean
     /** Nodes that every query asks while few others are known. Read at each. */
     bootstrapNodes: NodeAddress[]
     readonly nodes: { toArray(): NodeAddress[] }

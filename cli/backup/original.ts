@@ -5,6 +5,7 @@ import {
   LOOPBACK,
   MeshError,
   type MeshProfile,
+  nodeAddress,
   type WorkerStatus,
 } from '../../lib/protocol/index.js'
 import { command } from '../shared/hints.js'
@@ -78,8 +79,7 @@ async function isReached(dht: DHT, bootstrap: readonly string[], timeoutMs: numb
     return dht.toArray().length > 0
   }
   const pings = bootstrap.map(async (node) => {
-    const colon = node.lastIndexOf(':')
-    await dht.ping({ host: node.slice(0, colon), port: Number(node.slice(colon + 1)) })
+    await dht.ping(nodeAddress(node))
     return true
   })
   return (await within(Promise.any(pings), timeoutMs)) ?? false

@@ -55,7 +55,7 @@ const ALL: ReadonlySet<string> = new Set(['0.0.0.0', '::'])
 export interface Outcome extends Restarted {
   mesh: string
   kind: NetworkKind
-  /** Empty also where the authority's next start says it. */
+  /** Empty also where the authority says it, as it starts anew. */
   bootstrap: string[]
   from: NetworkKind
   changed: boolean
@@ -218,8 +218,8 @@ function bootstrapFor(
   if (kind === 'lan' && address === undefined) {
     throw MeshError.CONFIG_INVALID('This machine has no IPv4 address but loopback: connect it to a LAN first')
   }
-  // The authority keeps the port of the node that it serves. Where it has served none, its start says which.
-  const isServed = before.kind === 'local' || before.kind === 'lan'
-  const port = isServed ? before.bootstrap[0]?.split(':').at(-1) : undefined
-  return port === undefined ? [] : [`${kind === 'local' ? LOOPBACK : address}:${port}`]
+  // On another kind of network the authority has another port: it says which as it stops, or as it starts.
+  const [own, ...gateways] = kind === before.kind ? before.bootstrap : []
+  if (own === undefined) return []
+  return [`${kind === 'local' ? LOOPBACK : address}:${own.split(':').at(-1)}`, ...gateways]
 }

@@ -20,6 +20,7 @@ import {
   type MethodName,
   methods,
   newRequestId,
+  nodeAddress,
   type ResponseOf,
   requestIdSchema,
   validate,
@@ -32,7 +33,7 @@ import { makeFetch } from './fetch.js'
 import { type MeshClientOptions, resolveOptions, type Settings } from './options.js'
 import { gather } from './pages.js'
 import { Peer } from './peer.js'
-import { addressOf, answers, unreachable } from './reach.js'
+import { answers, unreachable } from './reach.js'
 import { Search } from './search.js'
 
 /** How long one dial may take; a dead peer on the same machine or LAN shows itself much sooner than one behind a NAT. */
@@ -389,7 +390,7 @@ export class MeshClient {
     if (found.length === 0 || this.#closing !== undefined) return false
     this.#settings.bootstrap = found
     for (const { publicKey } of nodes) this.#moved.add(publicKey)
-    this.#dht.bootstrapNodes = found.map(addressOf)
+    this.#dht.bootstrapNodes = found.map(nodeAddress)
     return true
   }
 

@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram'
 import { networkInterfaces } from 'node:os'
 import type DHT from 'hyperdht'
-import { MeshError, type MeshProfile, systemCode } from '../protocol/index.js'
+import { MeshError, type MeshProfile, nodeAddress, systemCode } from '../protocol/index.js'
 
 /** Why a mesh is not reached, before anybody of it has said a word. */
 
@@ -11,7 +11,7 @@ const PING_MS = 1500
 /** True when one of the nodes answers; for the public DHT, when any node is known. */
 export async function answers(dht: DHT, nodes: readonly string[]): Promise<boolean> {
   if (nodes.length === 0) return dht.toArray().length > 0
-  const pings = nodes.map(async (node) => dht.ping(addressOf(node)))
+  const pings = nodes.map(async (node) => dht.ping(nodeAddress(node)))
   const late = new Promise<never>((_, reject) => setTimeout(reject, PING_MS, new Error('no answer')).unref())
   return Promise.race([Promise.any(pings), late]).then(
     () => true,
@@ -61,7 +61,7 @@ function hasNetwork(): boolean {
 
 /** The system's reason why nothing can be sent to a node; undefined where it knows a way. Nothing is sent. */
 function noWayTo(node: string): Promise<string | undefined> {
-  const { host, port } = addressOf(node)
+  const { host, port } = nodeAddress(node)
   return new Promise((resolve) => {
     const socket = createSocket('udp4')
     const end = (reason?: string): void => {
@@ -76,12 +76,6 @@ function noWayTo(node: string): Promise<string | undefined> {
 }
 
 function portsText(nodes: readonly string[]): string {
-  const ports = [...new Set(nodes.map((node) => addressOf(node).port))]
+  const ports = [...new Set(nodes.map((node) => nodeAddress(node).port))]
   return `port${ports.length === 1 ? '' : 's'} ${ports.join(', ')}`
-}
-
-/** `host:port` as a DHT takes it. */
-export function addressOf(node: string): { host: string; port: number } {
-  const colon = node.lastIndexOf(':')
-  return { host: node.slice(0, colon), port: Number(node.slice(colon + 1)) }
 }

@@ -5,13 +5,20 @@ const VIRTUAL = /^(docker|br-|veth|virbr|vmnet|vboxnet|vEthernet|utun|tun|tap|ta
 
 /** This machine's IPv4 addresses but loopback. The first is the one that others of the LAN most likely reach it at. */
 export function lanAddresses(): string[] {
+  const { all } = ownAddresses()
+  return all
+}
+
+/** The same, and without those of containers, virtual machines and tunnels. */
+export function ownAddresses(): { all: string[]; likely: string[] } {
   const found = Object.entries(networkInterfaces()).flatMap(([name, addresses = []]) =>
     addresses
       .filter(({ family, internal }) => family === 'IPv4' && !internal)
       .map(({ address }) => ({ name, address })),
   )
   const isVirtual = ({ name }: { name: string }) => VIRTUAL.test(name)
-  return [...found.filter((one) => !isVirtual(one)), ...found.filter(isVirtual)].map(({ address }) => address)
+  const likely = found.filter((one) => !isVirtual(one)).map(({ address }) => address)
+  return { all: [...likely, ...found.filter(isVirtual).map(({ address }) => address)], likely }
 }
 
 /** Whether an IPv4 address is one of this machine's own, loopback included. */

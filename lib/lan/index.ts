@@ -1,4 +1,4 @@
-export { isOwnIpv4, lanAddresses } from './addresses.js'
+export { isOwnIpv4, lanAddresses, ownAddresses } from './addresses.js'
 export type { Advert } from './advert.js'
 export { type Advertisement, advertise } from './advertise.js'
 export { browse } from './browse.js'

@@ -139,6 +139,7 @@ export {
   type NetworkKind,
   networkKindSchema,
   networkSchema,
+  nodeAddress,
   nodesSchema,
   nodeText,
 } from './profile.js'

@@ -43,6 +43,12 @@ export function nodeText({ host, port }: { host: string; port: number }): string
   return `${host}:${port}`
 }
 
+/** The other way round. */
+export function nodeAddress(node: string): { host: string; port: number } {
+  const colon = node.lastIndexOf(':')
+  return { host: node.slice(0, colon), port: Number(node.slice(colon + 1)) }
+}
+
 /** Whether who knows one of two networks finds those who are on the other: they are one, and begin at a common node. */
 export function isSameNetwork(a: MeshProfile['network'], b: MeshProfile['network']): boolean {
   const isFound = a.bootstrap.some((node) => b.bootstrap.includes(node))
@@ -56,6 +62,6 @@ export const LOOPBACK = '127.0.0.1'
  * socket opens at its own end only.
  */
 export function isLoopback({ kind, bootstrap }: MeshProfile['network']): boolean {
-  const hosts = bootstrap.map((node) => node.slice(0, node.lastIndexOf(':')))
+  const hosts = bootstrap.map((node) => nodeAddress(node).host)
   return kind === 'local' || (hosts.length > 0 && hosts.every(isLoopbackHost))
 }

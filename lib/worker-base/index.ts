@@ -1,7 +1,6 @@
 export { PACKAGE_ROOT } from './config.js'
 export type { Disk } from './disk.js'
 export type { Facility } from './facility.js'
-export { keptPort } from './kept-port.js'
 export type { Logger } from './log.js'
 export { netConfigSchema } from './net/config.js'
 export { type CallContext, Net } from './net/index.js'

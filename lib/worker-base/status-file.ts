@@ -1,9 +1,13 @@
 import { removeStatus, type WorkerName, writeStatus } from '../home/index.js'
 import type { WorkerStatus } from '../protocol/index.js'
 
-const RETRY_MS = 1000
+/** How often it is looked whether the file still says how the worker stands. */
+const REFRESH_MS = 1000
 
-/** What a worker says of itself in the home's status folder. Where it cannot be written it is written later. */
+/**
+ * What a worker says of itself in the home's status folder, from the first time that it is written on. Where it cannot be
+ * written it is written later.
+ */
 export class StatusFile {
   readonly #home: string
   readonly #status: () => WorkerStatus
@@ -22,17 +26,19 @@ export class StatusFile {
 
   /** Writes what the worker says of itself now. Never throws. */
   write(): void {
+    this.#isOwn = true
+    this.#timer ??= setInterval(() => this.refresh(), REFRESH_MS).unref()
     this.#write((err) => this.#onFailure(err))
   }
 
-  /** Writes it where it has changed, but for how busy the worker is, which changes all the time. Call it often. Never throws. */
+  /** Writes it where it has changed, but for how busy the worker is, which changes all the time. Never throws. */
   refresh(): void {
     if (this.#isOwn && lastingOf(this.#status()) !== this.#written) this.#write(() => {})
   }
 
   /** Takes the file away. Only its own: where the store was locked, it is the other process's. Never throws. */
   remove(worker: WorkerName): void {
-    clearTimeout(this.#timer)
+    clearInterval(this.#timer)
     if (!this.#isOwn) return
     this.#isOwn = false
     try {
@@ -43,15 +49,13 @@ export class StatusFile {
   }
 
   #write(onFailure: (err: unknown) => void): void {
-    clearTimeout(this.#timer)
-    this.#isOwn = true
     try {
       const status = this.#status()
       writeStatus(this.#home, status)
       this.#written = lastingOf(status)
     } catch (err) {
+      this.#written = ''
       onFailure(err)
-      this.#timer = setTimeout(() => this.#write(() => {}), RETRY_MS).unref()
     }
   }
 }

@@ -45,8 +45,6 @@ export const VERSION = z
 
 /** Less than the authority stays after it has said where it goes. */
 const FOLLOW_AFTER_MS = 200
-/** How often it is looked whether the status file still says how the worker stands. */
-const STATUS_MS = 1000
 
 const workerConfigSchema = z.strictObject({
   /** How long one facility may take to start or stop. */
@@ -113,7 +111,6 @@ export abstract class BaseWorker {
   #stopping: Promise<void> | undefined
   /** What the directory named last as the mesh's network. */
   #networkTold: MeshProfile['network'] | undefined
-  #statusTimer: NodeJS.Timeout | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(role: Role, options: WorkerOptions) {
@@ -188,7 +185,6 @@ export abstract class BaseWorker {
     }
     registerWorkerMetrics(this.registry, VERSION, this.#views, this.disk)
     this.setState('ready')
-    this.#statusTimer = setInterval(() => this.#statusFile.refresh(), STATUS_MS).unref()
     for (const event of ['link', 'unlink'] as const) this.net.on(event, () => this.#statusFile.refresh())
     this.log.info({ publicKey: this.publicKey, env: this.options.env, version: VERSION, ...this._addresses() }, 'ready')
   }
@@ -206,6 +202,7 @@ export abstract class BaseWorker {
     this.watch(this.#directory)
     await this.#directory.open()
     this.#net = this.#makeNet()
+    this.#net.once('moved', (reason) => this.fatal(reason))
     this.#serveBase(this.#net)
     await this._prepare()
     await this.#endRestore()
@@ -223,7 +220,6 @@ export abstract class BaseWorker {
 
   async #stop(): Promise<void> {
     this.#membership?.stop()
-    clearInterval(this.#statusTimer)
     if (this.#state === 'ready') {
       this.setState('draining')
       await this.#quietly(withDeadline(this._drain(), this.#settings.drainMs, 'Draining'), 'draining')
@@ -326,12 +322,13 @@ export abstract class BaseWorker {
   }
 
   #makeNet(): Net {
+    const { address: mesh } = this.profile
     return new Net({
       config: this.#netConfig,
       profile: this.profile,
       directory: this.directory,
       keyPair: this.keyPair,
-      remembered: readNodes(this.home, this.profile.address),
+      remembered: () => readNodes(this.home, mesh),
       hello: () => this.#hello(),
       load: () => this.load(),
       workerDir: this.workerDir,

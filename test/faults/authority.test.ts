@@ -1,8 +1,8 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'brittle'
-import { homeFiles, readProfile } from '../../lib/home/index.js'
-import type { Role } from '../../lib/protocol/index.js'
+import { homeFiles, readProfile, writeProfile } from '../../lib/home/index.js'
+import { decodeInvite, type Role } from '../../lib/protocol/index.js'
 import { PACKAGE_ROOT } from '../../lib/worker-base/index.js'
 import { Machine } from '../helpers/machine.js'
 import { type Child, ready, spawnProgram, until } from '../helpers/mesh.js'
@@ -123,8 +123,9 @@ testUnless(
     await Promise.all(members.map((site) => site.start()))
     for (const site of members) await site.linkedAfter(made - 30_000, 15_000)
     const profile = () => readProfile(hub.machine.home)
-    await until(() => profile().network.bootstrap.length === 3, 'the profile names the gateways’ nodes')
-    const { address, network } = profile()
+    const invited = async () => decodeInvite((await hub.machine.infermesh<{ invite: string }>('invite')).invite).profile
+    await until(async () => (await invited()).network.bootstrap.length === 3, 'an invite names the gateways’ nodes')
+    const { address, network } = await invited()
     t.alike(
       network.bootstrap.map((node) => node.split(':')[0]).sort(),
       ['10.213.7.11', '10.213.7.12', '10.213.7.13'],
@@ -166,7 +167,8 @@ testUnless(
     // Long enough for everybody to have given it up.
     await new Promise((resolve) => setTimeout(resolve, 5000))
     plugBack('hub', 31)
-    rmSync(join(homeFiles(hub.machine.home).worker('auth', 'hub'), 'bootstrap.port'))
+    rmSync(join(homeFiles(hub.machine.home).worker('auth', 'hub'), 'dht.port'))
+    writeProfile(hub.machine.home, { ...profile(), network: { kind: 'lan', bootstrap: [] } })
     back = await hub.start('net.port=26900')
     t.is(profile().network.bootstrap[0], '10.213.7.31:26900', 'another address, another port')
     for (const site of members) {

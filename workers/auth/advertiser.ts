@@ -1,5 +1,5 @@
 import { type Advertisement, advertise, machineName } from '../../lib/lan/index.js'
-import { type MeshProfile, messageOf, PROTOCOL_VERSION } from '../../lib/protocol/index.js'
+import { type MeshProfile, messageOf, nodeAddress, PROTOCOL_VERSION } from '../../lib/protocol/index.js'
 import { type Facility, type Logger, VERSION } from '../../lib/worker-base/index.js'
 
 export interface AdvertiserOptions {
@@ -25,10 +25,9 @@ export class Advertiser implements Facility {
     const { address: mesh, authority, network } = profile()
     const [bootstrap] = network.bootstrap
     if (!enabled || network.kind !== 'lan' || bootstrap === undefined) return
-    const [host = ''] = bootstrap.split(':')
     const advert = { mesh, authority, bootstrap, name: machineName(), version: VERSION, protocol: PROTOCOL_VERSION }
     try {
-      this.#advertisement = await advertise(advert, host)
+      this.#advertisement = await advertise(advert, nodeAddress(bootstrap).host)
     } catch (err) {
       log().warn({ reason: messageOf(err) }, 'the mesh is not told of in the LAN; invites work all the same')
     }

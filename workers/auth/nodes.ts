@@ -1,6 +1,6 @@
-import { findProfile, rememberNodes, writeProfile } from '../../lib/home/index.js'
+import { rememberNodes } from '../../lib/home/index.js'
 import type { Link } from '../../lib/link/index.js'
-import { MAX_NODES, type MemberNode, type MeshProfile } from '../../lib/protocol/index.js'
+import { MAX_NODES, type MemberNode } from '../../lib/protocol/index.js'
 import { type Directory, directoryKeys } from '../../lib/store/index.js'
 import type { Logger, Net } from '../../lib/worker-base/index.js'
 import type { StoreWriter } from './store-writer.js'
@@ -10,7 +10,8 @@ export interface NodesOptions {
   directory: Directory
   writer: StoreWriter
   home: string
-  profile: () => MeshProfile
+  /** The mesh's address. */
+  mesh: string
   log: Logger
 }
 
@@ -20,27 +21,23 @@ export interface NodesOptions {
  */
 export class Nodes {
   readonly #options: NodesOptions
-  /** What `mesh.json` held when it was written last here. */
-  #kept: string | undefined
 
   constructor(options: NodesOptions) {
     this.#options = options
     options.net.on('link', (link) => this.#onLink(link))
-    options.directory.on('change', () => this.#keepProfile())
   }
 
   /** Says where the authority itself is now. Call it once the net has started. */
   async start(): Promise<void> {
-    this.#keepProfile()
     await this.#list(this.#options.net.ownNode)
   }
 
   #onLink(link: Link): void {
-    const { net, home, profile, log } = this.#options
+    const { net, home, mesh, log } = this.#options
     const node = net.placeOf(link)
     if (node === undefined) return
     try {
-      rememberNodes(home, profile().address, [node])
+      rememberNodes(home, mesh, [node])
     } catch (err) {
       log.warn({ err, peer: link.label }, 'where a member is could not be kept')
     }
@@ -68,20 +65,6 @@ export class Nodes {
       })
     } catch (err) {
       log.warn({ err }, 'where a gateway is could not be written to the directory')
-    }
-  }
-
-  /** Invites and commands of this home name the gateways' nodes, too. */
-  #keepProfile(): void {
-    const { home, profile, log } = this.#options
-    try {
-      const kept = JSON.stringify(findProfile(home))
-      // `infermesh network` has changed it since: that counts from the next start.
-      if (this.#kept !== undefined && kept !== this.#kept) return
-      writeProfile(home, profile())
-      this.#kept = JSON.stringify(findProfile(home))
-    } catch (err) {
-      log.warn({ err }, 'mesh.json could not be written')
     }
   }
 }

@@ -66,6 +66,8 @@ export class AuthWorker extends BaseWorker {
   #sightings: Sightings | undefined
   #sightingsTimer: NodeJS.Timeout | undefined
   #accounts: AuthorityAccounts | undefined
+  /** What `mesh.json` said when this worker began to start. */
+  #found: MeshProfile | undefined
 
   /** @throws MeshError CONFIG_INVALID, STORE_INVALID */
   constructor(options: WorkerOptions) {
@@ -81,6 +83,7 @@ export class AuthWorker extends BaseWorker {
     this.#directoryCore = core
     const address = encodeKey(core.key)
     const known = findProfile(this.home)
+    this.#found = known
     if (known !== undefined) return this.#knownProfile(known, address)
     const { kind, bootstrap } = this.config('net', netConfigSchema)
     if (kind === 'private' && bootstrap.length === 0) {
@@ -181,7 +184,7 @@ export class AuthWorker extends BaseWorker {
     })
     this.#sightings = this.#watchMembers(writer)
     const { net, directory, home, log } = this
-    this.#nodes = new Nodes({ net, directory, writer, home, profile: () => this.profile, log })
+    this.#nodes = new Nodes({ net, directory, writer, home, mesh: this.profile.address, log })
     this.#writer = writer
     this.#invites = invites
     this.#journals = journals
@@ -238,19 +241,33 @@ export class AuthWorker extends BaseWorker {
     if (this.#invites === undefined || this.#nodes === undefined)
       throw new Error('invites are made before the worker starts')
     await ensureHomeInvite(this.#invites, this.profile, this.home)
-    writeProfile(this.home, this.profile)
+    this.#keepProfile()
     await this.#nodes.start()
     await this.#tellNetwork(this.profile.network)
   }
 
   /** `infermesh network` has changed the profile: members that are linked hear of it while they can. */
   protected override async _drain(): Promise<void> {
-    const next = findProfile(this.home)?.network
-    if (next === undefined || isSameNetwork(next, this.profile.network)) return
-    // Where only the next start can say at which node, nobody can go there yet.
-    if (next.kind !== 'public' && next.bootstrap.length === 0) return
+    const kept = findProfile(this.home)
+    if (kept === undefined || isSameNetwork(kept.network, this.profile.network)) return
+    const next = await this.#nextNetwork(kept.network)
+    if (next !== kept.network) writeProfile(this.home, { ...kept, network: next })
     await this.#tellNetwork(next)
     if (this.net.members.size > 0) await sleep(FOLLOW_MS)
+  }
+
+  /** At which node the mesh begins on a network of its own, this worker knows: its next start takes what it says here. */
+  async #nextNetwork(network: MeshProfile['network']): Promise<MeshProfile['network']> {
+    const { kind, bootstrap } = network
+    if (bootstrap.length > 0 || (kind !== 'local' && kind !== 'lan')) return network
+    return { kind, bootstrap: [await this.net.nextNode(kind, this.config('net', netConfigSchema))] }
+  }
+
+  /** Invites and commands name the nodes that there are now. What `infermesh network` has written since stays as it is. */
+  #keepProfile(): void {
+    const kept = JSON.stringify(findProfile(this.home))
+    if (kept === JSON.stringify(this.#found) && kept !== JSON.stringify(this.profile))
+      writeProfile(this.home, this.profile)
   }
 
   /** That the members cannot be told is no reason not to run. */

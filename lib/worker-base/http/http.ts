@@ -22,8 +22,9 @@ import {
   requestIdSchema,
   systemCode,
 } from '../../protocol/index.js'
-import { type Facility, keptPort } from '../index.js'
+import type { Facility } from '../index.js'
 import { Connections } from './connections.js'
+import { keptPort } from './kept-port.js'
 import { listenerPid } from './listener.js'
 import { NotHttp } from './not-http.js'
 import { drainRest, readRefusedBodies } from './refused-body.js'

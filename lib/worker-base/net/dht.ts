@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram'
 import type { KeyPair, NodeAddress } from 'hyperdht'
 import DHT from 'hyperdht'
 import { isOwnIpv4, lanAddresses } from '../../lan/index.js'
-import { isLoopback, LOOPBACK, MeshError, type MeshProfile, type Role } from '../../protocol/index.js'
+import { isLoopback, LOOPBACK, MeshError, type MeshProfile, nodeAddress, type Role } from '../../protocol/index.js'
 import type { NetConfig } from './config.js'
 import { MeshNode } from './node.js'
 import { choosePort, isFree } from './ports.js'
@@ -17,6 +17,8 @@ export interface NodeOptions {
   workerDir: string
   /** Where a peer was seen last. */
   whereIs: (publicKey: Uint8Array) => readonly NodeAddress[]
+  /** Whether an announcement of this key under this topic is kept, on a network of the mesh's own. */
+  mayAnnounce: (topic: Uint8Array, publicKey: Uint8Array) => boolean
 }
 
 /** A worker's DHT node. */
@@ -35,13 +37,13 @@ export interface OwnNode {
  * @throws MeshError DHT_UNREACHABLE where a LAN's machine is on no network, PORT_IN_USE where it must have a port that is taken
  */
 export async function openNode(network: MeshProfile['network'], options: NodeOptions): Promise<OwnNode> {
-  const { config, keyPair, role, whereIs } = options
+  const { config, keyPair, role, whereIs, mayAnnounce } = options
   const { kind, bootstrap } = network
   const bind = isLoopback(network) ? LOOPBACK : config.host
   if (bind !== '' && bind !== ANY && !isOwnIpv4(bind)) throw notOurs(bind)
   const bound = bind === '' ? {} : { host: bind }
   if (kind === 'public') return { dht: new DHT({ keyPair, ...bound }) }
-  const port = await portFor(options, kind, bind)
+  const port = await portFor(options, network, bind)
   // A range without its end. Where the port was taken meanwhile, any free one.
   const ports: [number, number] = [port, port + 1]
   if (kind === 'private') {
@@ -55,7 +57,7 @@ export async function openNode(network: MeshProfile['network'], options: NodeOpt
   const host = bind === '' ? await addressTowards(bootstrap[0], role) : bind
   // Gateways and the authority have addresses that last: whoever knows one of them finds all.
   const isMeetingPoint = role === 'auth' || role === 'gateway'
-  const mesh = await MeshNode.open({ keyPair, host, port, bind, isMeetingPoint, whereIs })
+  const mesh = await MeshNode.open({ keyPair, host, port, bind, isMeetingPoint, whereIs, mayAnnounce })
   if (mesh.address()?.port === port) return { dht: mesh, mesh, port, address: `${host}:${port}` }
   // Another program took the port in between: its address would be wrong.
   await mesh.destroy({ force: true })
@@ -71,10 +73,30 @@ function notOurs(host: string): MeshError {
   )
 }
 
-async function portFor(options: NodeOptions, kind: MeshProfile['network']['kind'], bind: string): Promise<number> {
+/**
+ * Where the authority's node will be once it starts anew on another network of the mesh's own, as `host:port`: said while
+ * its members can still be told. That start takes it, where it is free then.
+ * @param own the port of the node that it has now
+ * @throws MeshError DHT_UNREACHABLE where a LAN's machine is on no network
+ */
+export async function nextNode(
+  kind: 'local' | 'lan',
+  { config, workerDir, own }: Pick<NodeOptions, 'config' | 'workerDir'> & { own: number | undefined },
+): Promise<string> {
+  const bind = kind === 'local' ? LOOPBACK : config.host
+  const port = config.bootstrapPort || (await choosePort({ config, role: 'auth', workerDir, kind, own }, bind))
+  return `${bind === '' ? lanAddress() : bind}:${port}`
+}
+
+async function portFor(options: NodeOptions, network: MeshProfile['network'], bind: string): Promise<number> {
   const { bootstrapPort } = options.config
-  if (options.role !== 'auth' || bootstrapPort === 0 || kind === 'private')
-    return choosePort({ ...options, kind }, bind)
+  const { kind, bootstrap } = network
+  if (options.role !== 'auth' || kind === 'private') return choosePort({ ...options, kind }, bind)
+  if (bootstrapPort === 0) {
+    // The first node that the profile of a mesh's own network names is the authority's.
+    const known = bootstrap[0] === undefined ? undefined : nodeAddress(bootstrap[0]).port
+    return choosePort({ ...options, kind, known }, bind)
+  }
   if (await isFree(bootstrapPort, bind)) return bootstrapPort
   throw MeshError.PORT_IN_USE(
     `The authority’s DHT node cannot use UDP port ${bootstrapPort} (net.bootstrapPort): another program has it. Is another authority running?`,
@@ -93,7 +115,7 @@ async function addressTowards(node: string | undefined, role: Role): Promise<str
 
 /** The address that the system would send from; nothing is sent. @returns undefined where there is no way */
 function sourceAddress(node: string): Promise<string | undefined> {
-  const colon = node.lastIndexOf(':')
+  const { host, port } = nodeAddress(node)
   return new Promise((resolve) => {
     const socket = createSocket('udp4')
     const end = (address?: string): void => {
@@ -103,7 +125,7 @@ function sourceAddress(node: string): Promise<string | undefined> {
     socket.once('error', () => end())
     // Not as an argument: that one is given the errors, too.
     socket.once('connect', () => end(socket.address().address))
-    socket.connect(Number(node.slice(colon + 1)), node.slice(0, colon))
+    socket.connect(port, host)
   })
 }
 

@@ -4,12 +4,15 @@ import type { KeyPair, NoiseStream } from 'hyperdht'
 import type Hyperswarm from 'hyperswarm'
 import type { Discovery } from 'hyperswarm'
 import type { Registry } from 'prom-client'
+import { ownAddresses } from '../../lan/index.js'
 import { acceptGenerations, CHECK_MS, type GenerationSink, Link } from '../../link/index.js'
 import {
   type Caller,
   encodeKey,
   type GenerateAsk,
   type Hello,
+  isLoopback,
+  isLoopbackHost,
   type LinkView,
   type Load,
   type Member,
@@ -17,6 +20,7 @@ import {
   MeshError,
   type MeshProfile,
   memberNodeSchema,
+  nodeAddress,
   nodeText,
   type Role,
   type WorkerView,
@@ -27,19 +31,23 @@ import type { Logger } from '../log.js'
 import { isOwnAddress, plainAddress } from '../origin.js'
 import { tooManyClients } from './clients.js'
 import type { NetConfig } from './config.js'
-import { type OwnNode, openNode } from './dht.js'
+import { nextNode, type OwnNode, openNode } from './dht.js'
 import { Dialling } from './dialling.js'
 import { Dispatcher } from './dispatcher.js'
 import { Heartbeats } from './heartbeats.js'
 import { MeetingPoints } from './meeting-points.js'
 import { NetMetrics } from './metrics.js'
-import { addressOf, Places } from './places.js'
+import { OwnAddress } from './own-address.js'
+import { Places } from './places.js'
 import { keepPort } from './ports.js'
 import { type Audience, Replication } from './replication.js'
 import { announceAgain, openSwarm } from './swarm.js'
 
 /** How long a stopping worker tries to take its announcements back. */
 const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
+
+/** How often a worker that is not linked with the authority looks whether its home knows by now where that is. */
+const REMEMBER_MS = 2000
 
 /** Nodes to begin at that a profile names, and an invite with it. */
 const MAX_BOOTSTRAP = 5
@@ -62,6 +70,8 @@ interface NetEvents {
   unlink: [Link, MeshError]
   /** A member reported its load, or became suspect. */
   load: [Link]
+  /** Others look for this worker where it is no longer: it must start anew. */
+  moved: [MeshError]
 }
 
 export interface NetOptions {
@@ -69,8 +79,8 @@ export interface NetOptions {
   profile: MeshProfile
   directory: Directory
   keyPair: KeyPair
-  /** Where members were seen last, as an earlier run remembers it. */
-  remembered: readonly MemberNode[]
+  /** Where members were seen last, as the home remembers it. */
+  remembered: () => readonly MemberNode[]
   hello: () => Hello
   load: () => Load
   workerDir: string
@@ -99,6 +109,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #profile: MeshProfile
   #node: OwnNode | undefined
   #points: MeetingPoints | undefined
+  #ownAddress: OwnAddress | undefined
+  #rememberedAt = 0
   #discovery: Discovery | undefined
   #swarm: Hyperswarm | undefined
   #dialling: Dialling | undefined
@@ -142,7 +154,11 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     const { network } = this.#profile
     const own = this.#role === 'auth' ? this.#node?.address : undefined
     if (own === undefined) return this.#profile
-    const others = this.directory.nodes.filter(({ publicKey }) => publicKey !== this.publicKey)
+    // Of a mesh that was on this machine alone, or is now, what the directory remembers of then leads nowhere.
+    const isLocal = isLoopbackHost(nodeAddress(own).host)
+    const others = this.directory.nodes.filter(
+      ({ publicKey, host }) => publicKey !== this.publicKey && isLoopbackHost(host) === isLocal,
+    )
     const bootstrap = [...new Set([own, ...others.map(nodeText)])].slice(0, MAX_BOOTSTRAP)
     return { ...this.#profile, network: { ...network, bootstrap } }
   }
@@ -161,10 +177,12 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       role: this.#role,
       workerDir,
       whereIs: this.#places.next,
+      mayAnnounce: this.#mayAnnounce,
     })
     this.#node = node
     const { dht, port } = node
-    if (port !== undefined) keepPort(workerDir, this.#role, port)
+    this.#watchAddress(node)
+    if (port !== undefined) keepPort(workerDir, this.#profile.network.kind, port)
     const swarm = openSwarm(dht, keyPair, (publicKey) => dialling.giveWay(publicKey))
     this.#swarm = swarm
     const dialling = new Dialling({
@@ -183,9 +201,13 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#dialling = dialling
     swarm.on('connection', (conn) => this.#onConnection(conn, dialling))
     swarm.on('update', () => dialling.watch())
+    let isListed = this.#isListed
     this.directory.on('change', () => {
       this.#reconcile(dialling)
       this.#considerPoints()
+      // What a stranger announced under the mesh's address was not kept.
+      if (this.#isListed && !isListed) this.#announceAgain()
+      isListed = this.#isListed
     })
     this.#background(swarm.listen(), 'listening')
     this.#background(
@@ -240,7 +262,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   /** Where this worker can be called directly; undefined on networks where that is not known. */
   get ownNode(): MemberNode | undefined {
     const address = this.#node?.address
-    return address === undefined ? undefined : { publicKey: this.publicKey, role: this.#role, ...addressOf(address) }
+    return address === undefined ? undefined : { publicKey: this.publicKey, role: this.#role, ...nodeAddress(address) }
   }
 
   /** Where a linked member can be called directly; undefined where it has not said. */
@@ -249,9 +271,14 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     const own = this.#node?.address
     if (said === undefined || own === undefined || link.hello === undefined) return undefined
     // Only the port: whoever could name another host would have everybody call that.
-    const host = isOwnAddress(link.address) ? addressOf(own).host : plainAddress(link.address)
-    const node = { publicKey: link.publicKey, role: link.hello.role, host, port: addressOf(said).port }
+    const host = isOwnAddress(link.address) ? nodeAddress(own).host : plainAddress(link.address)
+    const node = { publicKey: link.publicKey, role: link.hello.role, host, port: nodeAddress(said).port }
     return memberNodeSchema.safeParse(node).data
+  }
+
+  /** Where the authority's node will be on another network of the mesh's own. @throws MeshError DHT_UNREACHABLE */
+  nextNode(kind: 'local' | 'lan', config: NetConfig): Promise<string> {
+    return nextNode(kind, { config, workerDir: this.#options.workerDir, own: this.#node?.port })
   }
 
   /** The authority's link; throws where there is none. @throws MeshError AUTHORITY_DOWN */
@@ -336,6 +363,35 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#considerPoints()
   }
 
+  /** On a LAN, where others are told this machine's address: follows which that is, unless the settings say it. */
+  #watchAddress({ address }: OwnNode): void {
+    const { config } = this.#options
+    if (address === undefined || config.host !== '' || isLoopback(this.#profile.network)) return
+    const { host } = nodeAddress(address)
+    this.#ownAddress = new OwnAddress({ host, addresses: ownAddresses, now: () => performance.now() })
+  }
+
+  #checkAddress(): void {
+    const other = this.#ownAddress?.movedTo()
+    if (other === undefined) return
+    this.#ownAddress = undefined
+    const { host } = nodeAddress(this.#node?.address ?? '')
+    this.emit(
+      'moved',
+      MeshError.LINK_CLOSED(`This machine is at ${other} now, not at ${host}: this worker starts anew`),
+    )
+  }
+
+  /** Another worker of the home may have learnt where the authority is: it was on the same machine, and moved with it. */
+  #rememberAgain(): void {
+    const { authority } = this.profile
+    const now = performance.now()
+    if (authority === this.publicKey || this.members.has(authority) || now - this.#rememberedAt < REMEMBER_MS) return
+    this.#rememberedAt = now
+    this.#places.rememberAgain()
+    this.#considerPoints()
+  }
+
   #considerPoints(): void {
     const own = this.#node?.address
     this.#points?.consider(this.#places.meetingPoints.filter((point) => point !== own))
@@ -345,6 +401,18 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     // The authority's key comes from the home's own profile: it is known before the directory is.
     if (publicKey === this.profile.authority) return 'auth'
     return this.directory.member(publicKey)?.role ?? 'client'
+  }
+
+  get #isListed(): boolean {
+    return this.directory.member(this.publicKey) !== undefined
+  }
+
+  /** Under the mesh's address only its doors are found, however many others say that they are some. */
+  #mayAnnounce = (topic: Uint8Array, publicKey: Uint8Array): boolean => {
+    const { known, core } = this.directory
+    if (!known || Buffer.compare(topic, core.discoveryKey) !== 0) return true
+    const role = this.#roleOf(encodeKey(publicKey))
+    return role !== 'client' && DOORS.has(role)
   }
 
   #onConnection(conn: NoiseStream, dialling: Dialling): void {
@@ -477,6 +545,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (this.#heartbeats.tick(performance.now())) this.#cutRemoved()
     dialling.tick()
     this.#points?.tick()
+    if (this.#points !== undefined) this.#rememberAgain()
+    this.#checkAddress()
   }
 
   #background(work: Promise<unknown>, what: string): void {

@@ -2,6 +2,7 @@ import { lookup } from 'node:dns/promises'
 import type {
   ConnectOptions,
   DHTOptions,
+  DHTRequest,
   KeyPair,
   NodeAddress,
   NoiseStream,
@@ -9,10 +10,19 @@ import type {
   QueryRequest,
 } from 'hyperdht'
 import DHT from 'hyperdht'
-import { addressOf } from './places.js'
+import { nodeAddress } from '../../protocol/index.js'
 
 /** A node that is gone keeps a lookup waiting for this many tries of one second each, and no longer. */
 const RETRIES = 1
+
+/** What is kept of each kind for others; a mesh has some hundreds of members at most. Twice as much, as it ages. */
+const MAX_KEPT = 1024
+/** HyperDHT's numbers of what it is asked: to announce, and from here on to keep values, which nobody of a mesh does. */
+const ANNOUNCE = 4
+const VALUES = 6
+/** An announcement says in its first bit that it names a key, which comes next. */
+const NAMES_KEY = 1
+const KEY_BYTES = 32
 
 export interface MeshNodeOptions {
   keyPair: KeyPair
@@ -25,6 +35,8 @@ export interface MeshNodeOptions {
   isMeetingPoint: boolean
   /** Where a peer was seen last: it is called there before anybody is asked where it is. */
   whereIs: (publicKey: Uint8Array) => readonly NodeAddress[]
+  /** Whether an announcement of this key under this topic is kept. */
+  mayAnnounce: (topic: Uint8Array, publicKey: Uint8Array) => boolean
 }
 
 /**
@@ -34,20 +46,23 @@ export interface MeshNodeOptions {
 export class MeshNode extends DHT {
   readonly #own: string | undefined
   readonly #whereIs: MeshNodeOptions['whereIs']
+  readonly #mayAnnounce: MeshNodeOptions['mayAnnounce']
   #known: ReadonlySet<string> = new Set()
 
-  private constructor({ keyPair, host, port, bind, isMeetingPoint, whereIs }: MeshNodeOptions) {
+  private constructor({ keyPair, host, port, bind, isMeetingPoint, whereIs, mayAnnounce }: MeshNodeOptions) {
     super({
       keyPair,
       bootstrap: [],
       firewalled: false,
       ephemeral: !isMeetingPoint,
+      maxSize: MAX_KEPT,
       // A range without its end. Where the port was taken meanwhile, any free one.
       port: [port, port + 1],
       ...(bind === '' ? {} : { host: bind }),
     } satisfies DHTOptions)
     this.#own = isMeetingPoint ? `${host}:${port}` : undefined
     this.#whereIs = whereIs
+    this.#mayAnnounce = mayAnnounce
     // It need ask nobody what its address is: while it is alone there is nobody to tell it.
     this._nat.add(host, port)
     this._filterNode = (node) => this.#known.has(`${node.host}:${node.port}`)
@@ -74,7 +89,7 @@ export class MeshNode extends DHT {
   know(nodes: readonly string[]): void {
     this.#known = new Set(nodes)
     const asked = this.#own === undefined ? nodes : [this.#own, ...nodes]
-    this.bootstrapNodes = asked.map(addressOf)
+    this.bootstrapNodes = asked.map(nodeAddress)
     for (const node of this.nodes.toArray()) if (!this._filterNode?.(node)) this._removeNode(node)
   }
 
@@ -84,13 +99,28 @@ export class MeshNode extends DHT {
    */
   async announceHere(topic: Uint8Array): Promise<void> {
     if (this.#own === undefined) return
-    const own = [addressOf(this.#own)]
+    const own = [nodeAddress(this.#own)]
     await this.announce(topic, this.defaultKeyPair, own, { nodes: own, onlyClosestNodes: true }).finished()
+  }
+
+  /**
+   * A first announcement takes away what an earlier run left, and what this node itself holds at once, but is told anew only
+   * when every node has answered: one that has just gone would leave nobody to be found here for seconds.
+   */
+  override announce(
+    topic: Uint8Array,
+    keyPair: KeyPair,
+    relayAddresses: NodeAddress[],
+    options: QueryOptions = {},
+  ): ReturnType<DHT['announce']> {
+    const query = super.announce(topic, keyPair, relayAddresses, options)
+    if (options.clear) this.announceHere(topic).catch(() => {})
+    return query
   }
 
   /** Whether a node answers that holds announcements of a topic: another mesh's may have come to the same address. */
   async holds(topic: Uint8Array, node: string): Promise<boolean> {
-    const { host, port } = addressOf(node)
+    const { host, port } = nodeAddress(node)
     try {
       const { address } = await lookup(host, 4)
       const query = this.lookup(topic, { nodes: [{ host: address, port }], onlyClosestNodes: true, retries: 0 })
@@ -99,6 +129,20 @@ export class MeshNode extends DHT {
       // Nobody knows the name, or this node was destroyed in the midst of it.
     }
     return false
+  }
+
+  /** Anybody of the network may ask. What a stranger would have kept here could push out what members announce. */
+  override onrequest(request: DHTRequest): boolean {
+    const { command, target, value } = request
+    if (command >= VALUES) return false
+    if (command === ANNOUNCE && target !== null && value !== null && ((value[0] ?? 0) & NAMES_KEY) !== 0) {
+      // Answered as if it were kept: a gateway that is not listed here yet announces itself again once it is linked.
+      if (!this.#mayAnnounce(target, value.subarray(1, 1 + KEY_BYTES))) {
+        request.reply(null, { token: false, closerNodes: false })
+        return true
+      }
+    }
+    return super.onrequest(request)
   }
 
   override connect(publicKey: Uint8Array, options: ConnectOptions = {}): NoiseStream {

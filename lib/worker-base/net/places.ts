@@ -1,27 +1,34 @@
 import { isIPv4 } from 'node:net'
 import type { NodeAddress } from 'hyperdht'
-import { encodeKey, type MemberNode, type MeshProfile, nodeText } from '../../protocol/index.js'
+import { encodeKey, type MemberNode, type MeshProfile, nodeAddress, nodeText } from '../../protocol/index.js'
 import type { Directory } from '../../store/index.js'
 
 export interface PlacesOptions {
   profile: MeshProfile
   directory: Pick<Directory, 'nodes' | 'known' | 'member'>
-  /** What an earlier run remembers. */
-  remembered: readonly MemberNode[]
+  /** What the home remembers. */
+  remembered: () => readonly MemberNode[]
 }
 
 /**
- * Where members were seen last, by their links, the directory and what an earlier run remembers. A member that is called
+ * Where members were seen last, by their links, the directory and what the home remembers. A member that is called
  * there proves its key: an address that has become another's costs no more than a call.
  */
 export class Places {
   readonly #options: PlacesOptions
+  #kept: readonly MemberNode[]
   readonly #seen = new Map<string, NodeAddress>()
   /** How often each was asked for. */
   readonly #turns = new Map<string, number>()
 
   constructor(options: PlacesOptions) {
     this.#options = options
+    this.#kept = options.remembered()
+  }
+
+  /** The home may know more by now. */
+  rememberAgain(): void {
+    this.#kept = this.#options.remembered()
   }
 
   /** A member is linked, and said where its node is. */
@@ -31,8 +38,8 @@ export class Places {
 
   /** What is remembered of members; of strangers while the directory is not known. */
   get #remembered(): MemberNode[] {
-    const { directory, remembered } = this.#options
-    return remembered.filter(({ publicKey }) => !directory.known || directory.member(publicKey) !== undefined)
+    const { directory } = this.#options
+    return this.#kept.filter(({ publicKey }) => !directory.known || directory.member(publicKey) !== undefined)
   }
 
   /** Every place that is known of a member, the surest first. */
@@ -41,7 +48,7 @@ export class Places {
     const seen = this.#seen.get(publicKey)
     const listed = [...directory.nodes, ...this.#remembered].filter((node) => node.publicKey === publicKey)
     // Of a mesh's own network the first node that a profile names is the authority's.
-    const first = profile.network.bootstrap.slice(0, publicKey === profile.authority ? 1 : 0).map(addressOf)
+    const first = profile.network.bootstrap.slice(0, publicKey === profile.authority ? 1 : 0).map(nodeAddress)
     const all = [...(seen === undefined ? [] : [seen]), ...listed, ...first.filter(({ host }) => isIPv4(host))]
     return [...new Map(all.map(({ host, port }) => [nodeText({ host, port }), { host, port }])).values()]
   }
@@ -62,9 +69,4 @@ export class Places {
     const doors = [...directory.nodes, ...this.#remembered.filter(({ role }) => role === 'auth' || role === 'gateway')]
     return [...new Set([...profile.network.bootstrap, ...doors.map(nodeText)])]
   }
-}
-
-export function addressOf(node: string): NodeAddress {
-  const colon = node.lastIndexOf(':')
-  return { host: node.slice(0, colon), port: Number(node.slice(colon + 1)) }
 }
