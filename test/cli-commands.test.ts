@@ -61,10 +61,16 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     const dir = await t.tmp()
     const file = join(dir, 'copy.gguf')
     copyFileSync(TINY, file)
+    const added = await good(t, home, ['models', 'add', file, '--name', 'second'])
     t.ok(
-      /^second \(Q8_0, .*MiB\) is on processor$/m.test(
-        await good(t, home, ['models', 'add', file, '--name', 'second']),
+      /^second \(Q8_0, .*MiB\) is on processor\nIt is the default now: requests that name no model get it$/m.test(
+        added,
       ),
+      added,
+    )
+    t.ok(
+      JSON.parse(await good(t, home, ['run', 'Hello', '--json'])).model === 'second',
+      'README asks it without --model',
     )
     const list = await good(t, home, ['models', 'ls'])
     t.ok(/^second \(default\) +\S+ +Q8_0/m.test(list), list)
@@ -215,7 +221,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
       ['run', 'What is the capital of France?', '--temperature', '0', '--stop', 'Paris'],
       { home },
     )
-    t.is(stopped.stdout, 'The capital of France is \n')
+    t.is(stopped.stdout, 'The capital of France is \n', stopped.stderr)
   })
 
   await t.test('an invite says whom it is for, and join holds to it', async (t) => {

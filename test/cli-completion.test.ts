@@ -89,6 +89,8 @@ test('bash completes commands, options and what the mesh knows', { timeout: 120_
   t.ok((await inBash(here, 'infermesh run --')).includes('--max-tokens'))
   t.alike(await inBash(here, 'infermesh up --network p'), ['private', 'public'])
   t.alike(await inBash(here, 'infermesh completion '), ['bash', 'zsh', 'fish'])
+  t.alike(await inBash(here, 'infermesh gpu install c'), ['cpu', 'cuda'])
+  t.alike(await inBash(here, 'infermesh network p'), ['private', 'public'])
   t.alike(await inBash(here, 'infermesh keys create --label '), [], 'a word of one’s own')
   for (const [line, expected] of [
     [`models default ${mesh} `, ['infermesh-tiny']],
@@ -99,6 +101,9 @@ test('bash completes commands, options and what the mesh knows', { timeout: 120_
     [`keys create ${mesh} --user = an`, ['annabel']],
     [`keys revoke ${mesh} ${key.slice(0, 4)}`, [key]],
     [`keys revoke ${mesh} ${old.slice(0, 6)}`, []],
+    [`keys show ${mesh} ${key.slice(0, 4)}`, [key]],
+    [`users show ${mesh} an`, ['annabel']],
+    [`members accept ${mesh} `, []],
     [`members remove ${mesh} m`, ['metrics']],
     [`models add x.gguf ${mesh} --processor `, ['processor']],
     [`logs ${mesh} gat`, ['gateway-gateway']],
