@@ -44,6 +44,9 @@ const REDIAL_MS = 150
 /** How long the directory may take to come from an authority that is connected. */
 const LISTED_MS = 5000
 
+/** Nodes that are asked where the mesh has moved: whoever tells of more, tells stories. */
+const MAX_ELSEWHERE = 32
+
 type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never
 /** What `chat` takes: `messages`, and whatever of `model`, `maxTokens`, `sampling`, `stop`, `format` is wanted. */
 export type ChatRequest = Without<Extract<InferenceInput, { kind: 'chat' }>, 'kind'>
@@ -386,7 +389,8 @@ export class MeshClient {
   /** Where no known node answers: begins at those that the mesh has elsewhere. @returns whether there are any */
   #goElsewhere = async (): Promise<boolean> => {
     const { findElsewhere, address, nodes } = this.#settings
-    const found = ((await findElsewhere?.(address)) ?? []).filter((node) => bootstrapNodeSchema.safeParse(node).success)
+    const told = (await findElsewhere?.(address)) ?? []
+    const found = told.filter((node) => bootstrapNodeSchema.safeParse(node).success).slice(0, MAX_ELSEWHERE)
     if (found.length === 0 || this.#closing !== undefined) return false
     this.#settings.bootstrap = found
     for (const { publicKey } of nodes) this.#moved.add(publicKey)
