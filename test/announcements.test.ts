@@ -1,8 +1,9 @@
 import test from 'brittle'
 import DHT from 'hyperdht'
+import { homeFiles, loadSeed } from '../lib/home/index.js'
 import { encodeKey } from '../lib/protocol/index.js'
 import { GatewayWorker } from '../workers/gateway/index.js'
-import { linked, start, startAuth, testHome, testOptions, until } from './helpers/mesh.js'
+import { linked, start, startAuth, startStranger, testHome, testOptions, until } from './helpers/mesh.js'
 import { onTeardown } from './helpers/teardown.js'
 
 /** What strangers of the network may leave at a meeting point. */
@@ -49,4 +50,16 @@ test('under a mesh’s address strangers announce in vain, and what they leave e
   for (let i = 0; i < 30; i++) for (const key of await told(stranger, other, node)) held.add(key)
   t.ok(held.size > 500 && held.size <= 2 * 1024, `${held.size} of ${FLOOD} are told of still`)
   t.absent(held.has(encodeKey(keyPair(0).publicKey)), 'the oldest are forgotten')
+})
+
+test('a node that takes back its own announcement at itself goes on taking calls', async (t) => {
+  const home = await testHome(t)
+  const auth = await startAuth(t, home)
+  const { host, port } = auth.net.ownNode ?? { host: '', port: 0 }
+  const asker = new DHT({ bootstrap: [{ host, port }], host: '127.0.0.1' })
+  onTeardown(t, () => asker.destroy({ force: true }))
+  const own = DHT.keyPair(loadSeed(homeFiles(home).worker('auth', 'auth')))
+  await asker.unannounce(DHT.hash(own.publicKey), own, { nodes: [{ host, port }], onlyClosestNodes: true })
+  const stranger = await startStranger(t, home, auth.publicKey)
+  t.ok((await stranger.call('ping', {})).at > 0)
 })

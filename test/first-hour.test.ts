@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'brittle'
+import { homeFiles } from '../lib/home/index.js'
 import { decodeConnectString, decodeInvite } from '../lib/protocol/index.js'
 import { assembleClient, CLIENT_DIR, installTarball, pack } from './helpers/installed.js'
 import { readStatus, until } from './helpers/mesh.js'
@@ -87,6 +88,7 @@ testUnless(
     const usedBefore = await requestsOf(first, 'ann')
     t.ok(usedBefore >= 5, `${usedBefore} requests of ann`)
     await first.type('infermesh backup', { more: `${file} --key-file ${key}` })
+    const stale = readFileSync(homeFiles(ann.home).nodes)
     killAll('first')
     unplug('first')
     const fourth = await Person.at(t, 'fourth', 15)
@@ -107,7 +109,7 @@ testUnless(
     // What is made from here on names the new address, and what was made before is good.
     const after = await newKey(fourth)
     const { bootstrap } = decodeConnectString(after.connect).profile.network
-    t.ok(bootstrap.length > 0 && bootstrap.every((node) => node.startsWith('10.213.7.15:')), bootstrap.join())
+    t.ok(bootstrap.length > 0 && bootstrap.every((node) => /^10\.213\.7\.15:267\d\d$/.test(node)), bootstrap.join())
     const [, again = ''] = /^infermesh join (imv_\S+)$/m.exec(await fourth.type('infermesh invite')) ?? []
     t.alike(decodeInvite(again).profile.network.bootstrap, bootstrap)
     t.is(after.openai?.split(' ')[1], 'OPENAI_BASE_URL=http://10.213.7.15:8080/v1')
@@ -116,6 +118,10 @@ testUnless(
     t.ok(/Paris/.test(await program()), 'and so does her program, by what that has found')
     const moved = openai?.replace('10.213.7.11', '10.213.7.15')
     t.ok((await ann.type(LIST, { before: moved })).includes('infermesh-tiny'), 'over HTTP the new address is needed')
+    writeFileSync(homeFiles(ann.home).nodes, stale)
+    const named = /MESH=(\S+)/.exec(after.mesh)?.[1] ?? ''
+    await ann.run(['infermesh', 'whoami', '--mesh', named])
+    t.ok(readFileSync(homeFiles(ann.home).nodes, 'utf8').includes('10.213.7.15'), 'a node that is named is remembered')
     const uses = async () => (await requestsOf(fourth, 'ann')) === usedBefore + 2
     await until(uses, 'what she asks now is counted on from there', 15_000)
     took('the colleague is back')

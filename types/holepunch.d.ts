@@ -190,6 +190,7 @@ declare module 'hyperdht' {
     constructor(options?: DHTOptions)
     static bootstrapper(port: number, host: string, options?: DHTOptions): DHT
     static keyPair(seed?: Uint8Array): KeyPair
+    static hash(data: Uint8Array): Buffer
     readonly defaultKeyPair: KeyPair
     readonly bootstrapped: boolean
     readonly destroyed: boolean
@@ -207,6 +208,7 @@ declare module 'hyperdht' {
       relayAddresses: NodeAddress[],
       options?: QueryOptions,
     ): { finished(): Promise<void> }
+    unannounce(topic: Uint8Array, keyPair: KeyPair, options?: QueryOptions): Promise<void>
     query(request: QueryRequest, options?: QueryOptions): Readable
     /** Called for each request. @returns false: it is answered as one that is not known */
     onrequest(request: DHTRequest): boolean

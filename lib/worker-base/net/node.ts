@@ -17,8 +17,9 @@ const RETRIES = 1
 
 /** What is kept of each kind for others; a mesh has some hundreds of members at most. Twice as much, as it ages. */
 const MAX_KEPT = 1024
-/** HyperDHT's numbers of what it is asked: to announce, and from here on to keep values, which nobody of a mesh does. */
+/** HyperDHT's numbers of what it is asked: to announce, to take that back, and from here on to keep values, which nobody of a mesh does. */
 const ANNOUNCE = 4
+const UNANNOUNCE = 5
 const VALUES = 6
 /** An announcement says in its first bit that it names a key, which comes next. */
 const NAMES_KEY = 1
@@ -47,6 +48,8 @@ export class MeshNode extends DHT {
   readonly #own: string | undefined
   readonly #whereIs: MeshNodeOptions['whereIs']
   readonly #mayAnnounce: MeshNodeOptions['mayAnnounce']
+  /** What its own key is announced under. */
+  readonly #ownTarget: Buffer
   #known: ReadonlySet<string> = new Set()
 
   private constructor({ keyPair, host, port, bind, isMeetingPoint, whereIs, mayAnnounce }: MeshNodeOptions) {
@@ -63,6 +66,7 @@ export class MeshNode extends DHT {
     this.#own = isMeetingPoint ? `${host}:${port}` : undefined
     this.#whereIs = whereIs
     this.#mayAnnounce = mayAnnounce
+    this.#ownTarget = DHT.hash(keyPair.publicKey)
     // It need ask nobody what its address is: while it is alone there is nobody to tell it.
     this._nat.add(host, port)
     this._filterNode = (node) => this.#known.has(`${node.host}:${node.port}`)
@@ -141,6 +145,12 @@ export class MeshNode extends DHT {
         request.reply(null, { token: false, closerNodes: false })
         return true
       }
+    }
+    // It takes back what it left at nodes that it uses no more, and may be one of them. HyperDHT would forget with it that
+    // this very node is that peer, and leave every call unanswered from then on.
+    if (command === UNANNOUNCE && target !== null && this.#ownTarget.equals(target)) {
+      request.reply(null, { token: false, closerNodes: false })
+      return true
     }
     return super.onrequest(request)
   }
