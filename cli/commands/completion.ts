@@ -1,7 +1,6 @@
 import { Argument, type Command, Option } from 'commander'
 import { MeshError } from '../../lib/protocol/index.js'
 import { bashScript, fishScript, zshScript } from '../shared/completion-scripts.js'
-import { printValues } from '../shared/completion-values.js'
 import { type Place, placesOf } from '../shared/completion-words.js'
 import { optionsOf } from '../shared/mesh.js'
 import { printLines } from '../shared/output.js'
@@ -29,7 +28,10 @@ Examples:
     )
     .action(async (shell: string | undefined, _options, self: Command) => {
       const options = optionsOf<{ values?: string }>(self)
-      if (options.values !== undefined) return printValues(options.values, options)
+      if (options.values !== undefined) {
+        const { printValues } = await import('../shared/completion-values.js')
+        return printValues(options.values, options)
+      }
       const root = self.parent
       if (root === null) return
       const script = SCRIPTS[shell ?? '']
