@@ -1,6 +1,5 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import DeviceFile from 'device-file'
 import { homeFiles } from './paths.js'
 import { writeRestored } from './restored.js'
 
@@ -15,9 +14,15 @@ export async function movedStores(home: string): Promise<string[]> {
   const moved: string[] = []
   for (const worker of existsSync(workersDir) ? readdirSync(workersDir) : []) {
     const path = join(workersDir, worker, 'store', DEVICE_FILE)
-    if (existsSync(path) && !(await DeviceFile.validate(path, {}))) moved.push(worker)
+    if (existsSync(path) && !(await isInPlace(path))) moved.push(worker)
   }
   return moved
+}
+
+/** The library loads binaries of its own: where there are no stores nobody waits for them. */
+async function isInPlace(path: string): Promise<boolean> {
+  const { default: DeviceFile } = await import('device-file')
+  return DeviceFile.validate(path, {})
 }
 
 /** Makes stores this machine's. Each worker's next start takes its own for one that others may have more of. */
