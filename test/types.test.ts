@@ -96,6 +96,15 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
   const host = '127.0.0.1'
   const testnet = await createTestnet(3, { host, teardown: t.teardown })
   const { bootstrap } = testnet
+  const requests: unknown[] = []
+  const [asked] = testnet.nodes
+  if (asked !== undefined) {
+    const answer = asked.onrequest.bind(asked)
+    asked.onrequest = (request) => {
+      requests.push(request)
+      return answer(request)
+    }
+  }
   const swarms = [1, 2].map(() => new Hyperswarm({ dht: new DHT({ bootstrap, host }) }))
   // Not by force: that leaves the ten-minute timer of each topic running.
   t.teardown(() => Promise.all(swarms.map((swarm) => swarm.destroy())))
@@ -164,6 +173,7 @@ async function samples(t: Test): Promise<Map<string, unknown>> {
     ['hyperdht: NoiseStream', stream],
     ['hyperdht: Server', client.dht.createServer(() => {})],
     ['hyperdht: LookupResult', lookups[0]],
+    ['hyperdht: DHTRequest', requests[0]],
     ['hyperdht: DHT', client.dht],
     ['hyperdht/testnet.js: Testnet', testnet],
     ['hyperswarm: PeerInfo', peerInfo],
