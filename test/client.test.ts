@@ -238,7 +238,10 @@ async function startSpy(
     }
     store.replicate(conn)
   })
+  // A meeting point keeps no stranger's announcement, but for one that has not read its directory yet.
+  Object.defineProperty(auth.directory, 'known', { value: false, configurable: true })
   await swarm.join(auth.directory.core.discoveryKey, { server: true, client: false }).flushed()
+  Reflect.deleteProperty(auth.directory, 'known')
   return spy
 }
 
