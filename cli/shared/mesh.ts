@@ -35,6 +35,12 @@ export async function findElsewhere(address: string): Promise<string[]> {
   }
 }
 
+/** Begins to load the client's libraries, for `openMesh`. */
+export function loadClient(): void {
+  // Where it fails, `openMesh` says so.
+  import('../../lib/client/index.js').catch(() => {})
+}
+
 /** A client of the mesh that the options mean. The network's libraries are loaded only now: most of a command's time is theirs. */
 export async function openMesh(options: MeshClientOptions): Promise<MeshClient> {
   const { MeshClient } = await import('../../lib/client/index.js')

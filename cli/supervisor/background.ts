@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { homeFiles, makePrivateDir } from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus, workerStatusSchema } from '../../lib/protocol/index.js'
 import { command } from '../shared/hints.js'
-import { openMesh } from '../shared/mesh.js'
+import { loadClient, openMesh } from '../shared/mesh.js'
 import { interruptible, printJson, withSpinner } from '../shared/output.js'
 import { untilAdmitted } from './admission.js'
 import { keepPlan, planWorkers, type RunOptions } from './plan.js'
@@ -93,6 +93,8 @@ function launch(home: string): Promise<WorkerStatus[]> {
     windowsHide: true,
     env: { ...process.env, [DETACHED]: '1' },
   })
+  // A processor core is free until the workers are started.
+  loadClient()
   return interruptible(
     (signal) =>
       new Promise<WorkerStatus[]>((resolve, reject) => {
