@@ -15,7 +15,6 @@ import {
   isLoopbackHost,
   type LinkView,
   type Load,
-  type Member,
   type MemberNode,
   MeshError,
   type MeshProfile,
@@ -42,6 +41,7 @@ import { Places } from './places.js'
 import { keepPort } from './ports.js'
 import { type Audience, Replication } from './replication.js'
 import { announceAgain, openSwarm } from './swarm.js'
+import { linkViews, type ViewsOptions, workerViews } from './views.js'
 
 /** How long a stopping worker tries to take its announcements back. */
 const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
@@ -305,45 +305,18 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** Every member of the directory as this worker sees it, itself included. */
   views(): WorkerView[] {
-    return [...this.directory.members.values()].map((member) => this.#view(member))
+    return workerViews(this.#views)
   }
 
   /** Those that this worker is linked with, or dials in vain. The authority is always among them, but for itself. */
   linkViews(): LinkView[] {
-    const { authority } = this.profile
-    const others = this.views().filter(({ publicKey }) => publicKey !== this.publicKey)
-    const known = others.some(({ publicKey }) => publicKey === authority)
-    const reason = this.#dialling?.reasonFor(authority)?.message
-    const unknown: LinkView = { role: 'auth', name: '', state: 'down', ...(reason !== undefined && { reason }) }
-    const shown = others.filter(
-      ({ publicKey, state, reason: why }) => state !== 'down' || why !== undefined || publicKey === authority,
-    )
-    return [
-      ...(known || authority === this.publicKey ? [] : [unknown]),
-      ...shown.map(({ role, name, state, reason: why }) => ({
-        role,
-        name,
-        state,
-        ...(why !== undefined && { reason: why }),
-      })),
-    ]
+    return linkViews(this.#views, this.profile.authority)
   }
 
-  #view({ role, name, publicKey }: Member): WorkerView {
-    const view: WorkerView = { role, name, publicKey, state: 'down' }
-    if (publicKey === this.publicKey) {
-      const { version, since, addresses } = this.#options.hello()
-      const load = this.#options.load()
-      return { ...view, state: load.state, version, since, addresses, load }
-    }
-    const link = this.members.get(publicKey)
-    if (link?.hello === undefined) {
-      const reason = this.#dialling?.reasonFor(publicKey)
-      return reason ? { ...view, reason: reason.message } : view
-    }
-    const { version, since, addresses } = link.hello
-    const { load } = link
-    return { ...view, state: link.suspect ? 'suspect' : (load?.state ?? 'starting'), version, since, addresses, load }
+  get #views(): ViewsOptions {
+    const { hello, load } = this.#options
+    const { directory, members, publicKey } = this
+    return { directory, members, publicKey, hello, load, reasonFor: (key) => this.#dialling?.reasonFor(key)?.message }
   }
 
   /** On local and LAN networks: follows which of the nodes to begin at live. */
