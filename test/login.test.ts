@@ -65,7 +65,7 @@ test('a colleague on another machine', { timeout: 280_000 }, async (t) => {
     t.is(profile.address, findProfile(home)?.address)
     t.ok(shown.includes(`export INFERMESH_MESH=${made.mesh} INFERMESH_KEY=${text}\n`), shown)
     t.ok(shown.includes(`export OPENAI_BASE_URL=${made.baseURL} OPENAI_API_KEY=${text}\n`))
-    t.ok(/other machines do not find it/.test(shown), 'a mesh of one machine says so')
+    t.ok(/`infermesh network lan` lets other machines find it/.test(shown), 'a mesh of one machine says so')
 
     const nowhere = '/nonexistent/infermesh'
     const run = ['run', 'Hello', '--max-tokens', '3']
@@ -136,7 +136,7 @@ test('a colleague on another machine', { timeout: 280_000 }, async (t) => {
     const [, invite = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--same-machine'])) ?? []
     const { login } = homeFiles(hers)
     writeFileSync(login, readFileSync(login, 'utf8').replaceAll(profile.address, 'y'.repeat(52)))
-    await bad(t, hers, ['join', invite], 64, /is logged in to the mesh y+, and this invite is for/)
+    await bad(t, hers, ['join', invite], 64, /is logged in to the mesh y+, and this is for/)
   })
 
   await t.test('a name and a password make a key of its own, which ends with logout', async (t) => {

@@ -103,15 +103,18 @@ async function afterStart(
   })
   supervisor.on('restarted', () => {
     const { mesh: former } = session
-    openMesh({ home }).then(
-      (anew) => {
-        session.mesh = anew
-        conversation.use(anew)
-        void former?.close()
-        notice(dim(`The workers were started anew. The mesh is ${anew.network.kind} now.`))
-      },
-      (err) => complain(`infermesh: ${messageOf(err)}`),
-    )
+    const follow = async () => {
+      const anew = await openMesh({ home })
+      session.mesh = anew
+      conversation.use(anew)
+      void former?.close()
+      // Who is told so may ask at once.
+      await selfCheck(anew, { home, asks: false, statuses: supervisor.statuses(), quiet: true }, over)
+      notice(dim(`The workers were started anew. The mesh is ${anew.network.kind} now.`))
+    }
+    follow().catch((err: unknown) => {
+      if (!over.aborted) complain(`infermesh: ${messageOf(err)}`)
+    })
   })
   watchRequests(meshNow, over)
   await conversation.run()

@@ -4,53 +4,36 @@ import type { KeyPair, NoiseStream } from 'hyperdht'
 import type Hyperswarm from 'hyperswarm'
 import type { Discovery } from 'hyperswarm'
 import type { Registry } from 'prom-client'
-import { ownAddresses } from '../../lan/index.js'
 import { acceptGenerations, CHECK_MS, type GenerationSink, Link } from '../../link/index.js'
 import {
   type Caller,
   encodeKey,
   type GenerateAsk,
   type Hello,
-  isLoopback,
-  isLoopbackHost,
   type LinkView,
   type Load,
   type MemberNode,
   MeshError,
   type MeshProfile,
-  memberNodeSchema,
-  nodeAddress,
-  nodeText,
   type Role,
   type WorkerView,
 } from '../../protocol/index.js'
 import type { Directory } from '../../store/index.js'
 import { type Facility, withDeadline } from '../facility.js'
 import type { Logger } from '../log.js'
-import { isOwnAddress, plainAddress } from '../origin.js'
 import { tooManyClients } from './clients.js'
 import type { NetConfig } from './config.js'
-import { nextNode, type OwnNode, openNode } from './dht.js'
 import { Dialling } from './dialling.js'
 import { Dispatcher } from './dispatcher.js'
 import { Heartbeats } from './heartbeats.js'
-import { MeetingPoints } from './meeting-points.js'
 import { NetMetrics } from './metrics.js'
-import { OwnAddress } from './own-address.js'
-import { Places } from './places.js'
-import { keepPort } from './ports.js'
 import { type Audience, Replication } from './replication.js'
 import { announceAgain, openSwarm } from './swarm.js'
 import { linkViews, type ViewsOptions, workerViews } from './views.js'
+import { Whereabouts } from './whereabouts.js'
 
 /** How long a stopping worker tries to take its announcements back. */
 const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
-
-/** How often a worker that is not linked with the authority looks whether its home knows by now where that is. */
-const REMEMBER_MS = 2000
-
-/** Nodes to begin at that a profile names, and an invite with it. */
-const MAX_BOOTSTRAP = 5
 
 /** The doors of the mesh: the roles that strangers may connect to, as clients. */
 const DOORS: ReadonlySet<Role> = new Set(['auth', 'gateway'])
@@ -104,13 +87,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
   readonly #replication: Replication
   readonly #heartbeats: Heartbeats
   readonly #metrics: NetMetrics
-  /** Where members were seen last. */
-  readonly #places: Places
-  readonly #profile: MeshProfile
-  #node: OwnNode | undefined
-  #points: MeetingPoints | undefined
-  #ownAddress: OwnAddress | undefined
-  #rememberedAt = 0
+  readonly #whereabouts: Whereabouts
   #discovery: Discovery | undefined
   #swarm: Hyperswarm | undefined
   #dialling: Dialling | undefined
@@ -122,10 +99,21 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     super()
     this.#options = options
     this.#role = options.hello().role
-    this.#profile = options.profile
-    this.#places = new Places(options)
     this.directory = options.directory
     this.publicKey = encodeKey(options.keyPair.publicKey)
+    const { authority } = options.profile
+    this.#whereabouts = new Whereabouts({
+      ...options,
+      publicKey: this.publicKey,
+      role: this.#role,
+      mayAnnounce: this.#mayAnnounce,
+      isAuthorityHere: () => authority === this.publicKey || this.members.has(authority),
+      onReturned: () => {
+        this.#announceAgain()
+        this.#dialling?.callAgain()
+      },
+      onMoved: (reason) => this.emit('moved', reason),
+    })
     this.dispatcher = new Dispatcher(options.log, options.registry)
     this.#heartbeats = new Heartbeats(this.#links, options.load)
     this.#metrics = new NetMetrics(options.registry, this.#links, this.members)
@@ -146,21 +134,9 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     this.#replication.withdraw(core)
   }
 
-  /**
-   * How the mesh is reached. On local and LAN networks, where the authority's own node is the first to begin at, the authority
-   * says where that is now, and where the gateways are.
-   */
+  /** How the mesh is reached now. */
   get profile(): MeshProfile {
-    const { network } = this.#profile
-    const own = this.#role === 'auth' ? this.#node?.address : undefined
-    if (own === undefined) return this.#profile
-    // Of a mesh that was on this machine alone, or is now, what the directory remembers of then leads nowhere.
-    const isLocal = isLoopbackHost(nodeAddress(own).host)
-    const others = this.directory.nodes.filter(
-      ({ publicKey, host }) => publicKey !== this.publicKey && isLoopbackHost(host) === isLocal,
-    )
-    const bootstrap = [...new Set([own, ...others.map(nodeText)])].slice(0, MAX_BOOTSTRAP)
-    return { ...this.#profile, network: { ...network, bootstrap } }
+    return this.#whereabouts.profile
   }
 
   /** Runs the handler for each generation that one of the callers asks for. */
@@ -170,19 +146,8 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** Begins to listen and to dial; does not wait for the DHT. */
   async start(): Promise<void> {
-    const { config, keyPair, workerDir } = this.#options
-    const node = await openNode(this.#profile.network, {
-      config,
-      keyPair,
-      role: this.#role,
-      workerDir,
-      whereIs: this.#places.next,
-      mayAnnounce: this.#mayAnnounce,
-    })
-    this.#node = node
-    const { dht, port } = node
-    this.#watchAddress(node)
-    if (port !== undefined) keepPort(workerDir, this.#profile.network.kind, port)
+    const { keyPair } = this.#options
+    const dht = await this.#whereabouts.open()
     const swarm = openSwarm(dht, keyPair, (publicKey) => dialling.giveWay(publicKey))
     this.#swarm = swarm
     const dialling = new Dialling({
@@ -193,7 +158,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       directory: this.directory,
       isOpen: (conn) => [...this.#links].some((link) => link.conn === conn),
       isLinked: (publicKey) => this.members.has(publicKey),
-      isPlaceKnown: (publicKey) => node.mesh !== undefined && this.#places.of(publicKey).length > 0,
+      isPlaceKnown: (publicKey) => this.#whereabouts.isPlaceKnown(publicKey),
       isOnline: () => this.online,
       log: this.#options.log,
       now: () => performance.now(),
@@ -204,7 +169,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     let isListed = this.#isListed
     this.directory.on('change', () => {
       this.#reconcile(dialling)
-      this.#considerPoints()
+      this.#whereabouts.consider()
       // What a stranger announced under the mesh's address was not kept.
       if (this.#isListed && !isListed) this.#announceAgain()
       isListed = this.#isListed
@@ -216,10 +181,10 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     )
     if (DOORS.has(this.#role)) {
       const topic = this.directory.core.discoveryKey
-      this.#background(node.mesh?.announceHere(topic) ?? Promise.resolve(), 'announcing')
+      this.#background(this.#whereabouts.announceHere(topic), 'announcing')
       this.#discovery = swarm.join(topic, { server: true, client: false })
     }
-    this.#watchPoints(node, dialling)
+    this.#whereabouts.watch()
     this.#reconcile(dialling)
     dialling.greet()
     this.#timer = setInterval(() => this.#tick(dialling), CHECK_MS)
@@ -244,41 +209,27 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** Addresses for the status file. */
   get addresses(): Record<string, string> {
-    const found: Record<string, string> = {}
-    const address = this.#node?.address
-    if (address === undefined) return found
-    if (this.#role === 'auth') found.bootstrap = address
-    // Others call this worker there, without asking anybody where it is.
-    found.dht = address
-    return found
+    return this.#whereabouts.addresses
   }
 
   /** True while the DHT answers; the authority of a network of its own is where that begins. */
   get online(): boolean {
-    if (this.#points !== undefined) return this.#role === 'auth' || this.#points.alive.length > 0
-    return this.#swarm?.dht.bootstrapped ?? false
+    return this.#whereabouts.online
   }
 
   /** Where this worker can be called directly; undefined on networks where that is not known. */
   get ownNode(): MemberNode | undefined {
-    const address = this.#node?.address
-    return address === undefined ? undefined : { publicKey: this.publicKey, role: this.#role, ...nodeAddress(address) }
+    return this.#whereabouts.ownNode
   }
 
   /** Where a linked member can be called directly; undefined where it has not said. */
   placeOf(link: Link): MemberNode | undefined {
-    const said = link.hello?.addresses.dht
-    const own = this.#node?.address
-    if (said === undefined || own === undefined || link.hello === undefined) return undefined
-    // Only the port: whoever could name another host would have everybody call that.
-    const host = isOwnAddress(link.address) ? nodeAddress(own).host : plainAddress(link.address)
-    const node = { publicKey: link.publicKey, role: link.hello.role, host, port: nodeAddress(said).port }
-    return memberNodeSchema.safeParse(node).data
+    return this.#whereabouts.placeOf(link)
   }
 
   /** Where the authority's node will be on another network of the mesh's own. @throws MeshError DHT_UNREACHABLE */
   nextNode(kind: 'local' | 'lan', config: NetConfig): Promise<string> {
-    return nextNode(kind, { config, workerDir: this.#options.workerDir, own: this.#node?.port })
+    return this.#whereabouts.nextNode(kind, config)
   }
 
   /** The authority's link; throws where there is none. @throws MeshError AUTHORITY_DOWN */
@@ -317,57 +268,6 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     const { hello, load } = this.#options
     const { directory, members, publicKey } = this
     return { directory, members, publicKey, hello, load, reasonFor: (key) => this.#dialling?.reasonFor(key)?.message }
-  }
-
-  /** On local and LAN networks: follows which of the nodes to begin at live. */
-  #watchPoints({ mesh }: OwnNode, dialling: Dialling): void {
-    if (mesh === undefined) return
-    const topic = this.directory.core.discoveryKey
-    this.#points = new MeetingPoints({
-      probe: (point) => mesh.holds(topic, point),
-      onChange: (alive, returned) => {
-        mesh.know(alive)
-        if (returned.length === 0 || this.#stopping) return
-        this.#announceAgain()
-        dialling.callAgain()
-      },
-      now: () => performance.now(),
-    })
-    this.#considerPoints()
-  }
-
-  /** On a LAN, where others are told this machine's address: follows which that is, unless the settings say it. */
-  #watchAddress({ address }: OwnNode): void {
-    const { config } = this.#options
-    if (address === undefined || config.host !== '' || isLoopback(this.#profile.network)) return
-    const { host } = nodeAddress(address)
-    this.#ownAddress = new OwnAddress({ host, addresses: ownAddresses, now: () => performance.now() })
-  }
-
-  #checkAddress(): void {
-    const other = this.#ownAddress?.movedTo()
-    if (other === undefined) return
-    this.#ownAddress = undefined
-    const { host } = nodeAddress(this.#node?.address ?? '')
-    this.emit(
-      'moved',
-      MeshError.LINK_CLOSED(`This machine is at ${other} now, not at ${host}: this worker starts anew`),
-    )
-  }
-
-  /** Another worker of the home may have learnt where the authority is: it was on the same machine, and moved with it. */
-  #rememberAgain(): void {
-    const { authority } = this.profile
-    const now = performance.now()
-    if (authority === this.publicKey || this.members.has(authority) || now - this.#rememberedAt < REMEMBER_MS) return
-    this.#rememberedAt = now
-    this.#places.rememberAgain()
-    this.#considerPoints()
-  }
-
-  #considerPoints(): void {
-    const own = this.#node?.address
-    this.#points?.consider(this.#places.meetingPoints.filter((point) => point !== own))
   }
 
   #roleOf = (publicKey: string): Caller => {
@@ -448,8 +348,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     if (known === link) return
     known?.close(MeshError.LINK_CLOSED('A newer connection took this one’s place'))
     this.members.set(publicKey, link)
-    const place = this.placeOf(link)
-    if (place !== undefined) this.#places.saw(publicKey, place)
+    this.#whereabouts.saw(link)
     this.#replication.update(link)
     dialling.linked(publicKey)
     link.report(this.#options.load())
@@ -517,9 +416,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     // With each heartbeat: a member's time may be over without a change of the directory.
     if (this.#heartbeats.tick(performance.now())) this.#cutRemoved()
     dialling.tick()
-    this.#points?.tick()
-    if (this.#points !== undefined) this.#rememberAgain()
-    this.#checkAddress()
+    this.#whereabouts.tick()
   }
 
   #background(work: Promise<unknown>, what: string): void {
