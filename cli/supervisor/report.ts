@@ -38,6 +38,8 @@ export function printReport(home: string, statuses: WorkerStatus[], showKey: boo
 
 /** Says of which workers the mesh was not found yet: they go on looking. */
 function printUnlinked(statuses: WorkerStatus[]): void {
+  // Where the authority runs the others are linked within moments.
+  if (statuses.some(({ role }) => role === 'auth')) return
   for (const { role, name, links = [] } of statuses) {
     const authority = links.find((link) => link.role === 'auth')
     if (authority?.state !== 'down' || links.some(({ state }) => state !== 'down')) continue

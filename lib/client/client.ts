@@ -462,9 +462,8 @@ export class MeshClient {
 
   /** What keeps a client from the authority: the network, where nobody of the mesh answers, else what the last dial said. */
   async #whyNoAuthority(failure: MeshError): Promise<MeshError> {
-    const { network, bootstrap, address } = this.#settings
-    const details = { mesh: address, cause: failure.code }
-    if (!(await this.#isReached())) return unreachable(network, bootstrap, details)
+    const details = { mesh: this.address, cause: failure.code }
+    if (!(await this.#isReached())) return unreachable(this.#settings, details)
     const rest = this.#isConnected
       ? 'Inference goes on without it, but nothing can be changed: start it, or try again shortly'
       : 'Nothing can be changed without it: `infermesh up` where the mesh was made starts it; or try again shortly'

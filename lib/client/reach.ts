@@ -1,7 +1,9 @@
 import { createSocket } from 'node:dgram'
 import { networkInterfaces } from 'node:os'
 import type DHT from 'hyperdht'
-import { MeshError, type MeshProfile, nodeAddress, systemCode } from '../protocol/index.js'
+import { findProfile, hasAuthority, isAlive, readStatuses } from '../home/index.js'
+import { MeshError, nodeAddress, systemCode } from '../protocol/index.js'
+import type { Settings } from './options.js'
 
 /** Why a mesh is not reached, before anybody of it has said a word. */
 
@@ -20,14 +22,16 @@ export async function answers(dht: DHT, nodes: readonly string[]): Promise<boole
 }
 
 /**
- * What to say where no node answers: that there is no way to them from this machine, or what may be wrong at the other end.
- * @param nodes `host:port` of DHT nodes; none for the public DHT
+ * What to say where no node answers: that the mesh is this home's own and does not run, that there is no way to its nodes from
+ * this machine, or what may be wrong at the other end.
  */
 export async function unreachable(
-  { kind }: MeshProfile['network'],
-  nodes: readonly string[],
+  { home, address, network: { kind }, bootstrap: nodes }: Pick<Settings, 'home' | 'address' | 'network' | 'bootstrap'>,
   details: Record<string, unknown>,
 ): Promise<MeshError> {
+  if (isStopped(home, address)) {
+    return MeshError.DHT_UNREACHABLE(`The mesh of ${home} does not run: \`infermesh up\` starts it`, details)
+  }
   if (kind !== 'local' && !hasNetwork()) {
     return MeshError.DHT_UNREACHABLE('This machine is on no network: connect it, and try again', details)
   }
@@ -53,6 +57,12 @@ export async function unreachable(
     `No DHT node answers at ${list}: is the mesh running? \`infermesh up\` starts it where it was made${firewall}`,
     details,
   )
+}
+
+/** Whether a mesh was made in this home, and none of the home's workers runs. */
+function isStopped(home: string, address: string): boolean {
+  if (!hasAuthority(home) || findProfile(home)?.address !== address) return false
+  return !readStatuses(home).some((file) => 'status' in file && isAlive(file.status.pid))
 }
 
 function hasNetwork(): boolean {

@@ -285,7 +285,7 @@ export class Search {
     const { address, network } = settings
     const details = { mesh: address, candidates: this.#candidates.size }
     if (this.#nobody) {
-      if (this.#reachable === false) return unreachable(network, settings.bootstrap, details)
+      if (this.#reachable === false) return unreachable(settings, details)
       return MeshError.MESH_NOT_FOUND(
         `Nobody announces the mesh ${address} on the ${network.kind} network: check the address, and that a gateway runs`,
         details,
