@@ -136,7 +136,7 @@ test('a colleague on another machine', { timeout: 280_000 }, async (t) => {
     const [, invite = ''] = /(imv_\S+)/.exec(await good(t, home, ['invite', '--same-machine'])) ?? []
     const { login } = homeFiles(hers)
     writeFileSync(login, readFileSync(login, 'utf8').replaceAll(profile.address, 'y'.repeat(52)))
-    await bad(t, hers, ['join', invite], 64, /is logged in to the mesh y+, and this is for/)
+    await bad(t, hers, ['join', invite], 64, /is logged in to the mesh y+, and this is \S+: `infermesh logout`/)
   })
 
   await t.test('a name and a password make a key of its own, which ends with logout', async (t) => {
