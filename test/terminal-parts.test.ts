@@ -104,6 +104,22 @@ test('lines of a pipe make messages as lines of a terminal do', async (t) => {
   t.alike(messages, ['Hello', 'a \nb', 'one\n\ntwo \\', 'short', 'never\nclosed'])
 })
 
+test('a long message of a pipe takes no longer for each line than for the one before', async (t) => {
+  const count = 40_000
+  for (const [first, line] of [
+    ['"""', 'a line of what is piped in, some fifty letters long'],
+    ['', '""" in a line that goes on \\'],
+  ] as const) {
+    async function* lines() {
+      yield first === '' ? 'It begins \\' : first
+      for (let i = 0; i < count; i++) yield line
+    }
+    const startedAt = performance.now()
+    for await (const message of messagesOf(lines())) t.ok(message.split('\n').length >= count, 'one message')
+    t.ok(performance.now() - startedAt < 2000, 'read in less than 2 s')
+  }
+})
+
 test('the history keeps what was pasted as one entry, and reads what earlier builds wrote', async (t) => {
   const file = join(await t.tmp(), 'history')
   writeFileSync(file, '/model a\nold \\n line\n')

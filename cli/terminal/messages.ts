@@ -21,18 +21,21 @@ export function messageText(typed: string): string {
 
 /** Messages of the lines of a pipe or file. What is open at their end is a message, too. */
 export async function* messagesOf(lines: AsyncIterable<string>): AsyncGenerator<string> {
-  let text = ''
+  // What came is asked line by line: of a long message not all of it for each of its lines.
+  let text: string[] = []
+  let isQuoted = false
+  let isOpen = false
   for await (const line of lines) {
-    text += line
-    const more = continued(text)
-    if (more === undefined) {
-      yield messageText(text)
-      text = ''
-    } else {
-      text = more
-    }
+    isQuoted ||= line.trimStart().startsWith(QUOTE) && text.every((one) => one.trim() === '')
+    if (isQuoted && quotesIn(line) % 2 === 1) isOpen = !isOpen
+    const goesOn = isQuoted ? isOpen : line.endsWith('\\')
+    text.push(goesOn && !isQuoted ? line.slice(0, -1) : line)
+    if (goesOn) continue
+    yield messageText(text.join('\n'))
+    text = []
+    isQuoted = false
   }
-  if (text !== '') yield messageText(text)
+  if (text.length > 0) yield messageText(text.join('\n'))
 }
 
 function quotesIn(text: string): number {
