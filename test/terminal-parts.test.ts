@@ -51,6 +51,11 @@ test('keys are read whatever pieces their bytes come in', (t) => {
     'Enter with Shift or Alt, where the terminal tells it',
   )
   t.alike(keysOf('\x1b[99;99;99Zx').at(-1), { name: 'text', text: 'x' }, 'a key that nobody knows is nothing')
+  for (const begun of ['\x1b', '\x1b[', '\x1bO', '\x1b[1;', `\x1b[${'1;'.repeat(100)}`]) {
+    t.alike(keysOf(begun, '\x03').at(-1)?.name, 'interrupt', 'no sequence that was only begun takes Ctrl-C')
+    t.alike(keysOf(begun, 'é').at(-1)?.text, begun === '\x1b' ? undefined : 'é', 'or a letter')
+  }
+  t.alike(keysOf('\x1b\x1b[A'), [{ name: 'up', text: '' }], 'Escape, and at once an arrow')
   const reader = new KeyReader()
   reader.read(Buffer.from('\x1b'), 0)
   t.alike(reader.read(Buffer.from('b'), 500), [{ name: 'text', text: 'b' }], 'Escape, and later a letter')

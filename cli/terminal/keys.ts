@@ -103,8 +103,12 @@ const SEQUENCES: Partial<Record<string, KeyName>> = {
 /** Enter with Shift, Alt or Ctrl, as terminals tell it that tell it at all. */
 const MODIFIED_ENTER = /^\[(?:13;\d+u|27;\d+;13~)$/
 
-/** A sequence behind Escape: what a key sends, or Alt and a character. */
-const SEQUENCE = /(?:\[[0-9;?<=>]*[ -/]*[@-~]|O[ -~]|[^[O])/uy
+/** A sequence behind Escape: what a key sends, or Alt and a character. Keys such as Ctrl-C count behind Escape, too. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+const SEQUENCE = /(?:\[[0-9;?<=>]*[ -/]*[@-~]|O[ -~]|[^[O\u0000-\u001f]|[\b\r\n])/uy
+/** The beginning of one, with its Escape. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
+const BEGUN = /^\x1b(?:\[[0-9;?<=>]*[ -/]*|O)?/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
 const TEXT = /[^\u0000-\u001f\u007f]+/y
 
@@ -156,7 +160,10 @@ export class KeyReader {
     SEQUENCE.lastIndex = at + 1
     const sequence = SEQUENCE.exec(text)?.[0]
     if (sequence === undefined) {
-      if (text.length - at <= MAX_SEQUENCE) this.#rest = text.slice(at)
+      const begun = BEGUN.exec(text.slice(at, at + MAX_SEQUENCE))?.[0] ?? ''
+      // What cannot become a sequence any more takes no key behind it along.
+      if (at + begun.length < text.length) return at + begun.length
+      this.#rest = begun
       return text.length
     }
     const name = MODIFIED_ENTER.test(sequence) ? 'newline' : SEQUENCES[sequence]
