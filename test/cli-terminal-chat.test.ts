@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'brittle'
 import { homeFiles } from '../lib/home/index.js'
@@ -44,6 +44,23 @@ testUnless(missingProgram(NEEDS), 'typing in a chat', { timeout: 180_000 }, asyn
     await chat.sees(/Connected with gateway[\s\S]*> $/)
     return chat
   }
+
+  await t.test('neither history nor names of files say anything to the terminal', async (t) => {
+    const folder = await t.tmp()
+    for (const name of ['evil\x1b]0;title\x07one', 'evil\ntwo', 'evil three']) writeFileSync(join(folder, name), '')
+    symlinkSync('loop', join(folder, 'loop'))
+    writeFileSync(homeFiles(home).chatHistory, 'before\x1b]0;title\x07\n')
+    const chat = await open()
+    chat.type('\x1b[A')
+    await chat.sees(/before\]0;title$/)
+    chat.type(`\x15/save ${folder}/\t\t`)
+    await chat.sees(/evil three {2}\S*loop/)
+    chat.type('ev\t')
+    await chat.sees(/evil three$/)
+    t.absent(chat.raw.includes('\x1b]'), 'no sequence of theirs')
+    chat.type('\x03')
+    await leave(t, chat)
+  })
 
   await t.test('what is pasted is one message, edited and sent as such', async (t) => {
     const chat = await open()

@@ -1,6 +1,7 @@
 import { readdirSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
+import { oneLine } from '../../lib/errors/index.js'
 import type { Completion } from '../terminal/typing.js'
 import { cyan, print } from './output.js'
 
@@ -87,7 +88,7 @@ function beginning(choices: string[], start: string): string[] {
   return choices.filter((choice) => choice.startsWith(start)).sort()
 }
 
-/** Files and folders, the latter with a slash behind. */
+/** Files and folders, the latter with a slash behind; those alone whose names can be shown as they are. */
 function filesBeginning(start: string): string[] {
   const isFolder = start === '' || start.endsWith('/')
   const name = isFolder ? '' : basename(start)
@@ -95,13 +96,19 @@ function filesBeginning(start: string): string[] {
   const folder = expandPath(isFolder ? start : dirname(start)) || '.'
   try {
     return readdirSync(folder)
-      .filter((file) => file.startsWith(name) && (name !== '' || !file.startsWith('.')))
+      .filter((file) => file.startsWith(name) && (name !== '' || !file.startsWith('.')) && oneLine(file) === file)
       .sort()
-      .map((file) => {
-        const isDirectory = statSync(join(folder, file), { throwIfNoEntry: false })?.isDirectory() === true
-        return `${typed}${file}${isDirectory ? '/' : ''}`
-      })
+      .map((file) => `${typed}${file}${isDirectory(join(folder, file)) ? '/' : ''}`)
   } catch {
     return []
+  }
+}
+
+/** What cannot be looked at, such as a link to itself, counts as a file. */
+function isDirectory(path: string): boolean {
+  try {
+    return statSync(path).isDirectory()
+  } catch {
+    return false
   }
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { printable } from '../../lib/errors/index.js'
 import { writeFileAtomic } from '../../lib/home/index.js'
 
 const MAX_ENTRIES = 500
@@ -53,7 +54,7 @@ function entriesOf(file: string): string[] {
   }
   return text
     .split(/\n(?!\t)/)
-    .map((entry) => entry.replaceAll('\n\t', '\n'))
+    .map((entry) => printable(entry.replaceAll('\n\t', '\n')))
     .filter((entry) => entry.trim() !== '')
     .reverse()
 }

@@ -1,3 +1,4 @@
+import { printable } from '../../lib/errors/index.js'
 import { charactersOf, widthOf } from './width.js'
 
 /** What a tab is drawn as. */
@@ -94,7 +95,7 @@ export class Screen {
         place += length
       }
       for (const character of charactersOf(line)) {
-        const shown = character === '\t' ? TAB : character
+        const shown = character === '\t' ? TAB : printable(character)
         const cells = widthOf(shown)
         if (row.cells + cells > columns) fold()
         note(character.length)
