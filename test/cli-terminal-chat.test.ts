@@ -45,6 +45,17 @@ testUnless(missingProgram(NEEDS), 'typing in a chat', { timeout: 180_000 }, asyn
     return chat
   }
 
+  await t.test('Ctrl-Z in a terminal without a shell, as that of a container, is nothing', async (t) => {
+    const chat = await open()
+    chat.type('\x1a')
+    await chat.sees(/> $/)
+    chat.type('/stats\r')
+    await chat.sees(/No answer yet[\s\S]*> $/)
+    chat.type('\x03')
+    await chat.sees(/Ctrl-C again[\s\S]*> $/)
+    await leave(t, chat)
+  })
+
   await t.test('neither history nor names of files say anything to the terminal', async (t) => {
     const folder = await t.tmp()
     for (const name of ['evil\x1b]0;title\x07one', 'evil\ntwo', 'evil three']) writeFileSync(join(folder, name), '')

@@ -8,6 +8,8 @@ import { Screen } from './screen.js'
 
 /** A second Ctrl-C at an empty prompt within this time leaves. */
 const TWICE_MS = 2000
+/** What Ctrl-Z stops stands still before this. */
+const NOT_STOPPED_MS = 100
 /** Keys that are kept while the program works. */
 const MAX_AHEAD = 10_000
 /** Choices that one Tab shows. */
@@ -234,11 +236,16 @@ class Typing {
   #suspend(): void {
     if (this.#resolve !== undefined) this.#screen.leave()
     this.end()
-    process.once('SIGCONT', () => {
+    const goOn = (): void => {
+      process.off('SIGCONT', goOn)
+      clearTimeout(timer)
       this.begin()
       if (this.#resolve !== undefined) this.#draw()
-    })
+    }
+    process.on('SIGCONT', goOn)
     process.kill(process.pid, 'SIGTSTP')
+    // The first program of a terminal or a container has nobody to continue it, and is not stopped.
+    const timer = setTimeout(goOn, NOT_STOPPED_MS)
   }
 
   async #complete(): Promise<void> {
