@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import test from 'brittle'
 import { planInstall } from '../cli/shared/engine-install.js'
@@ -29,6 +29,10 @@ test('infermesh gpu says what it would bring, and why it cannot', LONG, async (t
     npm_config_fetch_retries: '0',
     npm_config_cache: await t.tmp(),
   }
+  // What an install left that was killed: no process has this id.
+  const killed = join(PACKAGE_ROOT, 'dist', '.engine-99999999')
+  mkdirSync(killed, { recursive: true })
+  writeFileSync(join(killed, 'package.json'), '{}')
   const unreachable = await infermesh(['gpu', 'install', 'cpu'], { env: offline })
   t.is(unreachable.code, 69)
   t.ok(

@@ -12,6 +12,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { isAlive } from '../../lib/home/index.js'
 import { engineCommand, MeshError, messageOf, systemCode } from '../../lib/protocol/index.js'
 
 /** The engine's packages: which ones a machine needs, and bringing them from the npm registry. */
@@ -130,6 +131,7 @@ export async function install(plan: Plan, onProgress: (bytes: number) => void, s
   const staging = join(dirname(dir), `.engine-${process.pid}`)
   const timer = setInterval(() => onProgress(sizeOf(staging)), 1000)
   try {
+    clearEnded(dir)
     mkdirSync(staging)
     writeFileSync(join(staging, 'package.json'), JSON.stringify({ private: true, dependencies: packages }))
     // node-llama-cpp names every back end of a platform as optional, and those wanted here are not.
@@ -147,6 +149,17 @@ export async function install(plan: Plan, onProgress: (bytes: number) => void, s
   } finally {
     clearInterval(timer)
     rmSync(staging, { recursive: true, force: true })
+  }
+}
+
+/** Takes away what installs left that were killed, and puts an engine back that one of them had moved aside. */
+function clearEnded(dir: string): void {
+  const parent = dirname(dir)
+  for (const name of readdirSync(parent)) {
+    const [, pid, old] = /^\.engine-(\d+)(-old)?$/.exec(name) ?? []
+    if (pid === undefined || isAlive(Number(pid))) continue
+    if (old !== undefined && !existsSync(dir)) renameSync(join(parent, name), dir)
+    else rmSync(join(parent, name), { recursive: true, force: true })
   }
 }
 
