@@ -121,6 +121,17 @@ test('a backup goes to standard output, and is not written where nothing can be 
   t.alike(readdirSync(dir).sort(), ['piped.backup', 'restored'], 'nothing else was written')
 })
 
+test('a backup that nobody reads to its end is no success', { timeout: 60_000 }, async (t) => {
+  // More than a pipe holds.
+  const home = await stoppedHome(t, 4 * MIB)
+  const key = await keyFile(t)
+  const said = join(dirname(key), 'code')
+  const command = `{ "${process.execPath}" "${CLI}" backup - --key-file "${key}"; echo $? > "${said}"; } | head -c 10 > /dev/null`
+  const { stderr } = await spawnProgram(t, ['sh', '-c', command], { env: { INFERMESH_HOME: home } }).exited
+  t.is(readFileSync(said, 'utf8'), '69\n')
+  t.ok(stderr.includes('before the backup was whole'), stderr)
+})
+
 test('a backup that was cut, changed or lengthened is refused, wherever', { timeout: 60_000 }, async (t) => {
   const secret = { kind: 'keyFile', bytes: Buffer.alloc(32, 1) } as const
   const plain = Buffer.alloc(200_000, 'infermesh')

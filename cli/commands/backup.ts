@@ -5,7 +5,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Command } from 'commander'
 import { findProfile, homePath } from '../../lib/home/index.js'
-import { MeshError } from '../../lib/protocol/index.js'
+import { MeshError, systemCode } from '../../lib/protocol/index.js'
 import { type Contents, pack } from '../backup/archive.js'
 import { seal } from '../backup/seal.js'
 import { readBackupSecret, type SecretOptions } from '../backup/secret.js'
@@ -61,7 +61,7 @@ Examples:
           const contents: Contents = { version: version(), at, home, host: hostname(), profile, workers, models }
           const sealed = seal(pack(contents, files), secret)
           if (path !== undefined) return { contents, bytes: await writeNew(path, sealed) }
-          await pipeline(Readable.from(sealed), process.stdout)
+          await pipe(sealed)
           return { contents, bytes: undefined }
         } finally {
           await close()
@@ -70,6 +70,20 @@ Examples:
       const { contents, bytes } = await withSpinner('writing the backup', options.json === true, write())
       if (path !== undefined) report(path, bytes ?? 0, contents, options.json === true)
     })
+}
+
+/** @throws MeshError REFUSED where whoever reads standard output ends before all of it is written */
+async function pipe(sealed: AsyncIterable<Buffer>): Promise<void> {
+  // Elsewhere it is success when a reader has seen enough. Of a backup that is not whole nothing is worth having.
+  process.stdout.removeAllListeners('error')
+  try {
+    await pipeline(Readable.from(sealed), process.stdout)
+  } catch (err) {
+    if (systemCode(err) !== 'EPIPE') throw err
+    throw MeshError.REFUSED(
+      'Whoever reads standard output ended before the backup was whole: what it has kept of it cannot be restored',
+    )
+  }
 }
 
 /** @throws MeshError CONFLICT where there is such a file */
