@@ -1,4 +1,15 @@
-import { createReadStream, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  createReadStream,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import test, { type Test } from 'brittle'
 import { type Contents, type PackedFile, pack } from '../cli/backup/archive.js'
@@ -280,6 +291,53 @@ testUnless(
     t.alike(readdirSync(small), [])
   },
 )
+
+testUnless(
+  disk === undefined ? NO_SMALL_DISK : undefined,
+  'a home is restored where a link leads, and into a folder of a volume, but not in its place',
+  { timeout: 60_000 },
+  async (t) => {
+    const home = await stoppedHome(t)
+    const key = await keyFile(t)
+    const file = await backUp(t, home, key)
+    const volume = disk?.dir ?? ''
+    const { code, stderr } = await infermesh(['restore', file, '--key-file', key], { home: volume })
+    t.is(code, 78, stderr)
+    t.ok(stderr.includes('mount point') && stderr.includes(join(volume, 'home')), stderr)
+    t.alike(readdirSync(volume), [])
+    t.alike(leftBeside(volume), [])
+
+    const behind = join(volume, 'home')
+    mkdirSync(behind)
+    const link = join(await t.tmp(), 'link')
+    symlinkSync(behind, link)
+    await restoreTo(link, file, key)
+    t.ok(lstatSync(link).isSymbolicLink(), 'the link stays')
+    t.is(adminKey(behind), adminKey(home))
+    rmSync(behind, { recursive: true })
+  },
+)
+
+test('backups that lie in the home are in none, and a damaged list of models is named', {
+  timeout: 60_000,
+}, async (t) => {
+  const home = await stoppedHome(t)
+  const key = await keyFile(t)
+  for (const name of ['first', 'second.backup']) {
+    const { code, stderr } = await infermesh(['backup', join(home, name), '--key-file', key], { home })
+    t.is(code, 0, stderr)
+  }
+  const sizeOf = (name: string) => statSync(join(home, name)).size
+  t.is(sizeOf('second.backup'), sizeOf('first'))
+
+  const list = join(homeFiles(home).worker('auth', 'auth'), 'models.json')
+  for (const text of ['', '{"x":1}']) {
+    writeFileSync(list, text)
+    const { code, stderr } = await infermesh(['backup', await t.tmp(), '--key-file', key], { home })
+    t.is(code, 78, stderr)
+    t.ok(stderr.includes('workers/auth-auth/models.json') && stderr.includes('models add'), stderr)
+  }
+})
 
 test('killed in the midst: no file that looks whole, and no home', { timeout: 90_000 }, async (t) => {
   const home = await stoppedHome(t, 256 * MIB)

@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs'
 import { type FileHandle, open, readFile, writeFile } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
@@ -20,7 +20,7 @@ export function verify(bytes: AsyncIterable<Buffer>): Promise<Contents> {
   })
 }
 
-/** @throws MeshError CONFLICT where a home is there that is not empty */
+/** @throws MeshError CONFLICT where a home is there that is not empty, CONFIG_INVALID where none can be put there */
 export function mustBeEmpty(home: string): void {
   let names: string[]
   try {
@@ -30,6 +30,16 @@ export function mustBeEmpty(home: string): void {
     throw systemCode(err) === 'ENOTDIR' ? taken(home) : err
   }
   if (names.length > 0) throw taken(home)
+  if (isMountPoint(home)) {
+    throw MeshError.CONFIG_INVALID(
+      `${home} is a mount point, and no folder can be put in its place: give a --home inside it, such as ${join(home, 'home')}`,
+    )
+  }
+}
+
+/** Something else is mounted there than what its parent lies on: a volume of a container, a disk. */
+function isMountPoint(path: string): boolean {
+  return statSync(path).dev !== statSync(dirname(path)).dev
 }
 
 function taken(home: string): MeshError {

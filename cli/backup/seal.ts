@@ -114,8 +114,13 @@ export function kindOf(head: Buffer, name: string): Secret['kind'] {
   return head.readUInt8(17) === KINDS.keyFile ? 'keyFile' : 'passphrase'
 }
 
+/** Whether a file that begins so is a backup, of whatever version, or a part of one. */
+export function hasMagic(head: Buffer): boolean {
+  return head.subarray(0, MAGIC.byteLength).equals(MAGIC)
+}
+
 function mustBeBackup(head: Buffer, name: string): void {
-  if (!head.subarray(0, MAGIC.byteLength).equals(MAGIC) || head.byteLength <= MAGIC.byteLength) {
+  if (!hasMagic(head) || head.byteLength <= MAGIC.byteLength) {
     throw MeshError.BAD_REQUEST(`${name} is no backup of infermesh, or its beginning was changed`)
   }
   const version = head.readUInt8(16)

@@ -3,8 +3,9 @@ import { lstat, open, readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { z } from 'zod'
 import { homeFiles } from '../../lib/home/index.js'
-import { MeshError, systemCode } from '../../lib/protocol/index.js'
+import { MeshError, messageOf, parseJson, systemCode, validate } from '../../lib/protocol/index.js'
 import type { Contents, PackedFile } from './archive.js'
+import { hasMagic, headBytes } from './seal.js'
 import { closeAll, contentOf, type OpenFile, openStore } from './store-snapshot.js'
 
 /**
@@ -52,7 +53,10 @@ export async function snapshot(home: string, { withModels }: { withModels: boole
     }
     for (const name of await namesOf(home)) {
       if (TOP_LEFT_OUT.has(name) || LEFT_OUT.test(name)) continue
-      for (const path of await filesUnder(home, name)) read.push(await readWhole(home, path))
+      for (const path of await filesUnder(home, name)) {
+        // Each would hold all those before it, and be twice as large as the last.
+        if (!(await isBackup(join(home, path)))) read.push(await readWhole(home, path))
+      }
     }
   } catch (err) {
     await close()
@@ -123,6 +127,16 @@ async function readWhole(dir: string, path: string): Promise<ReadFile> {
   }
 }
 
+async function isBackup(path: string): Promise<boolean> {
+  const file = await open(path, 'r')
+  try {
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(headBytes), 0, headBytes, 0)
+    return hasMagic(buffer.subarray(0, bytesRead))
+  } finally {
+    await file.close()
+  }
+}
+
 /** A file that may be gone by now. */
 async function* readLater(from: string, path: string): AsyncGenerator<PackedFile> {
   let file: OpenFile
@@ -151,14 +165,27 @@ function modelsOf(read: readonly ReadFile[], withModels: boolean): Contents['mod
   return read.flatMap(({ path, bytes }) => {
     const worker = /^workers\/([^/]+)\/models\.json$/.exec(path)?.[1]
     if (worker === undefined) return []
-    const list = listSchema.safeParse(JSON.parse(bytes.toString())).data
-    return (list?.models ?? []).map((model) => ({
+    const { models } = readList(bytes, path)
+    return models.map((model) => ({
       worker,
       name: model.name,
       path: model.path,
       ...(withModels && { file: `models/${worker}/${basename(model.path)}` }),
     }))
   })
+}
+
+/** @throws MeshError STORE_INVALID: which of them belong into the backup nobody can say */
+function readList(bytes: Buffer, path: string): z.infer<typeof listSchema> {
+  try {
+    return validate(listSchema, parseJson(bytes, path), path)
+  } catch (err) {
+    throw MeshError.STORE_INVALID(
+      `${messageOf(err)}. Delete it, and add the models anew with \`infermesh models add\``,
+      {},
+      { cause: err },
+    )
+  }
 }
 
 /** A model's file, and the others where it comes in several. */

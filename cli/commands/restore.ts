@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs'
+import { createReadStream, existsSync, realpathSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
@@ -35,7 +35,7 @@ Examples:
     )
     .action(async (file: string, _options, self: Command) => {
       const options = optionsOf<RestoreOptions>(self)
-      const home = resolve(homePath(options.home))
+      const home = behindLinks(resolve(homePath(options.home)))
       const quiet = options.json === true
       mustBeEmpty(home)
       const secret = await secretFor(file, options)
@@ -75,6 +75,11 @@ Examples:
       }
       print(dim(`${command('up', home)} starts it. The original must never run again.`))
     })
+}
+
+/** Where a home is that a symbolic link names: what is restored takes the place of the folder, and the link stays. */
+function behindLinks(path: string): string {
+  return existsSync(path) ? realpathSync(path) : path
 }
 
 /** What the file says that it is opened with. @throws MeshError BAD_REQUEST, Interrupted */
