@@ -1,4 +1,5 @@
 import DHT from 'hyperdht'
+import { findProfile } from '../../lib/home/index.js'
 import {
   decodeKey,
   isLoopback,
@@ -9,8 +10,10 @@ import {
   type WorkerStatus,
 } from '../../lib/protocol/index.js'
 import { command } from '../shared/hints.js'
+import { findElsewhere } from '../shared/mesh.js'
 import { runningWorkers } from '../supervisor/state.js'
 import type { Contents } from './archive.js'
+import { workersOf } from './workers.js'
 
 /** Whether the workers that a home was copied from run somewhere still: two with one key would each write on. */
 
@@ -39,7 +42,7 @@ export async function mustNotRun({ workers, homes, profile, anyway }: Copied): P
       throw answers(found, `as the process with pid ${found.pid} of this machine`, command('down', home))
   }
   if (profile === undefined || workers.length === 0) return
-  const { answering, reached } = await dialAll(profile, workers)
+  const { answering, reached } = await dialAll(await asToldNow(profile), workers)
   if (answering !== undefined)
     throw answers(answering, 'and answers over the network', '`infermesh down` on its machine')
   // Where the authority serves the bootstrap node itself, that node is gone with it.
@@ -53,6 +56,32 @@ function answers({ role, name }: Pick<WorkerStatus, 'role' | 'name'>, how: strin
   return MeshError.CONFLICT(
     `The original runs: its ${role} ${name} is there ${how}. Stop it first (${stop}), and never start it again. ${RISK}`,
   )
+}
+
+/**
+ * The profile with the nodes that are told of in the LAN by now: the original may have come to another address since, and
+ * another copy never was at the one that is named here. Who lies there has no key to answer a dial with.
+ */
+async function asToldNow(profile: MeshProfile): Promise<MeshProfile> {
+  const { address, network } = profile
+  if (network.kind !== 'lan') return profile
+  const told = await findElsewhere(address)
+  return { ...profile, network: { ...network, bootstrap: [...new Set([...network.bootstrap, ...told])] } }
+}
+
+/**
+ * Looks once more before a restored or adopted home is started for the first time: since then the original may have been
+ * started, or another copy. Where nobody answers nothing is said.
+ * @throws MeshError CONFLICT naming the worker that answers
+ */
+export async function mustBeTheOnlyOne(home: string): Promise<void> {
+  // What runs here already is not for this to say.
+  if (runningWorkers(home).length > 0) return
+  try {
+    await mustNotRun({ workers: workersOf(home), homes: [], profile: findProfile(home), anyway: command('up', home) })
+  } catch (err) {
+    if (!(err instanceof MeshError) || err.code !== 'DHT_UNREACHABLE') throw err
+  }
 }
 
 async function dialAll({ network }: MeshProfile, workers: Contents['workers']) {

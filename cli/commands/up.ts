@@ -1,9 +1,10 @@
 import { resolve } from 'node:path'
 import { type Command, Option } from 'commander'
-import { homePath } from '../../lib/home/index.js'
+import { homePath, isRestored } from '../../lib/home/index.js'
 import { networkKindSchema } from '../../lib/protocol/index.js'
 import { mustBeInPlace } from '../backup/moved.js'
 import { optionsOf } from '../shared/mesh.js'
+import { withSpinner } from '../shared/output.js'
 import { gather, port } from '../shared/parse.js'
 import { isBackground, serveInBackground, startInBackground } from '../supervisor/background.js'
 import { serveInForeground } from '../supervisor/foreground.js'
@@ -56,5 +57,9 @@ export async function up(options: RunOptions): Promise<void> {
   const home = resolve(homePath(options.home))
   if (isBackground()) return serveInBackground(home, options)
   await mustBeInPlace(home)
+  if (isRestored(home)) {
+    const { mustBeTheOnlyOne } = await import('../backup/original.js')
+    await withSpinner('looking for the original', options.json === true, mustBeTheOnlyOne(home))
+  }
   return options.detach === true ? startInBackground(home, options) : serveInForeground(home, options)
 }

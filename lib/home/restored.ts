@@ -1,8 +1,9 @@
-import { rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { MeshError, messageOf, parseJson, validate } from '../protocol/index.js'
 import { makePrivateDir, readIfThere, writeFileAtomic } from './files.js'
+import { homeFiles } from './paths.js'
 
 /**
  * That a worker's stores were restored from a backup, or moved here, and were not opened since: restored.json. Others may
@@ -31,6 +32,13 @@ export function readRestored(workerDir: string): Restored | undefined {
   } catch (err) {
     throw MeshError.STORE_INVALID(`${messageOf(err)}. Restore it anew`, {}, { cause: err })
   }
+}
+
+/** Whether anything of a home was restored, or moved here, and not opened since. */
+export function isRestored(home: string): boolean {
+  const { workersDir } = homeFiles(home)
+  const folders = existsSync(workersDir) ? readdirSync(workersDir) : []
+  return folders.some((folder) => existsSync(join(workersDir, folder, FILE)))
 }
 
 /** The text of the file that says so. */

@@ -89,3 +89,34 @@ testUnless(
     await Promise.all([fresh, g1, g2].map((machine) => machine.down()))
   },
 )
+
+testUnless(
+  noNamespaces,
+  'of two machines that were restored from one backup the second does not start while the first runs',
+  { timeout: 120_000 },
+  async (t) => {
+    onTeardown(t, removeMachines)
+    const old = await Machine.make(t, plugIn('lost', 61))
+    const first = await Machine.make(t, plugIn('first', 62))
+    const second = await Machine.make(t, plugIn('second', 63))
+    const third = await Machine.make(t, plugIn('third', 64))
+    old.up('--role', 'auth', '--network', 'lan')
+    await old.worker('auth', 'auth')
+    const secret = await keyFile(t)
+    const file = await backUp(t, old.home, secret)
+    await old.down()
+    unplug('lost')
+
+    for (const machine of [first, second]) await machine.infermesh('restore', file, '--key-file', secret)
+    first.up()
+    await first.worker('auth', 'auth')
+    const twice = /The original runs: its auth auth is there and answers over the network/
+    await t.exception(second.infermesh('up', '--detach', '--no-check'), twice)
+    // The backup names another address than that which the first has.
+    await t.exception(third.infermesh('restore', file, '--key-file', secret), twice)
+    await first.down()
+    second.up()
+    await second.worker('auth', 'auth')
+    await second.down()
+  },
+)
