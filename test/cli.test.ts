@@ -300,6 +300,15 @@ test('another machine joins with an invite, which works once', async (t) => {
   t.is(inFront.code, 77)
   t.is(inFront.stderr, again.stderr, 'in the foreground it says the same')
   t.is(inFront.stdout, '', 'and nothing else')
+
+  const back = await json<{ invite: string }>(t, ['invite', '--same-machine'], { home })
+  await json(t, ['join', back.invite, '--name', 'p4'], { home: other })
+  const mixed = await infermesh(UP, { home: other })
+  t.is(mixed.code, 0, mixed.stderr)
+  t.ok(/p2: .*not a member.* The others go on without it/.test(mixed.stderr), mixed.stderr)
+  await until(async () => (await processors()).includes('p4'), 'one that joined again under another name serves', 20_000)
+  await infermesh(['down'], { home: other })
+  await infermesh(['members', 'remove', 'p4'], { home })
 })
 
 test('a machine whose mesh is not there comes up, and says whom it looks for', async (t) => {

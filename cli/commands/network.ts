@@ -107,7 +107,7 @@ function printOutcome(home: string, outcome: Outcome): void {
   if (kind === 'lan' && addresses.length > 1) {
     print(dim(`Other addresses of this machine, for --net-host: ${addresses.slice(1).join(', ')}`))
   }
-  if (from !== 'local') {
+  if (from !== 'local' && from !== kind) {
     print(
       restarted
         ? 'Other machines that were linked follow by themselves. One that was away joins again, with a new invite.'

@@ -3,6 +3,8 @@ import { counted, durationText, printFacts } from './output.js'
 
 /** Tokens after the first from which on a speed means something. */
 const MIN_TIMED_TOKENS = 4
+/** What the clock and the terminal take of less than this says more of them than of the model. */
+const MIN_TIMED_MS = 10
 
 export interface Stats {
   finish: Finish
@@ -57,7 +59,8 @@ export function printStats(stats: Stats): void {
 /** Tokens per second after the first; undefined where there were too few to say. */
 function rateOf({ finish, firstTokenMs, totalMs }: Stats): number | undefined {
   const tokens = finish.usage.completionTokens - 1
-  return tokens >= MIN_TIMED_TOKENS && totalMs > firstTokenMs ? (tokens * 1000) / (totalMs - firstTokenMs) : undefined
+  const elapsedMs = totalMs - firstTokenMs
+  return tokens >= MIN_TIMED_TOKENS && elapsedMs >= MIN_TIMED_MS ? (tokens * 1000) / elapsedMs : undefined
 }
 
 function rateText(rate: number): string {

@@ -11,6 +11,12 @@ const LISTED_MS = 8000
 const SETTLED_MS = 1000
 const CHECK_MS = 50
 
+/** Workers that were removed from the mesh, where others of this machine are in it: those go on without them. */
+export function leftOut(children: readonly Child[]): Child[] {
+  const isGone = ({ state, reason }: Child) => state === 'failed' && reason?.code === 'NOT_A_MEMBER'
+  return children.every(({ state }) => state === 'failed') ? [] : children.filter(isGone)
+}
+
 /**
  * Waits until each worker has been linked with the authority and listed for a while, or nobody could be reached.
  * @throws MeshError why a worker cannot be in the mesh, as NOT_A_MEMBER
@@ -22,10 +28,11 @@ export async function untilAdmitted(children: readonly Child[], stopped: () => b
   let settledSince: number | undefined
   let wasLinked = false
   while (!stopped()) {
-    const failed = children.find(({ state }) => state === 'failed')
+    const left = leftOut(children)
+    const failed = children.find((child) => child.state === 'failed' && !left.includes(child))
     if (failed !== undefined) throw failed.reason ?? MeshError.INTERNAL(`${failed.role} ${failed.name} failed`)
     const now = performance.now()
-    const statuses = children.map(({ status }) => status)
+    const statuses = children.filter((child) => !left.includes(child)).map(({ status }) => status)
     if (!statuses.every(isIn)) settledSince = undefined
     else settledSince ??= now
     if (settledSince !== undefined && now - settledSince > SETTLED_MS) return

@@ -2,13 +2,13 @@ import { spawn } from 'node:child_process'
 import { fstatSync, ftruncateSync, openSync } from 'node:fs'
 import { z } from 'zod'
 import { homeFiles, makePrivateDir } from '../../lib/home/index.js'
-import { MeshError, type WorkerStatus, workerStatusSchema } from '../../lib/protocol/index.js'
+import { MeshError, workerStatusSchema } from '../../lib/protocol/index.js'
 import { command } from '../shared/hints.js'
 import { loadClient, openMesh } from '../shared/mesh.js'
 import { interruptible, printJson, withSpinner } from '../shared/output.js'
 import { untilAdmitted } from './admission.js'
 import { keepPlan, planWorkers, type RunOptions } from './plan.js'
-import { hasKey, printHints, printReport, reportOf } from './report.js'
+import { hasKey, printHints, printLeftOut, printReport, reasonsOf, reportOf } from './report.js'
 import { restartOnSignal } from './restart.js'
 import { selfCheck } from './self-check.js'
 import { stopOnSignal } from './stop.js'
@@ -24,10 +24,11 @@ const DETACHED = 'INFERMESH_DETACHED'
 
 /** What the background process tells the one that started it. */
 const messageSchema = z.discriminatedUnion('type', [
-  z.object({ type: z.literal('ready'), statuses: z.array(workerStatusSchema) }),
+  z.object({ type: z.literal('ready'), statuses: z.array(workerStatusSchema), leftOut: z.array(z.string()) }),
   z.object({ type: z.literal('failed'), error: z.unknown() }),
 ])
 type Message = z.infer<typeof messageSchema>
+type Started = Extract<Message, { type: 'ready' }>
 
 /** Whether this process is the one in the background. */
 export function isBackground(): boolean {
@@ -46,7 +47,7 @@ export async function serveInBackground(home: string, options: RunOptions): Prom
     keepPlan(home, plan)
     // Whoever started it goes away with what is told here.
     await untilAdmitted(supervisor.children, stop.isRequested)
-    await tell({ type: 'ready', statuses: supervisor.statuses() })
+    await tell({ type: 'ready', statuses: supervisor.statuses(), leftOut: reasonsOf(supervisor) })
     process.disconnect?.()
     await Promise.race([stop.requested, supervisor.hopeless, restarts.failed])
   } catch (err) {
@@ -65,7 +66,8 @@ export async function startInBackground(home: string, options: RunOptions): Prom
   // Wrong options are said here, by the process that the person sees.
   planWorkers(home, options)
   const quiet = options.json === true
-  const statuses = await withSpinner('starting the workers', quiet, launch(home))
+  const { statuses, leftOut } = await withSpinner('starting the workers', quiet, launch(home))
+  printLeftOut(leftOut)
   if (!quiet) printReport(home, statuses, options.showKey === true)
   if (hasKey(home)) {
     const mesh = await openMesh({ home })
@@ -80,7 +82,7 @@ export async function startInBackground(home: string, options: RunOptions): Prom
 }
 
 /** Starts this same command as a background process, and waits until its workers are ready. @throws MeshError why not */
-function launch(home: string): Promise<WorkerStatus[]> {
+function launch(home: string): Promise<Started> {
   const { logDir } = homeFiles(home)
   makePrivateDir(home)
   makePrivateDir(logDir)
@@ -97,14 +99,14 @@ function launch(home: string): Promise<WorkerStatus[]> {
   loadClient()
   return interruptible(
     (signal) =>
-      new Promise<WorkerStatus[]>((resolve, reject) => {
+      new Promise<Started>((resolve, reject) => {
         signal.addEventListener('abort', () => child.kill('SIGTERM'), { once: true })
         child.on('message', (message) => {
           const told = messageSchema.safeParse(message).data
           if (told?.type !== 'ready') return reject(MeshError.fromJSON(told?.error))
           child.disconnect()
           child.unref()
-          resolve(told.statuses)
+          resolve(told)
         })
         child.once('error', reject)
         child.once('exit', (code) =>

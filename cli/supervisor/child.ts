@@ -201,9 +201,9 @@ function reasonOf(
       return MeshError.NOT_A_MEMBER(message, details)
     case 78:
       return MeshError.CONFIG_INVALID(message, details)
+    case UNAVAILABLE_CODE:
+      return /disk/.test(message) ? MeshError.DISK_FULL(message, details) : MeshError.DHT_UNREACHABLE(message, details)
     default:
-      return /disk/.test(message) && code === UNAVAILABLE_CODE
-        ? MeshError.DISK_FULL(message, details)
-        : MeshError.INTERNAL(message, details)
+      return MeshError.INTERNAL(message, details)
   }
 }

@@ -12,7 +12,7 @@ import { notice } from '../terminal/typing.js'
 import { untilAdmitted } from './admission.js'
 import { LiveTable } from './live-table.js'
 import { keepPlan, planWorkers, type RunOptions } from './plan.js'
-import { hasKey, printNoKey, printReport, reportOf, sayChange } from './report.js'
+import { hasKey, printLeftOut, printNoKey, printReport, reasonsOf, reportOf, sayChange } from './report.js'
 import { requestCommands, watchRequests } from './requests.js'
 import { restartOnSignal } from './restart.js'
 import { selfCheck } from './self-check.js'
@@ -41,6 +41,7 @@ export async function serveInForeground(home: string, options: RunOptions): Prom
     // Where this machine was removed from the mesh nothing else is worth saying.
     await withSpinner('looking for the mesh', quiet, untilAdmitted(supervisor.children, stop.isRequested))
     supervisor.on('change', sayChange)
+    printLeftOut(reasonsOf(supervisor))
     if (quiet) printJson(reportOf(home, supervisor.statuses()))
     else printReport(home, supervisor.statuses(), options.showKey === true)
     if (hasKey(home)) session.mesh = await openMesh({ home })

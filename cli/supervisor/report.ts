@@ -2,9 +2,11 @@ import { existsSync } from 'node:fs'
 import { complain, findLogin, findProfile, homeFiles, readAdminKey } from '../../lib/home/index.js'
 import { isLoopbackHost, type WorkerStatus } from '../../lib/protocol/index.js'
 import { command } from '../shared/hints.js'
-import { bold, cyan, dim, print, printFacts, yellow } from '../shared/output.js'
+import { bold, cyan, dim, print, printFacts, warn, yellow } from '../shared/output.js'
+import { leftOut } from './admission.js'
 import type { Child } from './child.js'
 import { changeText } from './log.js'
+import type { Supervisor } from './supervisor.js'
 
 /** What `infermesh up` says of the workers that it has started. */
 
@@ -34,6 +36,16 @@ export function printReport(home: string, statuses: WorkerStatus[], showKey: boo
   ])
   print()
   printUnlinked(statuses)
+}
+
+/** Why workers are not started that were removed from the mesh. */
+export function reasonsOf({ children }: Supervisor): string[] {
+  return leftOut(children).map(({ role, name, reason }) => reason?.message ?? `${role} ${name} is no member`)
+}
+
+/** Says which workers are not started, because they were removed from the mesh. */
+export function printLeftOut(reasons: readonly string[]): void {
+  for (const reason of reasons) warn(`${reason}. The others go on without it`)
 }
 
 /** Says of which workers the mesh was not found yet: they go on looking. */

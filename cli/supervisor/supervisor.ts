@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events'
 import { releaseSupervisor } from '../../lib/home/index.js'
 import { MeshError, type WorkerStatus } from '../../lib/protocol/index.js'
 import { command } from '../shared/hints.js'
+import { leftOut } from './admission.js'
 import { Child, type WorkerSpec } from './child.js'
 import { SupervisorLog } from './log.js'
 import { claimHome } from './state.js'
@@ -119,9 +120,10 @@ export class Supervisor extends EventEmitter<{ change: [Child]; restarted: [] }>
   async #untilReady(children: Child[]): Promise<void> {
     const deadline = performance.now() + READY_MS
     while (this.#stopping === undefined) {
-      const failed = this.children.find(({ state }) => state === 'failed')
+      const left = leftOut(this.children)
+      const failed = this.children.find((child) => child.state === 'failed' && !left.includes(child))
       if (failed !== undefined) throw failed.reason ?? MeshError.INTERNAL(`${failed.role} ${failed.name} failed`)
-      const waiting = children.filter(({ state }) => state !== 'ready')
+      const waiting = children.filter((child) => child.state !== 'ready' && !left.includes(child))
       if (waiting.length === 0) return
       if (performance.now() > deadline) {
         const names = waiting.map(({ role, name }) => `${role} ${name}`).join(', ')

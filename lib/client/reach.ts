@@ -52,7 +52,7 @@ export async function unreachable(
   const firewall =
     kind === 'local'
       ? ''
-      : `, and do the firewalls there let UDP ${portsText(nodes)} in? \`infermesh doctor\` looks here`
+      : `, and do the firewalls there let UDP ${portsText(nodes)} in? \`infermesh doctor\` looks here. Where the mesh has moved since, a new invite or connect string says where to`
   return MeshError.DHT_UNREACHABLE(
     `No DHT node answers at ${list}: is the mesh running? \`infermesh up\` starts it where it was made${firewall}`,
     details,

@@ -74,7 +74,7 @@ export function mustHaveScope(
   }
   const whose = loginUserOf(keyId) === undefined ? `the key im_${keyId}_…` : `the token of ${user}`
   throw MeshError.FORBIDDEN(
-    `${what} wants the scope ${wanted}; ${whose} has ${scopes.join(', ') || 'none'}. Make a key with it: infermesh keys create --scope ${wanted}`,
+    `${what} wants the scope ${wanted}; ${whose} has ${scopes.join(', ') || 'none'}. An admin makes one that has it: infermesh keys create --scope ${wanted}`,
     { scope: wanted },
   )
 }

@@ -12,10 +12,13 @@ import {
   removeRestored,
   writeProfile,
 } from '../home/index.js'
+import { isOwnIpv4 } from '../lan/index.js'
 import {
   decodeKey,
   encodeKey,
   type Hello,
+  isLoopback,
+  isLoopbackHost,
   isSameNetwork,
   type Load,
   MeshError,
@@ -34,6 +37,7 @@ import { Membership } from './membership.js'
 import { registerWorkerMetrics } from './metrics.js'
 import { netConfigSchema } from './net/config.js'
 import { Net } from './net/index.js'
+import { plainAddress } from './origin.js'
 import { Remember } from './remember.js'
 import { StatusFile } from './status-file.js'
 import { Store } from './store.js'
@@ -150,6 +154,11 @@ export abstract class BaseWorker {
   }
   get profile(): MeshProfile {
     return this.#net?.profile ?? present(this.#profile, 'profile')
+  }
+  /** This machine's address in its LAN, as other members know it; undefined where they know none. */
+  protected get lanHost(): string | undefined {
+    const host = this.#net?.ownNode?.host
+    return host === undefined || isLoopbackHost(host) ? undefined : host
   }
   get state(): Load['state'] {
     return this.#state
@@ -388,7 +397,10 @@ export abstract class BaseWorker {
     const { network } = this.directory
     this.#networkTold = network
     if (former === undefined || network === undefined || isSameNetwork(former, network)) return
-    if (!this.net.members.has(this.profile.authority)) return
+    const authority = this.net.members.get(this.profile.authority)
+    if (authority === undefined) return
+    // On a network of another machine alone nobody is found from here.
+    if (isLoopback(network) && !isOwnIpv4(plainAddress(authority.address))) return
     setTimeout(() => {
       const last = this.directory.network
       if (last === undefined || !isSameNetwork(last, network) || isSameNetwork(last, this.profile.network)) return

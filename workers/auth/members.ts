@@ -201,7 +201,7 @@ export class Members {
     let number = 2
     while (names.has(`${name}-${number}`)) number++
     throw MeshError.CONFLICT(
-      `Another ${role} is named ${name}. Start this one with another name, such as --rack ${name}-${number}, or remove the other: infermesh members remove ${role}/${name}`,
+      `Another ${role} is named ${name}. Choose another name for this one, such as ${name}-${number} (\`infermesh join --name\`), or remove the other: \`infermesh members remove ${role}/${name}\``,
       { suggestion: `${name}-${number}` },
     )
   }

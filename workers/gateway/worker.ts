@@ -34,8 +34,12 @@ export class GatewayWorker extends BaseWorker {
   constructor(options: WorkerOptions) {
     super('gateway', options)
     this.#config = this.config('gateway', gatewayConfigSchema)
-    this.#http = new Http(this.config('http', httpConfigSchema), join(this.workerDir, 'http.port'), (message) =>
-      this.log.warn(message),
+    this.#http = new Http(
+      this.config('http', httpConfigSchema),
+      join(this.workerDir, 'http.port'),
+      (message) => this.log.warn(message),
+      'http',
+      () => this.lanHost,
     )
     this.#fetches = new FetchDoor(this.#http.app, () => this.state === 'draining')
   }

@@ -27,7 +27,13 @@ export class MetricsWorker extends BaseWorker {
     super('metrics', options)
     this.#config = this.config('metrics', metricsConfigSchema)
     const { token, open, ...address } = this.#config
-    this.#http = new Http(address, join(this.workerDir, 'metrics.port'), (message) => this.log.warn(message), 'metrics')
+    this.#http = new Http(
+      address,
+      join(this.workerDir, 'metrics.port'),
+      (message) => this.log.warn(message),
+      'metrics',
+      () => this.lanHost,
+    )
   }
 
   protected override _facilities(): Facility[] {

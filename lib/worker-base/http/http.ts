@@ -87,6 +87,7 @@ export class Http implements Facility {
   readonly #config: HttpConfig
   readonly #portFile: string
   readonly #warn: (message: string) => void
+  readonly #host: () => string | undefined
   readonly #settings: string
   readonly #checksHost: boolean
 
@@ -94,6 +95,7 @@ export class Http implements Facility {
    * @param portFile where a port that was free is kept, for the next start
    * @param warn told what a person should know
    * @param settings what its settings are called, for messages
+   * @param host this machine's address as others of the mesh know it, where they do
    * @throws MeshError CONFIG_INVALID when the TLS files cannot be read
    */
   constructor(
@@ -101,10 +103,12 @@ export class Http implements Facility {
     portFile: string,
     warn: (message: string) => void,
     settings = 'http',
+    host: () => string | undefined = () => undefined,
   ) {
     this.#config = httpConfigSchema.parse(config)
     this.#portFile = portFile
     this.#warn = warn
+    this.#host = host
     this.#settings = settings
     this.#checksHost = isLoopbackHost(this.#config.host) || this.#config.allowedHosts.length > 0
     const { bodyLimitBytes, requestTimeoutMs, keepAliveTimeoutMs } = this.#config
@@ -168,7 +172,7 @@ export class Http implements Facility {
     const address = this.app.server.address()
     if (address === null || typeof address === 'string') return ''
     const isEvery = address.address === '0.0.0.0' || address.address === '::'
-    const lan = isEvery ? lanAddresses()[0] : undefined
+    const lan = isEvery ? (this.#host() ?? lanAddresses()[0]) : undefined
     const host = lan ?? (address.family === 'IPv6' ? `[${address.address}]` : address.address)
     return `${this.#config.tlsCert === '' ? 'http' : 'https'}://${host}:${address.port}`
   }
