@@ -19,23 +19,26 @@ testUnless(
     onTeardown(t, removeMachines)
     const machine = await Machine.make(t, plugIn('alone', 41))
     await Machine.make(t, plugIn('silent', 42))
-    const says = async (node: string, expected: string, what: string): Promise<void> => {
+    const fails = async (what: string, args: string[], expected: string[]): Promise<void> => {
+      const { code, stderr } = await machine.program([process.execPath, CLI, ...args, '--home', machine.home])
+      t.is(code, UNAVAILABLE, `${what}: ${args[0]} ends with ${UNAVAILABLE}`)
+      for (const text of expected) t.ok(stderr.includes(text), stderr.trim())
+      t.absent(stderr.includes('    at '), 'and no stack')
+    }
+    const says = async (name: string, node: string, what: string, ...expected: string[]): Promise<void> => {
       const profile = { address: key(1), authority: key(2), network: { kind: 'lan' as const, bootstrap: [node] } }
       const invite = encodeInvite({ id: 'ybndrfg8ejkmc', secret: key(3), profile })
-      for (const args of [
-        ['join', invite],
-        ['status', '--mesh', `${profile.address}@${node}`, '--key', newApiKey().text],
-      ]) {
-        const { code, stderr } = await machine.program([process.execPath, CLI, ...args, '--home', machine.home])
-        t.is(code, UNAVAILABLE, `${what}: ${args[0]} ends with ${UNAVAILABLE}`)
-        t.ok(stderr.includes(expected), stderr.trim())
-        t.absent(stderr.includes('    at '), 'and no stack')
-      }
+      await Promise.all([
+        fails(what, ['join', invite, '--name', name], expected),
+        fails(what, ['status', '--mesh', `${profile.address}@${node}`, '--key', newApiKey().text], expected),
+      ])
     }
-    await says('10.213.7.42:26700', 'No DHT node answers at 10.213.7.42:26700', 'nobody listens there')
-    await says('10.213.7.42:26700', 'UDP port 26700', 'it names the port')
-    await says('192.0.2.7:26700', 'This machine has no way to 192.0.2.7:26700 (ENETUNREACH)', 'another network')
+    const silent = '10.213.7.42:26700'
+    await Promise.all([
+      says('p1', silent, 'nobody listens there, at a port', `No DHT node answers at ${silent}`, 'UDP port 26700'),
+      says('p2', '192.0.2.7:26700', 'another network', 'This machine has no way to 192.0.2.7:26700 (ENETUNREACH)'),
+    ])
     unplug('alone')
-    await says('10.213.7.42:26700', 'This machine is on no network', 'no network')
+    await says('p1', silent, 'no network', 'This machine is on no network')
   },
 )
