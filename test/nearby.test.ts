@@ -1,4 +1,7 @@
-import { existsSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import test, { type Test } from 'brittle'
 import { homeFiles, readProfile } from '../lib/home/index.js'
 import { advertise } from '../lib/lan/index.js'
@@ -28,9 +31,8 @@ async function json<T>(home: string, ...args: string[]): Promise<T> {
   return JSON.parse(stdout) as T
 }
 
-/** A home with a mesh that can be found. @returns its address */
-async function startMesh(t: Test, home: string, ...more: string[]): Promise<string> {
-  t.teardown(() => infermesh(['down'], { home }))
+/** Makes a mesh of a LAN. @returns its address */
+async function up(home: string, ...more: string[]): Promise<string> {
   return (await json<{ mesh: string }>(home, ...UP, ...LAN, '--role', 'auth', '--role', 'gateway', ...more)).mesh
 }
 
@@ -46,9 +48,17 @@ function codeOf(joining: Child): Promise<string> {
 
 const requests = async (home: string) => (await json<{ requests: Request[] }>(home, 'members', 'requests')).requests
 
+const home = mkdtempSync(path.join(tmpdir(), 'infermesh-nearby-test-'))
+let mesh = ''
+
+// Where a test fails, its mesh must not go on.
+process.once('exit', () => {
+  spawnSync(process.execPath, [CLI, 'down', '--force'], { env: { PATH: process.env.PATH, ...cliEnv(home) } })
+  rmSync(home, { recursive: true, force: true })
+})
+
 test('a machine finds a mesh, shows a code, and is let in with it', { timeout: 180_000 }, async (t) => {
-  const home = await testHome(t)
-  const mesh = await startMesh(t, home)
+  mesh = await up(home)
   t.is((await infermesh(['members', 'requests'], { home })).stdout, 'No machine asks to join.\n')
 
   const other = await testHome(t)
@@ -79,56 +89,53 @@ test('a machine finds a mesh, shows a code, and is let in with it', { timeout: 1
   await until(served, 'it serves', 20_000)
 })
 
-test('a request is refused, taken back by Ctrl-C, and forgotten when its machine dies', {
-  timeout: 120_000,
-}, async (t) => {
-  const home = await testHome(t)
-  const mesh = await startMesh(t, home)
+test('a request is refused, or taken back by Ctrl-C', { timeout: 120_000 }, async (t) => {
   const other = await testHome(t)
-  const refused = join(t, other, '--mesh', mesh, '--name', 'p2')
+  const refused = join(t, other, '--mesh', mesh, '--name', 'p3')
   await codeOf(refused)
-  t.is((await infermesh(['members', 'refuse', 'p2'], { home })).stdout, 'processor p2 was refused\n')
+  t.is((await infermesh(['members', 'refuse', 'p3'], { home })).stdout, 'processor p3 was refused\n')
   const end = await refused.exited
   t.is(end.code, 77, end.stderr)
   t.ok(/an admin refused the request/.test(end.stderr), end.stderr)
   t.absent(existsSync(homeFiles(other).mesh), 'and nothing is kept')
 
-  const back = join(t, other, '--mesh', mesh, '--name', 'p2', '--role', 'gateway')
+  const back = join(t, other, '--mesh', mesh, '--name', 'p3', '--role', 'gateway')
   await codeOf(back)
   t.is((await requests(home))[0]?.role, 'gateway')
   back.process.kill('SIGINT')
   t.is((await back.exited).code, 130)
   t.alike(await requests(home), [], 'taken back at once')
+})
 
-  const killed = join(t, other, '--mesh', mesh, '--name', 'p2')
+test('an impostor is not joined, nothing is joined unasked, and whose machine died is forgotten meanwhile', {
+  timeout: 180_000,
+}, async (t) => {
+  const killed = join(t, await testHome(t), '--mesh', mesh, '--name', 'p3')
   await codeOf(killed)
   killed.process.kill('SIGKILL')
   await killed.exited
-  await until(async () => (await requests(home)).length === 0, 'forgotten', 20_000)
-})
-
-test('an impostor is not joined, and nothing is joined unasked', { timeout: 180_000 }, async (t) => {
-  const home = await testHome(t)
-  const mesh = await startMesh(t, home, '--set', 'auth.nearby=false')
-  const evil = await testHome(t)
-  const evilMesh = await startMesh(t, evil, '--set', 'auth.nearby=true')
+  t.is((await requests(home)).length, 1)
+  const [evil, evilMesh] = [home, mesh]
+  const quiet = await testHome(t)
+  t.teardown(() => infermesh(['down'], { home: quiet }))
+  const meant = await up(quiet, '--set', 'auth.nearby=false')
   const other = await testHome(t)
 
   const unasked = await infermesh(['join', '--net-host', HERE], { home: other })
   t.is(unasked.code, 64)
   t.ok(/give an invite, or --yes/.test(unasked.stderr), unasked.stderr)
-  const silent = await join(t, other, '--mesh', mesh).exited
+  const silent = await join(t, other, '--mesh', meant).exited
   t.is(silent.code, 69, silent.stderr)
   t.ok(/No mesh named .* was found nearby\. .*infermesh network lan/.test(silent.stderr), silent.stderr)
 
   // Another mesh's authority says that it is this mesh.
   const { authority, network } = readProfile(evil)
   const advert = { authority, bootstrap: network.bootstrap[0] ?? '', version: '1', protocol: PROTOCOL_VERSION }
-  const told = await advertise({ mesh, name: 'friend', ...advert }, HERE)
+  const told = await advertise({ mesh: meant, name: 'friend', ...advert }, HERE)
   onTeardown(t, () => told.stop())
-  const fooled = join(t, other, '--mesh', mesh, '--name', 'p2')
+  const fooled = join(t, other, '--mesh', meant, '--name', 'p4')
   const code = await codeOf(fooled)
-  t.alike(await requests(home), [], 'the mesh that was meant has no such request')
+  t.alike(await requests(quiet), [], 'the mesh that was meant has no such request')
   t.is((await infermesh(['members', 'accept', code], { home: evil })).code, 0)
   const end = await fooled.exited
   t.is(end.code, 77, end.stderr)
@@ -137,22 +144,24 @@ test('an impostor is not joined, and nothing is joined unasked', { timeout: 180_
 
   const twin = await advertise({ mesh: evilMesh, name: 'friend', ...advert, bootstrap: `${HERE}:9` }, HERE)
   onTeardown(t, () => twin.stop())
-  const torn = await join(t, other, '--mesh', evilMesh).exited
-  t.is(torn.code, 64, torn.stderr)
-  t.ok(/2 say that they are/.test(torn.stderr), torn.stderr)
-
   const old = await advertise({ mesh: 'y'.repeat(52), name: 'old', ...advert, protocol: 3 }, HERE)
   onTeardown(t, () => old.stop())
-  const other3 = await join(t, other, '--mesh', 'old').exited
+  const [torn, other3] = await Promise.all([
+    join(t, other, '--mesh', evilMesh).exited,
+    join(t, other, '--mesh', 'old').exited,
+  ])
+  t.is(torn.code, 64, torn.stderr)
+  t.ok(/2 say that they are/.test(torn.stderr), torn.stderr)
   t.is(other3.code, 69)
   t.ok(/speaks protocol 3, this machine \d/.test(other3.stderr), other3.stderr)
+  await until(async () => (await requests(home)).length === 0, 'forgotten', 20_000)
 })
 
 testUnless(missingProgram(NEEDS), 'two people at two terminals', { timeout: 180_000 }, async (t) => {
-  const home = await testHome(t)
-  const up = new Terminal(t, home, ['up', '--no-check', ...PORTS, ...LAN])
+  const here = await testHome(t)
+  const up = new Terminal(t, here, ['up', '--no-check', ...PORTS, ...LAN])
   await up.sees(/> $/, 60_000)
-  const { mesh } = await json<{ mesh: string }>(home, 'network')
+  const { mesh } = await json<{ mesh: string }>(here, 'network')
   const other = await testHome(t)
   const joining = new Terminal(t, other, ['join', '--net-host', HERE, '--mesh', mesh, '--name', 'p2'])
   await joining.sees(/Ask to join the mesh of \S+ \(127\.0\.0\.1, infermesh \S+\)\? \[y\/N\] $/)
