@@ -37,7 +37,7 @@ for (const [way, move] of Object.entries(WAYS)) {
     const moved = `${place}-moved`
     move(place, moved)
     rmSync(place, { recursive: true })
-    for (const command of [['up', '--no-check'], ['status']]) {
+    const says = async (...command: string[]): Promise<void> => {
       const { code, stderr } = await infermesh([...command, '--json'], { home: moved })
       t.is(code, 78, stderr)
       const { error } = JSON.parse(stderr)
@@ -45,7 +45,12 @@ for (const [way, move] of Object.entries(WAYS)) {
       t.alike(error.details.moved.sort(), ['auth-auth', 'gateway-gateway'], command[0])
       t.ok(error.message.includes('infermesh adopt'), error.message)
     }
-    const { findings } = JSON.parse((await infermesh(['doctor', '--json'], { home: moved })).stdout)
+    const [doctor] = await Promise.all([
+      infermesh(['doctor', '--json'], { home: moved }),
+      says('up', '--no-check'),
+      says('status'),
+    ])
+    const { findings } = JSON.parse(doctor.stdout)
     const found = findings.find(({ check }: { check: string }) => check === 'stores')
     t.is(found?.state, 'fail')
     t.ok(found?.advice.includes('infermesh adopt'))
