@@ -116,7 +116,7 @@ test('a backup goes to standard output, and is not written where nothing can be 
   t.is(piped.stdout, '')
   await restoreTo(join(dir, 'restored'), file, key)
   t.is(adminKey(join(dir, 'restored')), adminKey(home))
-  for (const [args, words] of [
+  const wrong: [string[], string][] = [
     [['backup', dir], 'no terminal'],
     [['backup', dir, '--passphrase-file', join(dir, 'none')], 'does not exist'],
     [['backup', dir, '--passphrase-file', '-'], 'fewer than 8'],
@@ -124,11 +124,13 @@ test('a backup goes to standard output, and is not written where nothing can be 
     [['restore', file, '--passphrase-file', '-', '--home', join(dir, 'other')], 'key file'],
     [['restore', key, '--key-file', key, '--home', join(dir, 'other')], 'no backup'],
     [['restore', join(dir, 'nothing'), '--home', join(dir, 'other')], 'does not exist'],
-  ] as const) {
-    const { code, stderr } = await infermesh([...args], { home, input: 'short\n' })
+  ]
+  const isRefused = async ([args, words]: [string[], string]): Promise<void> => {
+    const { code, stderr } = await infermesh(args, { home, input: 'short\n' })
     t.is(code, 64, stderr)
     t.ok(stderr.includes(words), stderr)
   }
+  while (wrong.length > 0) await Promise.all(wrong.splice(0, 3).map(isRefused))
   t.alike(readdirSync(dir).sort(), ['piped.backup', 'restored'], 'nothing else was written')
 })
 
