@@ -25,15 +25,13 @@ testUnless(
     const fresh = await Machine.make(t, plugIn('fresh', 55))
     old.up('--role', 'auth', '--network', 'lan')
     await old.worker('auth', 'auth')
-    for (const [machine, name] of [
-      [g1, 'g1'],
-      [g2, 'g2'],
-    ] as const) {
+    const joins = async (machine: Machine, name: string): Promise<void> => {
       const { invite } = await old.infermesh<{ invite: string }>('invite', '--role', 'gateway')
       await machine.infermesh('join', invite, '--name', name)
       machine.up('--http-port', '0')
       await machine.worker('gateway', name)
     }
+    await Promise.all([joins(g1, 'g1'), joins(g2, 'g2')])
     const key = adminKey(old.home)
     const { address, network } = readProfile(old.home)
     const mesh = ['--mesh', `${address}@${network.bootstrap[0]}`, '--key', key]

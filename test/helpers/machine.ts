@@ -94,15 +94,12 @@ export async function liveThrough(t: Test, { hub, a, b, watch, guest }: Machines
   await hub.worker('gateway', 'gateway')
   took('the mesh is made')
 
-  for (const [machine, role, name] of [
-    [a, 'processor', 'a'],
-    [b, 'processor', 'b'],
-    [watch, 'metrics', 'watch'],
-  ] as const) {
+  const joins = async (machine: Machine, role: Role, name: string): Promise<void> => {
     const { invite } = await hub.infermesh<{ invite: string }>('invite', '--role', role)
     await machine.infermesh('join', invite, '--name', name)
     machine.up('--metrics-port', '0')
   }
+  await Promise.all([joins(a, 'processor', 'a'), joins(b, 'processor', 'b'), joins(watch, 'metrics', 'watch')])
   const metrics = await watch.worker('metrics', 'watch')
   for (const [machine, name] of [
     [a, 'a'],
