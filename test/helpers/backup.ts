@@ -18,9 +18,9 @@ export async function backUp(t: Test, home: string, key: string): Promise<string
   return (JSON.parse(stdout) as { file: string }).file
 }
 
-/** Makes a home of a backup. */
+/** Makes a home of a backup, without looking for 2 s whether the original runs. */
 export async function restoreTo(home: string, file: string, key: string): Promise<void> {
-  const { code, stderr } = await infermesh(['restore', file, '--key-file', key], { home })
+  const { code, stderr } = await infermesh(['restore', file, '--key-file', key, '--force'], { home })
   if (code !== 0) throw new Error(stderr)
 }
 
