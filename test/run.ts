@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, relative } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -9,8 +9,8 @@ import { Tap } from './helpers/tap.js'
 
 /**
  * Runs each test file as a process of its own, so that a file which hangs or crashes takes no other file's results with
- * it: two at a time, for most of them wait more than they compute, and then those of hostile/ and faults/ by themselves,
- * which look at how long others are made to wait. Prints the TAP of what failed, the slowest files, what was skipped and
+ * it: three at a time, for most of them wait more than they compute, one of which runs commands, which wait the most; and
+ * then those of hostile/ and faults/ by themselves which look at how long others are made to wait. Prints the TAP of what failed, the slowest files, what was skipped and
  * why, and last `N passed, N failed`. A test that ends without having asserted anything has failed.
  *
  * `npm test -- scheduler directory` runs the files whose names hold one of the words.
@@ -23,7 +23,7 @@ const { values, positionals } = parseArgs({
     /** How long one file may take, in seconds. Each test in it has brittle's own 30 seconds unless it says more. */
     deadline: { type: 'string', default: process.env.TEST_DEADLINE_S ?? '300' },
     /** How many files run at a time; with --verbose, which prints as it goes, one. */
-    jobs: { type: 'string', default: '2' },
+    jobs: { type: 'string', default: '3' },
   },
 })
 
@@ -32,6 +32,11 @@ const deadlineMs = Number(values.deadline) * 1000
 const jobs = values.verbose ? 1 : Math.max(1, Number(values.jobs))
 const STDERR_KEPT = 200
 const ALONE = /^(hostile|faults)[/\\]/
+/** Those of faults/ that look at what is kept, and not at how long it takes. */
+const UNTIMED = /^faults[/\\](restored-elsewhere|starts|stored|usage)\.test/
+/** A file that starts `infermesh` again and again, or machines that do. */
+const RUNS_COMMANDS = /\binfermesh\(|\bMachine\.make\(|\bPerson\.at\(|\bnew Terminal\(/
+const isAlone = (file: string): boolean => ALONE.test(file) && !UNTIMED.test(file)
 
 interface FileResult {
   name: string
@@ -157,22 +162,21 @@ const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
 console.log(`${files.length} files, Node ${process.version}, ${availableParallelism()} cores`)
 const startedAt = performance.now()
 const results: FileResult[] = []
-const runFiles = async (waiting: string[], atATime: number): Promise<void> => {
-  const next = async (): Promise<void> => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      results.push(await runFile(join(folder, file)))
-    }
+/** Runs the files of the first list that has one left, until none has. */
+const runFiles = async (...lists: string[][]): Promise<void> => {
+  for (;;) {
+    const file = lists.find((list) => list.length > 0)?.shift()
+    if (file === undefined) return
+    results.push(await runFile(join(folder, file)))
   }
-  await Promise.all(Array.from({ length: atATime }, next))
 }
-await runFiles(
-  files.filter((file) => !ALONE.test(file)),
-  jobs,
+const together = files.filter((file) => !isAlone(file))
+const commands = together.filter((file) => RUNS_COMMANDS.test(readFileSync(join(folder, file), 'utf8')))
+const others = together.filter((file) => !commands.includes(file))
+await Promise.all(
+  Array.from({ length: jobs }, (_, i) => (i === 0 ? runFiles(commands, others) : runFiles(others, commands))),
 )
-await runFiles(
-  files.filter((file) => ALONE.test(file)),
-  1,
-)
+await runFiles(files.filter(isAlone))
 
 const slowest = results.toSorted((a, b) => b.seconds - a.seconds).slice(0, 5)
 const sum = (field: 'passed' | 'failed') => results.reduce((total, result) => total + result[field], 0)
