@@ -10,8 +10,9 @@ import { Tap } from './helpers/tap.js'
 /**
  * Runs each test file as a process of its own, so that a file which hangs or crashes takes no other file's results with
  * it: three at a time, for most of them wait more than they compute, one of which runs commands, which wait the most; and
- * then those of hostile/ and faults/ by themselves which look at how long others are made to wait. Prints the TAP of what failed, the slowest files, what was skipped and
- * why, and last `N passed, N failed`. A test that ends without having asserted anything has failed.
+ * then those of hostile/ and faults/ by themselves which look at how long others are made to wait. Prints the TAP of what
+ * failed, the slowest files, what was skipped and why, and last `N passed, N failed`. A test that ends without having
+ * asserted anything has failed.
  *
  * `npm test -- scheduler directory` runs the files whose names hold one of the words.
  */
