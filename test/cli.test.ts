@@ -316,7 +316,11 @@ test('another machine joins with an invite, which works once', { timeout: 120_00
   const mixed = await infermesh(UP, { home: other })
   t.is(mixed.code, 0, mixed.stderr)
   t.ok(/p2: .*not a member.* The others go on without it/.test(mixed.stderr), mixed.stderr)
-  await until(async () => (await processors()).includes('p4'), 'one that joined again under another name serves', 20_000)
+  await until(
+    async () => (await processors()).includes('p4'),
+    'one that joined again under another name serves',
+    20_000,
+  )
   await infermesh(['down'], { home: other })
   await infermesh(['members', 'remove', 'p4'], { home })
 })

@@ -46,6 +46,7 @@ test('a connect string carries the key and how to reach the mesh, whatever its l
     const text = encodeConnectString(given)
     t.ok(/^imc_[a-z0-9]+$/.test(text), 'nothing of it needs quotes, and a double click marks it whole')
     t.alike(decodeConnectString(` ${text}\n`), given)
+    t.alike(decodeConnectString(text.replaceAll(/.{60}/g, '$&\n')), given, 'also one that a mail has folded')
   }
   t.is(failure(() => encodeConnectString({ key: 'sk-none', profile })).code, 'INVALID_API_KEY')
 })

@@ -149,6 +149,16 @@ test('what is written of a home is what is read of it', async (t) => {
   t.alike(loadSeed(workerDir), seed, 'it stays the same')
 })
 
+test('a home that cannot be made where it is wanted is named, with why', async (t) => {
+  const file = join(await t.tmp(), 'file')
+  writeFileSync(file, '')
+  t.exception(
+    () => makePrivateDir(join(file, 'home')),
+    /home cannot be made: a part of the path is a file\. Choose another/,
+  )
+  t.exception(() => makePrivateDir(file), /file cannot be made: a file is there/)
+})
+
 test('of two supervisors at once one is told that it is the one', async (t) => {
   const home = join(await t.tmp(), 'home')
   const state = (pid: number) => ({ pid, startedAt: 1, roles: [{ role: 'auth' as const, name: 'auth' }] })

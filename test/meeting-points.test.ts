@@ -207,7 +207,7 @@ test('an address that is another machine’s, as after a restore, is named with 
   const opening = openNode(network, { ...options, config: { ...config(), host: '203.0.113.7' } })
   await t.exception(
     opening,
-    /net\.host is 203\.0\.113\.7, which is no address of this machine now: .*--net-host <address>/,
+    /net\.host is 203\.0\.113\.7, which is no address of this machine now: .*`infermesh network lan --net-host \S+`/,
   )
   t.is(await codeOf(opening), 'DHT_UNREACHABLE')
 })

@@ -18,6 +18,15 @@ import { MeshError, messageOf, parseJson, systemCode, validate } from '../protoc
 /** Folders cannot be opened or synced on Windows, and some file systems refuse it. */
 const NO_FOLDER_SYNC: ReadonlySet<string> = new Set(['EACCES', 'EINVAL', 'EISDIR', 'ENOTSUP', 'EPERM'])
 
+/** Why a folder cannot be made where somebody wants it, by the system's code. */
+const NOT_HERE: Readonly<Record<string, string>> = {
+  EACCES: 'that is not allowed',
+  EPERM: 'that is not allowed',
+  EROFS: 'the file system is read-only',
+  ENOTDIR: 'a part of the path is a file',
+  EEXIST: 'a file is there',
+}
+
 interface WriteOptions {
   mode?: number
   lasting?: boolean
@@ -66,9 +75,19 @@ function syncFolder(path: string): void {
   }
 }
 
-/** Makes a directory that only its owner can enter. */
+/** Makes a directory that only its owner can enter. @throws MeshError CONFIG_INVALID where it cannot be there */
 export function makePrivateDir(path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 })
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 })
+  } catch (err) {
+    const reason = NOT_HERE[systemCode(err) ?? '']
+    if (reason === undefined) throw err
+    throw MeshError.CONFIG_INVALID(
+      `${path} cannot be made: ${reason}. Choose another place with --home, or run this as whom it belongs to`,
+      { path },
+      { cause: err },
+    )
+  }
 }
 
 /**

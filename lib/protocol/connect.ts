@@ -53,7 +53,8 @@ export function encodeConnectString({ key, profile }: ConnectInfo): string {
 
 /** @throws MeshError BAD_REQUEST, which shows nothing of the text */
 export function decodeConnectString(text: string): ConnectInfo {
-  const trimmed = text.trim()
+  // One that a mail has folded is whole still.
+  const trimmed = text.replace(/\s+/g, '')
   if (!trimmed.startsWith(PREFIX) || trimmed.length > MAX_CHARS) {
     throw MeshError.BAD_REQUEST(`This is no connect string: ${EXPECTED}`)
   }

@@ -40,7 +40,7 @@ export async function openNode(network: MeshProfile['network'], options: NodeOpt
   const { config, keyPair, role, whereIs, mayAnnounce } = options
   const { kind, bootstrap } = network
   const bind = isLoopback(network) ? LOOPBACK : config.host
-  if (bind !== '' && bind !== ANY && !isOwnIpv4(bind)) throw notOurs(bind)
+  if (bind !== '' && bind !== ANY && !isOwnIpv4(bind)) throw notOurs(bind, kind)
   const bound = bind === '' ? {} : { host: bind }
   if (kind === 'public') return { dht: new DHT({ keyPair, ...bound }) }
   const port = await portFor(options, network, bind)
@@ -65,10 +65,11 @@ export async function openNode(network: MeshProfile['network'], options: NodeOpt
 }
 
 /** A home that was restored on another machine, or a machine that was given another address. */
-function notOurs(host: string): MeshError {
-  const own = lanAddresses().join(', ') || 'none but loopback'
+function notOurs(host: string, kind: MeshProfile['network']['kind']): MeshError {
+  const [first = '<address>', ...others] = lanAddresses()
+  const own = [first, ...others].join(', ')
   return MeshError.DHT_UNREACHABLE(
-    `net.host is ${host}, which is no address of this machine now: it has ${own}. \`infermesh network <kind> --net-host <address>\` names another where the mesh was made, elsewhere the setting net.host`,
+    `net.host is ${host}, which is no address of this machine now: it has ${own}. \`infermesh network ${kind} --net-host ${first}\` names that where the mesh was made, elsewhere the setting net.host`,
     { host },
   )
 }
