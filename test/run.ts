@@ -14,7 +14,8 @@ import { Tap } from './helpers/tap.js'
  * failed, the slowest files, what was skipped and why, and last `N passed, N failed`. A test that ends without having
  * asserted anything has failed.
  *
- * `npm test -- scheduler directory` runs the files whose names hold one of the words.
+ * `npm test -- scheduler directory` runs the files whose names hold one of the words; those of hostile/ and long/ run only so
+ * (`npm run test:attacks`).
  */
 
 const { values, positionals } = parseArgs({
@@ -34,7 +35,9 @@ const jobs = values.verbose ? 1 : Math.max(1, Number(values.jobs))
 const STDERR_KEPT = 200
 const ALONE = /^(hostile|faults)[/\\]/
 /** Those of faults/ that look at what is kept, and not at how long it takes. */
-const UNTIMED = /^faults[/\\](restored-elsewhere|starts|stored|usage)\.test/
+const UNTIMED = /^faults[/\\](starts|stored|usage)\.test/
+/** Attacks, and walks over minutes: only where they are named. */
+const NAMED = /^(hostile|long)[/\\]/
 /** A file that starts `infermesh` again and again, or machines that do. */
 const RUNS_COMMANDS = /\binfermesh\(|\bMachine\.make\(|\bPerson\.at\(|\bnew Terminal\(/
 const isAlone = (file: string): boolean => ALONE.test(file) && !UNTIMED.test(file)
@@ -157,7 +160,7 @@ for (const [signal, code] of [
 
 const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .filter((file) => file.endsWith('.test.js'))
-  .filter((file) => positionals.length === 0 || positionals.some((word) => file.includes(word)))
+  .filter((file) => (positionals.length === 0 ? !NAMED.test(file) : positionals.some((word) => file.includes(word))))
   .sort()
 
 console.log(`${files.length} files, Node ${process.version}, ${availableParallelism()} cores`)

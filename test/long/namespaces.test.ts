@@ -1,8 +1,8 @@
-import { liveThrough, Machine } from './helpers/machine.js'
-import { until } from './helpers/mesh.js'
-import { noNamespaces, plugBack, plugIn, removeMachines } from './helpers/namespaces.js'
-import { testUnless } from './helpers/needs.js'
-import { onTeardown } from './helpers/teardown.js'
+import { liveThrough, Machine } from '../helpers/machine.js'
+import { until } from '../helpers/mesh.js'
+import { noNamespaces, plugBack, plugIn, removeMachines } from '../helpers/namespaces.js'
+import { testUnless } from '../helpers/needs.js'
+import { onTeardown } from '../helpers/teardown.js'
 
 testUnless(
   noNamespaces,
