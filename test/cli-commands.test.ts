@@ -10,10 +10,11 @@ import {
 } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import test, { type Test } from 'brittle'
+import test from 'brittle'
 import { homeFiles } from '../lib/home/index.js'
 import { PACKAGE_ROOT } from '../lib/worker-base/index.js'
-import { adminKey, CLI, cliEnv, type Exit, infermesh, runProgram, testHome, until } from './helpers/mesh.js'
+import { bad, good } from './helpers/commands.js'
+import { adminKey, CLI, cliEnv, infermesh, runProgram, testHome, until } from './helpers/mesh.js'
 
 /** What each command prints for people, and what it refuses, in one mesh. */
 
@@ -29,27 +30,6 @@ const UP = ['up', '--detach', '--no-check', '--http-port', '0', '--metrics-port'
 async function doctor(home: string): Promise<{ code: number | null; findings: Finding[] }> {
   const { code, stdout } = await infermesh(['doctor', '--json'], { home })
   return { code, findings: (JSON.parse(stdout) as { findings: Finding[] }).findings }
-}
-
-/** Checks that a command succeeds, and gives what it printed. */
-async function good(t: Test, home: string, args: string[], input?: string): Promise<string> {
-  const { code, stdout, stderr } = await infermesh(args, { home, input })
-  t.is(code, 0, `${args.join(' ')} ${stderr}`)
-  return stdout
-}
-
-async function bad(
-  t: Test,
-  home: string,
-  args: string[],
-  code: number,
-  message: RegExp,
-  input?: string,
-): Promise<Exit> {
-  const result = await infermesh(args, { home, input })
-  t.is(result.code, code, args.join(' '))
-  t.ok(message.test(result.stderr), result.stderr.trim())
-  return result
 }
 
 test('commands for people', { timeout: 240_000 }, async (t) => {
@@ -74,7 +54,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     )
     const list = await good(t, home, ['models', 'ls'])
     t.ok(/^second \(default\) +\S+ +Q8_0/m.test(list), list)
-    t.ok(/Answers come from second now/.test(await good(t, home, ['chat'], '/model second\nHello\n/exit\n')))
+    t.ok(/Answers come from second now/.test(await good(t, home, ['chat'], { input: '/model second\nHello\n/exit\n' })))
     await bad(t, home, ['models', 'add', join(dir, 'none.gguf')], 64, /none\.gguf/)
     writeFileSync(file.replace('copy', 'text'), 'no model')
     await bad(t, home, ['models', 'add', file.replace('copy', 'text')], 64, /GGUF/)
@@ -90,7 +70,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
 
   await t.test('users and keys in tables, with their limits', async (t) => {
     t.ok(/^Admin eve is added, limits: none$/m.test(await good(t, home, ['users', 'add', 'eve', '--admin'])))
-    await good(t, home, ['users', 'add', 'ann', '--password', '--concurrent', '2'], 'a long password\n')
+    await good(t, home, ['users', 'add', 'ann', '--password', '--concurrent', '2'], { input: 'a long password\n' })
     await bad(t, home, ['users', 'add', 'ann'], 64, /ann/)
     const hers = JSON.parse(
       await good(t, home, ['keys', 'create', '--user', 'ann', '--scope', 'manage:keys', '--json']),
@@ -177,7 +157,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     t.is(await good(t, home, ['keys', 'revoke', text]), `The key im_${id}_… of ann is revoked\n${confirmed}`)
     t.ok(new RegExp(`^${id} +ann +night +revoked `, 'm').test(await good(t, home, ['keys', 'ls'])))
     await bad(t, home, ['keys', 'revoke', 'nosuchkey'], 64, /nosuchkey/)
-    t.is(await good(t, home, ['users', 'passwd', 'ann'], 'another password\n'), 'The password is set\n')
+    t.is(await good(t, home, ['users', 'passwd', 'ann'], { input: 'another password\n' }), 'The password is set\n')
     t.is(await good(t, home, ['users', 'rm', 'ann']), `User ann is removed, and every key of ann revoked\n${confirmed}`)
     await bad(t, home, ['users', 'rm', 'ann'], 64, /ann/)
   })
@@ -243,7 +223,7 @@ test('commands for people', { timeout: 240_000 }, async (t) => {
     const [, third = ''] =
       /(imv_\S+)/.exec(await good(t, home, ['invite', '--same-machine', '--name', 'processor'])) ?? []
     await bad(t, home, ['join', third], 64, /runs here already/)
-    const joined = await good(t, other, ['join', '-'], `${invite}\n`)
+    const joined = await good(t, other, ['join', '-'], { input: `${invite}\n` })
     t.ok(/^This machine is the gateway g2 of the mesh /m.test(joined) && /Start it with `infermesh up`/.test(joined))
     t.ok(/^gateway +g2 +own +\d{4}/m.test(await good(t, home, ['members', 'ls'])))
     t.ok(/^gateway +g2 +down/m.test(await good(t, home, ['status'])), 'status knows it too')

@@ -1,9 +1,10 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import test, { type Test } from 'brittle'
+import test from 'brittle'
 import { MeshClient } from '../lib/client/index.js'
 import { findLogin, findProfile, homeFiles } from '../lib/home/index.js'
 import { decodeConnectString, encodeConnectString } from '../lib/protocol/index.js'
-import { adminKey, CLI, cliEnv, type Exit, infermesh, spawnProgram, testHome, until } from './helpers/mesh.js'
+import { bad, good } from './helpers/commands.js'
+import { adminKey, CLI, cliEnv, infermesh, spawnProgram, testHome, until } from './helpers/mesh.js'
 
 /** A colleague's way to a mesh that somebody else made: one line, a password, or a registration of one's own. */
 
@@ -26,26 +27,6 @@ interface Whoami {
   expiresAt?: number
   scopes: string[]
   uses: { of: string; name: string; limit: string; most: number; used: number; left: number; resetsAt?: number }[]
-}
-
-async function good(t: Test, home: string, args: string[], more: { input?: string; env?: NodeJS.ProcessEnv } = {}) {
-  const { code, stdout, stderr } = await infermesh(args, { home, ...more })
-  t.is(code, 0, `${args.join(' ').slice(0, 60)} ${stderr}`)
-  return stdout
-}
-
-async function bad(
-  t: Test,
-  home: string,
-  args: string[],
-  code: number,
-  message: RegExp,
-  input?: string,
-): Promise<Exit> {
-  const result = await infermesh(args, { home, input })
-  t.is(result.code, code, args.join(' ').slice(0, 60))
-  t.ok(message.test(result.stderr), result.stderr.trim())
-  return result
 }
 
 test('a colleague on another machine', { timeout: 280_000 }, async (t) => {
