@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
+import { version } from './shared/version.js'
 
 /** The program `infermesh`: its commands, and the options that all of them take. */
 
@@ -73,12 +73,9 @@ Every command has --help.`
  * @param isWanted whose arguments and options are needed, by a command's name; of the others there is the name alone
  */
 export async function makeProgram(isWanted: (name: string) => boolean): Promise<Command> {
-  const { version }: { version: string } = JSON.parse(
-    readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
-  )
   const program = new Command('infermesh')
     .description('One private inference service from the machines you already own.')
-    .version(version, '-V, --version', 'print the version')
+    .version(version(), '-V, --version', 'print the version')
     .option('--home <dir>', 'where this machine keeps its mesh (default: INFERMESH_HOME, else ~/.infermesh)')
     .option(
       '--mesh <address>',

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join, resolve } from 'node:path'
 import { Readable } from 'node:stream'
@@ -14,6 +14,7 @@ import { workersOf } from '../backup/workers.js'
 import { isThere, writeNew } from '../backup/write.js'
 import { optionsOf } from '../shared/mesh.js'
 import { bytesText, counted, dim, print, printJson, warn, withSpinner } from '../shared/output.js'
+import { version } from '../shared/version.js'
 
 interface BackupOptions extends SecretOptions {
   withModels?: boolean
@@ -111,11 +112,4 @@ function report(path: string, sizeBytes: number, { at, profile, workers, models 
   for (const { name, path: from } of leftOut)
     warn(`left out: the model ${name} (${from}); --with-models takes it along`)
   print(dim('Keep the passphrase or key file elsewhere: without it nobody can open this. Who has both has the mesh.'))
-}
-
-function version(): string {
-  const { version }: { version: string } = JSON.parse(
-    readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
-  )
-  return version
 }
