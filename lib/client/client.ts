@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import RPC from '@hyperswarm/rpc'
 import DHT from 'hyperdht'
-import { rememberNodes } from '../home/index.js'
+import { nodesKeeper } from '../home/index.js'
 import {
   bootstrapNodeSchema,
   type CallOptions,
@@ -15,6 +15,7 @@ import {
   isLoopback,
   LOOPBACK,
   type Member,
+  type MemberNode,
   MeshError,
   type MeshProfile,
   type MethodName,
@@ -98,6 +99,7 @@ export class MeshClient {
   readonly #failed = new Map<string, number>()
   /** Peers that were not where they were seen last: from then on the DHT is asked. */
   readonly #moved = new Set<string>()
+  readonly #keepNodes: (nodes: readonly MemberNode[]) => void
   #gateway: Peer | undefined
   #finding: Promise<Peer> | undefined
   #authority: Peer | undefined
@@ -110,6 +112,8 @@ export class MeshClient {
     const { address, core, network, bootstrap } = this.#settings
     this.address = address
     this.network = network
+    // It is a help and no record: where it cannot be written the next client asks the DHT.
+    this.#keepNodes = nodesKeeper(this.#settings.home, address, () => {})
     this.#dht = new DHT({
       keyPair: DHT.keyPair(options.seed),
       ...(network.kind === 'public' ? {} : { bootstrap }),
@@ -201,7 +205,7 @@ export class MeshClient {
 
   /** The same: what this client's key has used, and may use. @throws MeshError */
   usage(options?: CallOptions): Promise<ResponseOf<'usage.self'>> {
-    return this.#ask('usage.self', {}, options)
+    return this.whoami(options)
   }
 
   /** Who runs in the mesh, as the gateway sees it. @throws MeshError */
@@ -494,14 +498,7 @@ export class MeshClient {
 
   /** The home remembers where the mesh's nodes are, for the next client; a home that is not there is not made. */
   #remember(): void {
-    const { home, address } = this.#settings
-    const { nodes } = this.#directory.view
-    if (nodes.length === 0 || !existsSync(home)) return
-    try {
-      rememberNodes(home, address, nodes)
-    } catch {
-      // It is a help and no record: the next client asks the DHT.
-    }
+    if (existsSync(this.#settings.home)) this.#keepNodes(this.#directory.view.nodes)
   }
 
   /** A gateway that was removed from the mesh gets nothing more. */

@@ -36,6 +36,28 @@ export function rememberNodes(home: string, mesh: string, nodes: readonly Member
   writeFileAtomic(homeFiles(home).nodes, text, { mode: 0o600, lasting: false })
 }
 
+/**
+ * Keeps where members are as they move: to be told at each change of the directory, it writes only what is new.
+ * @param onError told why it could not be written; that is tried again with the next that is new
+ */
+export function nodesKeeper(
+  home: string,
+  mesh: string,
+  onError: (err: unknown) => void,
+): (nodes: readonly MemberNode[]) => void {
+  let last = ''
+  return (nodes) => {
+    const text = JSON.stringify(nodes)
+    if (nodes.length === 0 || text === last) return
+    try {
+      rememberNodes(home, mesh, nodes)
+      last = text
+    } catch (err) {
+      onError(err)
+    }
+  }
+}
+
 /** It is a help and no record: what cannot be read is as good as nothing, and is written anew. */
 function readAll(home: string): z.output<typeof nodesSchema> {
   try {

@@ -6,6 +6,7 @@ import { z } from 'zod'
 import {
   homeFiles,
   makePrivateDir,
+  nodesKeeper,
   readNodes,
   readProfile,
   readRestored,
@@ -38,7 +39,6 @@ import { registerWorkerMetrics } from './metrics.js'
 import { netConfigSchema } from './net/config.js'
 import { Net } from './net/index.js'
 import { plainAddress } from './origin.js'
-import { Remember } from './remember.js'
 import { StatusFile } from './status-file.js'
 import { Store } from './store.js'
 
@@ -348,8 +348,10 @@ export abstract class BaseWorker {
 
   /** Where the members are is kept in the home, for later starts and for commands. */
   #rememberNodes(): void {
-    const remember = new Remember({ home: this.home, mesh: this.profile.address, log: this.log })
-    const keep = () => remember.keep(this.directory.nodes)
+    const keepNodes = nodesKeeper(this.home, this.profile.address, (err) =>
+      this.log.warn({ err }, 'where the members are could not be kept'),
+    )
+    const keep = () => keepNodes(this.directory.nodes)
     this.directory.on('change', keep)
     keep()
   }
