@@ -5,6 +5,7 @@ import {
   decodeKey,
   encodeKey,
   isConnectString,
+  isDoor,
   isLoopback,
   isToken,
   type MemberNode,
@@ -86,7 +87,7 @@ export function resolveOptions(options: MeshClientOptions, env: NodeJS.ProcessEn
   const core = decodeKey(profile.address, 'mesh address')
   const address = encodeKey(core)
   const remembered = kind === 'public' ? [] : readNodes(home, address)
-  const doors = remembered.filter(({ role }) => role === 'auth' || role === 'gateway')
+  const doors = remembered.filter(({ role }) => isDoor(role))
   const { bootstrap } = profile.network
   return {
     address,

@@ -154,6 +154,7 @@ export {
   EMBEDDED_MODEL,
   type Invite,
   inviteSchema,
+  isDoor,
   type JournalRecord,
   journalGroupSchema,
   journalRecordSchema,

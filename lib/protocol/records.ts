@@ -10,6 +10,11 @@ export const ROLES = ['auth', 'gateway', 'processor', 'metrics'] as const
 export const roleSchema = z.enum(ROLES)
 export type Role = z.infer<typeof roleSchema>
 
+/** Whether a role is a door of the mesh: strangers may connect to it, as clients, and on the mesh's own networks others begin at it. */
+export function isDoor(role: string): boolean {
+  return role === 'auth' || role === 'gateway'
+}
+
 const time = z.number().int().min(0)
 
 /** Models that may be approved for one guest. */

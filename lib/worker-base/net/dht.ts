@@ -2,7 +2,15 @@ import { createSocket } from 'node:dgram'
 import type { KeyPair, NodeAddress } from 'hyperdht'
 import DHT from 'hyperdht'
 import { isOwnIpv4, lanAddresses } from '../../lan/index.js'
-import { isLoopback, LOOPBACK, MeshError, type MeshProfile, nodeAddress, type Role } from '../../protocol/index.js'
+import {
+  isDoor,
+  isLoopback,
+  LOOPBACK,
+  MeshError,
+  type MeshProfile,
+  nodeAddress,
+  type Role,
+} from '../../protocol/index.js'
 import type { NetConfig } from './config.js'
 import { MeshNode } from './node.js'
 import { choosePort, isFree } from './ports.js'
@@ -56,7 +64,7 @@ export async function openNode(network: MeshProfile['network'], options: NodeOpt
   }
   const host = bind === '' ? await addressTowards(bootstrap[0], role) : bind
   // Gateways and the authority have addresses that last: whoever knows one of them finds all.
-  const isMeetingPoint = role === 'auth' || role === 'gateway'
+  const isMeetingPoint = isDoor(role)
   const mesh = await MeshNode.open({ keyPair, host, port, bind, isMeetingPoint, whereIs, mayAnnounce })
   if (mesh.address()?.port === port) return { dht: mesh, mesh, port, address: `${host}:${port}` }
   // Another program took the port in between: its address would be wrong.

@@ -10,6 +10,7 @@ import {
   encodeKey,
   type GenerateAsk,
   type Hello,
+  isDoor,
   type LinkView,
   type Load,
   type MemberNode,
@@ -34,9 +35,6 @@ import { Whereabouts } from './whereabouts.js'
 
 /** How long a stopping worker tries to take its announcements back. */
 const LEAVE_MS = { local: 300, lan: 500, private: 1500, public: 1500 } as const
-
-/** The doors of the mesh: the roles that strangers may connect to, as clients. */
-const DOORS: ReadonlySet<Role> = new Set(['auth', 'gateway'])
 
 export type GenerationHandler = (
   ask: GenerateAsk,
@@ -179,7 +177,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
       dht.fullyBootstrapped().then(() => this.#announceAgain()),
       'announcing',
     )
-    if (DOORS.has(this.#role)) {
+    if (isDoor(this.#role)) {
       const topic = this.directory.core.discoveryKey
       this.#background(this.#whereabouts.announceHere(topic), 'announcing')
       this.#discovery = swarm.join(topic, { server: true, client: false })
@@ -285,7 +283,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
     const { known, core } = this.directory
     if (!known || Buffer.compare(topic, core.discoveryKey) !== 0) return true
     const role = this.#roleOf(encodeKey(publicKey))
-    return role !== 'client' && DOORS.has(role)
+    return isDoor(role)
   }
 
   #onConnection(conn: NoiseStream, dialling: Dialling): void {
@@ -322,7 +320,7 @@ export class Net extends EventEmitter<NetEvents> implements Facility {
 
   /** Why this worker does not take a client; undefined where it does. */
   #refusalOf({ publicKey, address }: Link): MeshError | undefined {
-    if (!DOORS.has(this.#role)) {
+    if (!isDoor(this.#role)) {
       return MeshError.NOT_A_MEMBER(`This ${this.#role} accepts members of the mesh only, and ${publicKey} is none`)
     }
     const clients = [...this.#links].filter(({ role }) => role === 'client')

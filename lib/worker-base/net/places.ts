@@ -1,6 +1,6 @@
 import { isIPv4 } from 'node:net'
 import type { NodeAddress } from 'hyperdht'
-import { encodeKey, type MemberNode, type MeshProfile, nodeAddress, nodeText } from '../../protocol/index.js'
+import { encodeKey, isDoor, type MemberNode, type MeshProfile, nodeAddress, nodeText } from '../../protocol/index.js'
 import type { Directory } from '../../store/index.js'
 
 export interface PlacesOptions {
@@ -66,7 +66,7 @@ export class Places {
   /** Nodes that others may begin at, as `host:port`, the surest first. */
   get meetingPoints(): string[] {
     const { profile, directory } = this.#options
-    const doors = [...directory.nodes, ...this.#remembered.filter(({ role }) => role === 'auth' || role === 'gateway')]
+    const doors = [...directory.nodes, ...this.#remembered.filter(({ role }) => isDoor(role))]
     return [...new Set([...profile.network.bootstrap, ...doors.map(nodeText)])]
   }
 }
